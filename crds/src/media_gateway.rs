@@ -1,0 +1,440 @@
+//! `MediaGateway`: the pods that carry the calls.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Affinity, ResourceRequirements, Toleration, TopologySpreadConstraint,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema};
+use serde::{Deserialize, Serialize};
+
+use crate::common::{SecretRef, conditions, is_default, item_rule, without_description};
+
+/// The pods that carry the calls: registrar pods, which speak SIP with the carriers, and media pods, which speak RTP with
+/// them and connect the agents.
+///
+/// The operator makes one gateway by itself (from its settings), so most installations need no other. Pods of a gateway
+/// know the credentials of all providers that it serves.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "ringwire.dev",
+    version = "v1alpha1",
+    kind = "MediaGateway",
+    plural = "mediagateways",
+    namespaced,
+    status = "MediaGatewayStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    category = "ringwire",
+    shortname = "mgw",
+    doc = "The pods that carry the calls: how many, and at which addresses and ports carriers reach them.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "Replicas",
+        type_ = "integer",
+        json_path = ".spec.replicas",
+        description = "Media pods that there should be."
+    ),
+    printcolumn(
+        name = "Available",
+        type_ = "integer",
+        json_path = ".status.readyReplicas",
+        description = "Media pods that are ready."
+    ),
+    printcolumn(
+        name = "Addresses",
+        type_ = "string",
+        json_path = ".status.addresses",
+        description = "Where carriers reach the gateway."
+    ),
+    printcolumn(
+        name = "Calls",
+        type_ = "integer",
+        json_path = ".status.activeCalls",
+        description = "Calls in progress."
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Can it take calls?"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        priority = "1",
+        description = "Why the gateway is in this state."
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = "1",
+        description = "What happened, and what to do."
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.sip.udpPort < self.rtp.portRange.from || self.sip.udpPort > self.rtp.portRange.to")
+    .message("spec.sip.udpPort must not lie within spec.rtp.portRange"))]
+pub struct MediaGatewaySpec {
+    /// How many media pods carry the calls, 0 to 100. kubectl scale and autoscalers set it. A pod that goes finishes its
+    /// calls first (drainSeconds). Default: 1.
+    #[serde(default = "replicas")]
+    #[schemars(range(min = 0, max = 100))]
+    pub replicas: i32,
+
+    /// Where SIP is spoken with carriers.
+    #[serde(default)]
+    pub sip: SipSpec,
+
+    /// Where audio (RTP) is exchanged with carriers.
+    #[serde(default)]
+    pub rtp: RtpSpec,
+
+    /// How long a pod that is stopped lets its calls go on, in seconds, 0 to 86400; then they are hung up. Meanwhile it takes
+    /// no new calls. Default: 300.
+    #[serde(default = "drain_seconds")]
+    #[schemars(range(min = 0, max = 86400))]
+    pub drain_seconds: u32,
+
+    /// The namespaces whose providers this gateway serves. Default: its own.
+    #[serde(default)]
+    pub allowed_namespaces: AllowedNamespaces,
+
+    /// Agents at loopback, link-local, cloud metadata and node addresses are refused, so that no tenant reaches them through
+    /// the gateway, unless the address is listed here: IP addresses and CIDRs, at most 32. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(length(min = 1, max = 64)),
+        transform = allowed_agent_addresses_rule,
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub allowed_agent_addresses: Vec<String>,
+
+    /// What the gateway's pods are made with: image, resources, where they run.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pod_template: PodTemplate,
+}
+
+fn replicas() -> i32 {
+    1
+}
+
+fn drain_seconds() -> u32 {
+    300
+}
+
+impl Default for MediaGatewaySpec {
+    fn default() -> Self {
+        Self {
+            replicas: replicas(),
+            sip: SipSpec::default(),
+            rtp: RtpSpec::default(),
+            drain_seconds: drain_seconds(),
+            allowed_namespaces: AllowedNamespaces::default(),
+            allowed_agent_addresses: Vec::new(),
+            pod_template: PodTemplate::default(),
+        }
+    }
+}
+
+fn allowed_agent_addresses_rule(schema: &mut Schema) {
+    item_rule(
+        schema,
+        "isIP(self) || isCIDR(self)",
+        "spec.allowedAgentAddresses: each entry must be an IP address or a CIDR such as 192.0.2.0/24",
+    );
+}
+
+/// Where SIP is spoken with carriers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SipSpec {
+    /// How carriers reach the registrar pods.
+    #[serde(default)]
+    pub exposure: Exposure,
+
+    /// The UDP port for SIP, 1 to 65535. Default: 5060.
+    #[serde(default = "sip_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub udp_port: u16,
+
+    /// The TCP port for SIP, 1 to 65535. Default: 5060.
+    #[serde(default = "sip_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub tcp_port: u16,
+}
+
+fn sip_port() -> u16 {
+    5060
+}
+
+impl Default for SipSpec {
+    fn default() -> Self {
+        Self {
+            exposure: Exposure::default(),
+            udp_port: sip_port(),
+            tcp_port: sip_port(),
+        }
+    }
+}
+
+/// Where audio is exchanged with carriers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RtpSpec {
+    /// How carriers reach the media pods.
+    #[serde(default)]
+    pub exposure: Exposure,
+
+    /// The UDP ports for RTP and RTCP, two for each call. On the host network each media pod of a node takes a block of them.
+    /// Default: 20000 to 20999.
+    #[serde(default)]
+    pub port_range: PortRange,
+}
+
+/// How carriers reach pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Exposure {
+    /// PodNetwork: at the address of the pod; carriers must have a route to it. HostNetwork: at the address of the pod's node;
+    /// the namespace must allow privileged pods. Default: PodNetwork.
+    #[serde(rename = "type", default)]
+    pub type_: ExposureType,
+
+    /// The IP address to tell carriers (in Contact and SDP), where it is not the pod's or the node's own, such as the
+    /// address of a NAT in front; at most one. Default: with HostNetwork the node's annotation
+    /// ringwire.dev/external-address, else its ExternalIP, else its InternalIP; with PodNetwork the pod's address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 1),
+        inner(length(min = 1, max = 64)),
+        transform = addresses_rule,
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub addresses: Vec<String>,
+}
+
+fn addresses_rule(schema: &mut Schema) {
+    item_rule(
+        schema,
+        "isIP(self)",
+        "exposure.addresses: each entry must be an IP address, without port",
+    );
+}
+
+/// How carriers reach pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = without_description)]
+pub enum ExposureType {
+    /// At the pod's address.
+    #[default]
+    PodNetwork,
+    /// At the node's address.
+    HostNetwork,
+}
+
+/// A range of UDP ports, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, KubeSchema, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("self.from % 2 == 0").message("spec.rtp.portRange.from must be even"))]
+#[x_kube(validation = Rule::new("self.to > self.from")
+    .message("spec.rtp.portRange.to must be greater than spec.rtp.portRange.from"))]
+#[x_kube(validation = Rule::new("self.to < 30000 || self.from > 60999")
+    .message("spec.rtp.portRange must not overlap 30000 to 60999: these are the ports of NodePort Services \
+        (30000-32767) and those that the kernel gives out (32768-60999)"))]
+pub struct PortRange {
+    /// The first port, even, 1024 to 65534. Default: 20000.
+    #[serde(default = "first_port")]
+    #[schemars(range(min = 1024, max = 65534))]
+    pub from: u16,
+
+    /// The last port, 1025 to 65535. Default: 20999.
+    #[serde(default = "last_port")]
+    #[schemars(range(min = 1025, max = 65535))]
+    pub to: u16,
+}
+
+fn first_port() -> u16 {
+    20000
+}
+
+fn last_port() -> u16 {
+    20999
+}
+
+impl Default for PortRange {
+    fn default() -> Self {
+        Self {
+            from: first_port(),
+            to: last_port(),
+        }
+    }
+}
+
+/// The namespaces whose providers a gateway serves.
+#[derive(Clone, Debug, Default, PartialEq, KubeSchema, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("self.from != 'Selector' || has(self.selector)")
+    .message("spec.allowedNamespaces.selector is required when spec.allowedNamespaces.from is Selector"))]
+#[x_kube(validation = Rule::new("self.from == 'Selector' || !has(self.selector)")
+    .message("spec.allowedNamespaces.selector is only allowed when spec.allowedNamespaces.from is Selector"))]
+pub struct AllowedNamespaces {
+    /// Same: the gateway's own. All: every namespace. Selector: those whose labels the selector matches. Default: Same.
+    #[serde(default)]
+    pub from: NamespacesFrom,
+
+    /// Which namespaces, by their labels, when from is Selector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+}
+
+/// Which namespaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = without_description)]
+pub enum NamespacesFrom {
+    /// The gateway's own.
+    #[default]
+    Same,
+    /// Every one.
+    All,
+    /// Those that a label selector matches.
+    Selector,
+}
+
+/// What the gateway's pods are made with. It holds for registrar and media pods alike.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodTemplate {
+    /// The container image. Default: the operator's setting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+
+    /// When nodes pull the image: Always, IfNotPresent or Never. Default: as Kubernetes does, Always for the tag latest, else
+    /// IfNotPresent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<ImagePullPolicy>,
+
+    /// Secrets with the registry's credentials, at most 8. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 8),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub image_pull_secrets: Vec<SecretRef>,
+
+    /// The priority class of the pods. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub priority_class_name: Option<String>,
+
+    /// CPU and memory that the pods ask for and may use. A CPU limit makes audio stutter; leave it out. Default: the
+    /// operator's setting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+
+    /// Further labels of the pods, at most 64. Those that the operator sets itself win. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(transform = labels_limits)]
+    pub labels: BTreeMap<String, String>,
+
+    /// Further annotations of the pods, at most 64. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(transform = annotations_limits)]
+    pub annotations: BTreeMap<String, String>,
+
+    /// Labels that a node must have to run the pods. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(transform = labels_limits)]
+    pub node_selector: BTreeMap<String, String>,
+
+    /// Taints of nodes that the pods tolerate, at most 64. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub tolerations: Vec<Toleration>,
+
+    /// Which nodes, and near which other pods, the pods should run. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+
+    /// How the pods spread over zones and nodes, at most 8. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+}
+
+fn map_limits(schema: &mut Schema, longest_value: u32) {
+    schema.insert("maxProperties".to_owned(), 64.into());
+    schema.insert("x-kubernetes-map-type".to_owned(), "granular".into());
+    if let Some(serde_json::Value::Object(values)) = schema.get_mut("additionalProperties") {
+        values.insert("maxLength".to_owned(), longest_value.into());
+    }
+}
+
+fn labels_limits(schema: &mut Schema) {
+    map_limits(schema, 63);
+}
+
+fn annotations_limits(schema: &mut Schema) {
+    map_limits(schema, 4096);
+}
+
+/// When nodes pull an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = without_description)]
+pub enum ImagePullPolicy {
+    /// Each time a container starts.
+    Always,
+    /// If the node doesn't have it.
+    IfNotPresent,
+    /// The node must have it.
+    Never,
+}
+
+/// What is known about a gateway.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MediaGatewayStatus {
+    /// The generation of the spec that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Where carriers reach the gateway, for example udp:198.51.100.11:5060, sorted, at most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 128)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub addresses: Vec<String>,
+
+    /// Media pods that exist, those that finish their last calls included.
+    #[serde(default)]
+    pub replicas: i32,
+
+    /// Media pods that are ready for calls.
+    #[serde(default)]
+    pub ready_replicas: i32,
+
+    /// Calls in progress on all pods.
+    #[serde(default)]
+    pub active_calls: u32,
+
+    /// The label selector of the media pods, for autoscalers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub selector: Option<String>,
+
+    /// Ready: the gateway can take calls. Addressed: its pods know the addresses to tell carriers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = conditions)]
+    pub conditions: Vec<Condition>,
+}

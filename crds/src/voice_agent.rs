@@ -1,0 +1,237 @@
+//! `VoiceAgent`: who answers, and how to reach it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema};
+use serde::{Deserialize, Serialize};
+
+use crate::common::{SecretRef, conditions, value_rule, without_description};
+
+/// Who answers calls, how to reach it and what it may do.
+///
+/// Exactly one backend is set. The agent is connected before the call is answered: if it can't be reached, the caller is
+/// not billed and the status says why.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "ringwire.dev",
+    version = "v1alpha1",
+    kind = "VoiceAgent",
+    plural = "voiceagents",
+    namespaced,
+    status = "VoiceAgentStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    category = "ringwire",
+    shortname = "vagent",
+    doc = "Who answers calls, how to reach it and what it may do.",
+    printcolumn(
+        name = "Backend",
+        type_ = "string",
+        json_path = ".status.backend",
+        description = "How the agent is reached."
+    ),
+    printcolumn(
+        name = "Numbers",
+        type_ = "integer",
+        json_path = ".status.phoneNumbers",
+        description = "PhoneNumbers that this agent answers."
+    ),
+    printcolumn(
+        name = "Calls",
+        type_ = "integer",
+        json_path = ".status.activeCalls",
+        description = "Calls in progress."
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Is the agent configured rightly?"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Reachable",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="BackendReachable")].status"#,
+        priority = "1",
+        description = "Did the last call reach the agent?"
+    ),
+    printcolumn(
+        name = "Last Error",
+        type_ = "string",
+        json_path = ".status.lastError",
+        priority = "1",
+        description = "What went wrong the last time that something did."
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.echo) ? 1 : 0) + (has(self.webSocket) ? 1 : 0) == 1")
+    .message("spec must set exactly one backend: spec.echo or spec.webSocket"))]
+pub struct VoiceAgentSpec {
+    /// The built-in agent that sends the caller's audio back, to test a trunk: "echo: {}".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub echo: Option<EchoBackend>,
+
+    /// An agent that is reached by WebSocket, one connection for each call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web_socket: Option<WebSocketBackend>,
+
+    /// How long the agent may take to accept a call, in seconds, 1 to 30; after that the call is refused without having
+    /// been answered. Default: 5.
+    #[serde(default = "connect_timeout_seconds")]
+    #[schemars(range(min = 1, max = 30))]
+    pub connect_timeout_seconds: u32,
+
+    /// What a call may use up.
+    #[serde(default)]
+    pub limits: AgentLimits,
+}
+
+fn connect_timeout_seconds() -> u32 {
+    5
+}
+
+impl Default for VoiceAgentSpec {
+    /// No backend: set one before it is applied.
+    fn default() -> Self {
+        Self {
+            echo: None,
+            web_socket: None,
+            connect_timeout_seconds: connect_timeout_seconds(),
+            limits: AgentLimits::default(),
+        }
+    }
+}
+
+/// The built-in agent that sends the caller's audio back. It has no settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EchoBackend {}
+
+/// An agent that is reached by WebSocket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebSocketBackend {
+    /// Where the agent listens: ws://HOST[:PORT]/PATH or, encrypted, wss://HOST[:PORT]/PATH, at most 2048 characters.
+    /// Example: ws://bot.agents.svc:8080/media. Passwords and tokens belong into headersSecretRef.
+    #[schemars(length(min = 6, max = 2048), transform = url_rule)]
+    pub url: String,
+
+    /// What is spoken on the connection: Twilio (Twilio Media Streams). Default: Twilio.
+    #[serde(default)]
+    pub protocol: WebSocketProtocol,
+
+    /// A Secret of this namespace, each key of which is sent as an HTTP header when connecting. Example: a key Authorization
+    /// with the value "Bearer …". Default: no further headers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers_secret_ref: Option<SecretRef>,
+
+    /// Names and values that the agent gets at the start of each call (customParameters of Twilio's start message), at most
+    /// 32. Names up to 128, values up to 1024 characters. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(transform = custom_parameters_rule)]
+    pub custom_parameters: BTreeMap<String, String>,
+}
+
+fn url_rule(schema: &mut Schema) {
+    value_rule(
+        schema,
+        r"self.matches('^wss?://([A-Za-z0-9_.-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?([/?][!-~]*)?$') && !self.contains('#')",
+        "spec.webSocket.url must be ws://HOST[:PORT]/PATH or wss://HOST[:PORT]/PATH, without user, password, spaces and #",
+    );
+}
+
+fn custom_parameters_rule(schema: &mut Schema) {
+    schema.insert("maxProperties".to_owned(), 32.into());
+    schema.insert("x-kubernetes-map-type".to_owned(), "granular".into());
+    if let Some(serde_json::Value::Object(values)) = schema.get_mut("additionalProperties") {
+        values.insert("maxLength".to_owned(), 1024.into());
+    }
+    value_rule(
+        schema,
+        "self.all(name, name.size() >= 1 && name.size() <= 128)",
+        "spec.webSocket.customParameters: each name must have 1 to 128 characters",
+    );
+}
+
+/// What is spoken on the WebSocket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = without_description)]
+pub enum WebSocketProtocol {
+    /// Twilio Media Streams.
+    #[default]
+    Twilio,
+}
+
+/// What a call may use up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentLimits {
+    /// The longest a call may last, in seconds from its answer, 1 to 86400; then it is hung up. Default: 7200 (two hours).
+    #[serde(default = "max_call_seconds")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub max_call_seconds: u32,
+}
+
+fn max_call_seconds() -> u32 {
+    7200
+}
+
+impl Default for AgentLimits {
+    fn default() -> Self {
+        Self {
+            max_call_seconds: max_call_seconds(),
+        }
+    }
+}
+
+/// What is known about an agent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VoiceAgentStatus {
+    /// The generation of the spec that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// How the agent is reached: Echo or WebSocket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<BackendKind>,
+
+    /// How many PhoneNumbers this agent answers.
+    #[serde(default)]
+    pub phone_numbers: u32,
+
+    /// Calls with this agent in progress.
+    #[serde(default)]
+    pub active_calls: u32,
+
+    /// What went wrong the last time that something did, for example "AgentTimeout: no answer from ws://bot:8080 in 5 s".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub last_error: Option<String>,
+
+    /// When lastError happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub last_error_at: Option<Time>,
+
+    /// Ready: the spec can be carried out. BackendReachable: the last call reached the agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = conditions)]
+    pub conditions: Vec<Condition>,
+}
+
+/// How an agent is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = without_description)]
+pub enum BackendKind {
+    /// The built-in echo.
+    Echo,
+    /// By WebSocket.
+    WebSocket,
+}

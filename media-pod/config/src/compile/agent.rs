@@ -1,0 +1,82 @@
+//! VoiceAgent: its backend with headers filled in.
+
+use std::collections::BTreeMap;
+
+use ringwire_crds::{BackendKind, VoiceAgent, WebSocketBackend, WebSocketProtocol};
+
+use super::Verdict;
+use crate::gateway::{Agent, Backend};
+use crate::object::{ObjectRef, Objects};
+use crate::reason::Reason;
+use crate::secret::Secret;
+
+/// Headers that the WebSocket handshake sets itself (RFC 6455 section 4.1).
+const RESERVED_HEADERS: &[&str] = &["host", "upgrade", "connection", "content-length", "transfer-encoding"];
+
+/// Which backend the object names.
+pub(super) fn kind(agent: &VoiceAgent) -> Option<BackendKind> {
+    match (&agent.spec.echo, &agent.spec.web_socket) {
+        (Some(_), None) => Some(BackendKind::Echo),
+        (None, Some(_)) => Some(BackendKind::WebSocket),
+        _ => None,
+    }
+}
+
+/// The agent's entry, or the verdict that says why it cannot be used.
+pub(super) fn compile(agent: &VoiceAgent, objects: &Objects) -> Result<Agent, Verdict> {
+    let id = ObjectRef::of(agent);
+    let backend = match (&agent.spec.echo, &agent.spec.web_socket) {
+        (Some(_), None) => Backend::Echo,
+        (None, Some(socket)) => match socket.protocol {
+            WebSocketProtocol::Twilio => Backend::TwilioWebSocket {
+                url: socket.url.clone(),
+                headers: headers(&id, socket, objects)?,
+                custom_parameters: socket.custom_parameters.clone(),
+            },
+        },
+        _ => {
+            return Err(Verdict::no(Reason::InvalidSpec, "exactly one of spec.echo and spec.webSocket must be set"));
+        }
+    };
+    Ok(Agent {
+        id,
+        backend,
+        connect_timeout_seconds: agent.spec.connect_timeout_seconds,
+        max_call_seconds: agent.spec.limits.max_call_seconds,
+    })
+}
+
+fn headers(
+    id: &ObjectRef,
+    socket: &WebSocketBackend,
+    objects: &Objects,
+) -> Result<BTreeMap<String, Secret>, Verdict> {
+    let Some(reference) = &socket.headers_secret_ref else { return Ok(BTreeMap::new()) };
+    let secret = ObjectRef::new(&id.namespace, &reference.name);
+    let Some(data) = objects.secrets.get(&secret) else {
+        let message = format!(
+            "Secret {secret} named by spec.webSocket.headersSecretRef does not exist; create it in namespace {}",
+            id.namespace
+        );
+        return Err(Verdict::no(Reason::SecretNotFound, message));
+    };
+    for (name, value) in data {
+        let usable = !name.is_empty()
+            && !RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str())
+            && !name.to_ascii_lowercase().starts_with("sec-websocket-");
+        // Visible ASCII, blank and tab (RFC 9110 section 5.5); a trailing line feed is the usual accident.
+        let clean = value.expose().bytes().all(|byte| byte == b'\t' || (0x20..0x7f).contains(&byte));
+        if !usable {
+            let message = format!("key {name:?} of Secret {secret} cannot be sent as a header; remove it");
+            return Err(Verdict::no(Reason::SecretInvalid, message));
+        }
+        if !clean {
+            let message = format!(
+                "the value of key {name:?} in Secret {secret} has characters that a header cannot carry, perhaps a \
+                 trailing line feed (use `echo -n` or stringData)"
+            );
+            return Err(Verdict::no(Reason::SecretInvalid, message));
+        }
+    }
+    Ok(data.clone())
+}

@@ -1,0 +1,259 @@
+//! SipProvider: presets, gateway, credentials.
+
+use std::collections::BTreeMap;
+
+use ringwire_crds::{Codec, ProviderType, SipProvider, Transport, secret_key};
+
+use super::gateway::{network, serves};
+use super::{ProviderFindings, Verdict};
+use crate::gateway::{AllowedSource, Host, Provider, Registration};
+use crate::object::{ObjectRef, Objects, Settings};
+use crate::reason::Reason;
+use crate::secret::Secret;
+use crate::token::TokenKey;
+
+/// What a preset fills in: the carrier's published server.
+fn preset(kind: ProviderType) -> Option<&'static str> {
+    match kind {
+        ProviderType::Generic => None,
+        ProviderType::Netelip => Some("sip.netelip.com"),
+        ProviderType::Zadarma => Some("sip.zadarma.com"),
+        ProviderType::Telnyx => Some("sip.telnyx.com"),
+        ProviderType::VoIPms => Some("atlanta.voip.ms"),
+        ProviderType::OVH => Some("sip.ovh.net"),
+    }
+}
+
+/// Port of SIP over UDP and TCP (RFC 3261 section 19.1.2).
+const SIP_PORT: u16 = 5060;
+
+/// Findings, and the entry if the provider is in service. The numbers are filled in later.
+pub(super) fn compile(
+    object: &SipProvider,
+    objects: &Objects,
+    settings: &Settings,
+) -> (ProviderFindings, Option<Provider>) {
+    let id = ObjectRef::of(object);
+    let spec = &object.spec;
+    let server = spec.server.as_deref().or(preset(spec.type_)).map(Host::parse);
+    let port = spec.port.unwrap_or(SIP_PORT);
+    let transport = spec.transport.unwrap_or_default();
+    let gateway = find_gateway(object, &id, objects, settings);
+    let credentials = credentials(object, &id, objects);
+
+    let mut findings = ProviderFindings {
+        gateway: gateway.as_ref().ok().map(|(id, _)| id.clone()),
+        accepted: match &gateway {
+            Ok((gateway, _)) => Verdict::yes(Reason::Accepted, format!("served by gateway {gateway}")),
+            Err(verdict) => verdict.clone(),
+        },
+        credentials: match &credentials {
+            Ok(Some(_)) => Verdict::yes(Reason::Resolved, "user name and password were read"),
+            Ok(None) => Verdict::yes(Reason::NotNeeded, "registration is disabled, so no credentials are needed"),
+            Err(verdict) => verdict.clone(),
+        },
+        paused: spec.paused,
+        server: server.as_ref().map(|server| format!("{server}:{port}")),
+        transport,
+        revision: None,
+        registers: spec.registration.enabled,
+    };
+    let Some(server) = server else {
+        // The schema refuses this; an object from before the rule may still say it.
+        findings.accepted = Verdict::no(Reason::InvalidSpec, "spec.server is required when spec.type is Generic");
+        return (findings, None);
+    };
+    let (Ok((_, key)), false) = (gateway, spec.paused) else { return (findings, None) };
+
+    let subject = object.metadata.uid.clone().unwrap_or_else(|| id.to_string());
+    let contact_user = spec.registration.contact_user.clone();
+    let mut entry = Provider {
+        server,
+        port,
+        transport,
+        outbound_proxy: spec.outbound_proxy.as_deref().map(|text| host_port(text)),
+        registration: None,
+        contact_user_is_secret: contact_user.is_none(),
+        contact_user: contact_user.unwrap_or_else(|| key.derive("contact-user", &subject)),
+        allowed_sources: spec.allowed_sources.iter().map(|text| allowed_source(text)).collect(),
+        codecs: if spec.codecs.is_empty() { vec![Codec::PCMU, Codec::PCMA] } else { spec.codecs.clone() },
+        called_number_from: spec.called_number_from,
+        country_code: spec.country_code.clone(),
+        numbers: BTreeMap::new(),
+        id,
+    };
+    if let Ok(Some(credentials)) = credentials {
+        let registration = registration(object, &entry, credentials, key);
+        findings.revision = Some(registration.revision.clone());
+        entry.registration = Some(registration);
+    }
+    (findings, Some(entry))
+}
+
+fn find_gateway<'a>(
+    object: &SipProvider,
+    id: &ObjectRef,
+    objects: &'a Objects,
+    settings: &Settings,
+) -> Result<(ObjectRef, &'a TokenKey), Verdict> {
+    let wanted = match &object.spec.gateway_ref {
+        None => settings.default_gateway.clone(),
+        Some(reference) => {
+            let namespace = reference.namespace.as_deref().unwrap_or(&id.namespace);
+            let wanted = ObjectRef::new(namespace, &reference.name);
+            let reachable = namespace == id.namespace
+                || wanted == settings.default_gateway
+                || settings.shared_gateway_namespaces.contains(namespace);
+            if !reachable {
+                let message = format!(
+                    "gateway {wanted} is in another namespace; a provider may use gateways of its own namespace, the \
+                     default gateway {}, and those in the operator's --shared-gateway-namespaces",
+                    settings.default_gateway
+                );
+                return Err(Verdict::no(Reason::NamespaceNotAllowed, message));
+            }
+            wanted
+        }
+    };
+    let Some(gateway) = objects.gateways.iter().find(|gateway| ObjectRef::of(*gateway) == wanted) else {
+        return Err(Verdict::no(Reason::GatewayNotFound, format!("MediaGateway {wanted} does not exist")));
+    };
+    if !serves(gateway, &id.namespace, objects) {
+        let message = format!(
+            "MediaGateway {wanted} does not serve namespace {}; see its spec.allowedNamespaces",
+            id.namespace
+        );
+        return Err(Verdict::no(Reason::NamespaceNotAllowed, message));
+    }
+    match objects.keys.get(&wanted).and_then(|keys| keys.first()) {
+        Some(key) => Ok((wanted, key)),
+        None => Err(Verdict::unknown(Reason::Progressing, format!("MediaGateway {wanted} is being set up"))),
+    }
+}
+
+/// What a registration authenticates with.
+struct Credentials {
+    username: String,
+    auth_username: String,
+    password: Secret,
+    realm: Option<String>,
+}
+
+/// The credentials; `None` if none are needed.
+fn credentials(object: &SipProvider, id: &ObjectRef, objects: &Objects) -> Result<Option<Credentials>, Verdict> {
+    if !object.spec.registration.enabled {
+        return Ok(None);
+    }
+    let Some(reference) = &object.spec.credentials_secret_ref else {
+        let message = "spec.credentialsSecretRef is required when spec.registration.enabled is true";
+        return Err(Verdict::no(Reason::InvalidSpec, message));
+    };
+    let secret = ObjectRef::new(&id.namespace, &reference.name);
+    let Some(data) = objects.secrets.get(&secret) else {
+        let message = format!(
+            "Secret {secret} named by spec.credentialsSecretRef does not exist; create it in namespace {} with keys \
+             {} and {}",
+            id.namespace,
+            secret_key::USERNAME,
+            secret_key::PASSWORD
+        );
+        return Err(Verdict::no(Reason::SecretNotFound, message));
+    };
+    let optional = |key: &str| data.get(key).map(|value| value.expose().trim_end_matches(['\r', '\n']).to_owned());
+    let required = |key: &str| match optional(key) {
+        Some(value) if !value.is_empty() => Ok(value),
+        Some(_) => {
+            Err(Verdict::no(Reason::SecretKeyMissing, format!("key {key:?} of Secret {secret} is empty")))
+        }
+        None => Err(Verdict::no(
+            Reason::SecretKeyMissing,
+            format!("Secret {secret} has no key {key:?}; it has {}", list(data.keys())),
+        )),
+    };
+    let username = required(secret_key::USERNAME)?;
+    let password = Secret::new(required(secret_key::PASSWORD)?);
+    let user_is_clean = username.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"@;?,\\".contains(&byte));
+    if !user_is_clean {
+        let message = format!(
+            "key \"username\" of Secret {secret} has characters that a SIP user name cannot have; give the user part \
+             alone, without sip: and without @host"
+        );
+        return Err(Verdict::no(Reason::SecretInvalid, message));
+    }
+    Ok(Some(Credentials {
+        auth_username: optional(secret_key::AUTH_USERNAME).unwrap_or_else(|| username.clone()),
+        realm: optional(secret_key::REALM).filter(|realm| !realm.is_empty()),
+        username,
+        password,
+    }))
+}
+
+fn list<'a>(keys: impl Iterator<Item = &'a String>) -> String {
+    let keys: Vec<&str> = keys.map(String::as_str).collect();
+    if keys.is_empty() { "no keys".to_owned() } else { keys.join(", ") }
+}
+
+fn registration(object: &SipProvider, entry: &Provider, credentials: Credentials, key: &TokenKey) -> Registration {
+    let spec = &object.spec.registration;
+    let from_domain = spec.from_domain.clone().unwrap_or_else(|| entry.server.to_string());
+    let Credentials { username, auth_username, password, realm } = credentials;
+    let relevant = serde_json::json!([
+        entry.server, entry.port, entry.transport, entry.outbound_proxy, entry.contact_user, username, auth_username,
+        password, realm, from_domain, spec.expiry_seconds,
+    ]);
+    Registration {
+        revision: key.derive("registration", &relevant.to_string()),
+        username,
+        auth_username,
+        password,
+        realm,
+        from_domain,
+        expiry_seconds: spec.expiry_seconds,
+    }
+}
+
+/// Reads `host`, `host:port`, `[v6]` or `[v6]:port`.
+fn host_port(text: &str) -> (Host, u16) {
+    let split = text.rsplit_once(':').filter(|(host, _)| host.ends_with(']') || !host.contains(':'));
+    match split.and_then(|(host, port)| Some((host, port.parse().ok()?))) {
+        Some((host, port)) => (Host::parse(host), port),
+        None => (Host::parse(text), SIP_PORT),
+    }
+}
+
+fn allowed_source(text: &str) -> AllowedSource {
+    match network(text) {
+        Some(net) => AllowedSource::Net(net),
+        None => AllowedSource::Name(text.trim_end_matches('.').to_ascii_lowercase()),
+    }
+}
+
+/// Whether calls of one provider could be taken for calls of the other: they share an address or name.
+pub(super) fn confusable(a: &Provider, b: &Provider) -> bool {
+    let hosts = |provider: &Provider| {
+        let proxy = provider.outbound_proxy.as_ref().map(|(host, _)| host.clone());
+        std::iter::once(provider.server.clone()).chain(proxy).map(|host| match host {
+            Host::Address(address) => AllowedSource::Net(address.into()),
+            Host::Name(name) => AllowedSource::Name(name),
+        })
+    };
+    let sources = |provider: &Provider| -> Vec<AllowedSource> {
+        hosts(provider).chain(provider.allowed_sources.iter().cloned()).collect()
+    };
+    let (a, b) = (sources(a), sources(b));
+    a.iter().any(|x| {
+        b.iter().any(|y| match (x, y) {
+            (AllowedSource::Net(x), AllowedSource::Net(y)) => x.contains(y) || y.contains(x),
+            (AllowedSource::Name(x), AllowedSource::Name(y)) => x == y,
+            _ => false,
+        })
+    })
+}
+
+/// The transport as columns show it.
+pub fn transport_name(transport: Transport) -> &'static str {
+    match transport {
+        Transport::UDP => "UDP",
+        Transport::TCP => "TCP",
+    }
+}

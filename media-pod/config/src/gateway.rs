@@ -1,0 +1,222 @@
+//! What the pods of one gateway are told.
+//!
+//! Each entry is complete in itself, so that entries can be spread over Secrets ([`crate::shard`]) and arrive in any order.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use ringwire_crds::{CalledNumberFrom, Codec, Transport};
+use serde::{Deserialize, Serialize};
+
+use crate::object::{NodeAddresses, ObjectRef};
+use crate::secret::Secret;
+use crate::token::TokenKey;
+
+/// All that the pods of a gateway are told; [`crate::shard`] splits it by role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayConfig {
+    /// What concerns the gateway as a whole.
+    pub settings: GatewaySettings,
+    /// The trunks, with their credentials: registrars only.
+    pub providers: BTreeMap<ObjectRef, Provider>,
+    /// The agents, with their credentials: media pods only.
+    pub agents: BTreeMap<ObjectRef, Agent>,
+}
+
+/// What a registrar is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistrarConfig {
+    /// What concerns the gateway as a whole.
+    pub settings: GatewaySettings,
+    /// The trunks by name.
+    pub providers: BTreeMap<ObjectRef, Provider>,
+}
+
+/// What a media pod is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaConfig {
+    /// What concerns the gateway as a whole.
+    pub settings: GatewaySettings,
+    /// The agents by name.
+    pub agents: BTreeMap<ObjectRef, Agent>,
+}
+
+/// What concerns the gateway as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewaySettings {
+    /// The gateway's name.
+    pub gateway: ObjectRef,
+    /// Where SIP comes in.
+    pub sip: Exposure,
+    /// UDP port of SIP.
+    pub sip_udp_port: u16,
+    /// TCP port of SIP.
+    pub sip_tcp_port: u16,
+    /// Where RTP comes in.
+    pub rtp: Exposure,
+    /// First and last UDP port of RTP.
+    pub rtp_ports: (u16, u16),
+    /// How long a stopping pod waits for its calls, in seconds.
+    pub drain_seconds: u32,
+    /// Agents' addresses that are allowed although they are loopback, link-local, metadata or node addresses.
+    pub allowed_agent_addresses: Vec<IpNet>,
+    /// Whether those addresses are refused at all.
+    pub restrict_agent_addresses: bool,
+    /// Addresses of the nodes by name, for pods on the host's network and for the agents' address check.
+    pub nodes: BTreeMap<String, NodeAddresses>,
+    /// Keys of Contact tokens, current key first.
+    pub token_keys: Vec<TokenKey>,
+}
+
+/// How a role is reached from outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exposure {
+    /// Whether the pods use their node's network.
+    pub host_network: bool,
+    /// Addresses to advertise instead of the pod's or node's own, if there is exactly one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A host that is an address or a name to be looked up.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Host {
+    /// An address.
+    Address(IpAddr),
+    /// A DNS name, lower case.
+    Name(String),
+}
+
+impl Host {
+    /// Reads an address (IPv6 with or without brackets) or takes the text for a name.
+    pub fn parse(text: &str) -> Self {
+        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+        match bare.parse() {
+            Ok(address) => Self::Address(address),
+            Err(_) => Self::Name(text.trim_end_matches('.').to_ascii_lowercase()),
+        }
+    }
+}
+
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One trunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Provider {
+    /// Its object.
+    pub id: ObjectRef,
+    /// The carrier's registrar and proxy.
+    pub server: Host,
+    /// Its port.
+    pub port: u16,
+    /// How it is spoken to.
+    pub transport: Transport,
+    /// Where requests are sent instead of to `server`, with port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound_proxy: Option<(Host, u16)>,
+    /// How to register; `None`: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registration>,
+    /// User part of our Contact: a call to it comes from a carrier that we registered with.
+    pub contact_user: String,
+    /// Whether `contact_user` is a random token, so that knowing it proves something.
+    pub contact_user_is_secret: bool,
+    /// Who may call besides the carrier's own addresses.
+    pub allowed_sources: Vec<AllowedSource>,
+    /// Codecs in order of preference.
+    pub codecs: Vec<Codec>,
+    /// Where the dialled number is looked for; `None`: the order of DESIGN §5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called_number_from: Option<CalledNumberFrom>,
+    /// Country of national numbers, digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country_code: Option<String>,
+    /// The numbers on this trunk, by E.164.
+    pub numbers: BTreeMap<String, Number>,
+}
+
+/// How a trunk registers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Registration {
+    /// User part of the address of record.
+    pub username: String,
+    /// User name of the digest.
+    pub auth_username: String,
+    /// Password of the digest.
+    pub password: Secret,
+    /// Realm to answer; `None`: whichever asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub realm: Option<String>,
+    /// Domain of the address of record.
+    pub from_domain: String,
+    /// Interval to ask for, in seconds.
+    pub expiry_seconds: u32,
+    /// Changes whenever anything above or the server changes; reports name it, so that an old report is not taken for a new one.
+    pub revision: String,
+}
+
+/// Whom a trunk accepts calls from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AllowedSource {
+    /// A network or single address.
+    Net(IpNet),
+    /// The addresses of a name, looked up again as its TTL says.
+    Name(String),
+}
+
+/// One number of a trunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Number {
+    /// Its object.
+    pub id: ObjectRef,
+    /// Who answers it; `None`: calls are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<ObjectRef>,
+}
+
+/// One voice agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Agent {
+    /// Its object.
+    pub id: ObjectRef,
+    /// How it is reached.
+    pub backend: Backend,
+    /// How long it may take to accept a call, in seconds.
+    pub connect_timeout_seconds: u32,
+    /// Longest call, in seconds.
+    pub max_call_seconds: u32,
+}
+
+/// How an agent is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Backend {
+    /// The caller hears himself.
+    Echo,
+    /// A WebSocket that speaks Twilio's Media Streams.
+    TwilioWebSocket {
+        /// `ws://` or `wss://`.
+        url: String,
+        /// Headers of the upgrade request.
+        headers: BTreeMap<String, Secret>,
+        /// `customParameters` of the start message.
+        custom_parameters: BTreeMap<String, String>,
+    },
+}

@@ -1,0 +1,303 @@
+//! Which provider is calling, which number is called, who answers (DESIGN §5).
+//!
+//! Pure look-ups: no DNS here. Addresses of host names come in as [`ResolvedAddresses`], kept up to date by the registrar.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ringwire_crds::CalledNumberFrom;
+
+use crate::gateway::{AllowedSource, Host, Number, Provider, RegistrarConfig};
+use crate::number;
+use crate::object::ObjectRef;
+
+/// What an INVITE says about where it comes from and goes to.
+#[derive(Clone, Copy, Debug)]
+pub struct IncomingCall<'a> {
+    /// Where the packet came from.
+    pub source: IpAddr,
+    /// User part of the Request-URI, unescaped; the number of a `tel:` URI.
+    pub request_user: Option<&'a str>,
+    /// User part of P-Called-Party-ID.
+    pub called_party_user: Option<&'a str>,
+    /// User part of To.
+    pub to_user: Option<&'a str>,
+}
+
+/// The addresses of the host names in a configuration.
+pub trait ResolvedAddresses {
+    /// Whether `name` has `address` at present.
+    fn has(&self, name: &str, address: IpAddr) -> bool;
+}
+
+impl ResolvedAddresses for BTreeMap<String, Vec<IpAddr>> {
+    fn has(&self, name: &str, address: IpAddr) -> bool {
+        self.get(name).is_some_and(|addresses| addresses.contains(&address))
+    }
+}
+
+/// A call that may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route<'a> {
+    /// The trunk it came over.
+    pub provider: &'a Provider,
+    /// The dialled number in E.164.
+    pub number: &'a str,
+    /// The number's object and agent.
+    pub entry: &'a Number,
+    /// Who answers.
+    pub agent: &'a ObjectRef,
+}
+
+/// Why a call may not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal<'a> {
+    /// No provider accepts this source: 403. `dialled` is the provider and number of ours that it was for, if any.
+    SourceNotAllowed {
+        /// The provider whose number was dialled, and the number.
+        dialled: Option<(&'a Provider, &'a str)>,
+    },
+    /// The provider has no such number: 404. `compared` is what was looked for.
+    NumberNotFound {
+        /// The trunk it came over.
+        provider: &'a Provider,
+        /// Every reading that was compared, in order.
+        compared: Vec<String>,
+    },
+    /// The number has no agent: 480.
+    NoAgent {
+        /// The trunk it came over.
+        provider: &'a Provider,
+        /// The dialled number in E.164.
+        number: &'a str,
+        /// Its object.
+        entry: &'a Number,
+    },
+}
+
+/// Decides about a call.
+pub fn route<'a>(
+    config: &'a RegistrarConfig,
+    call: IncomingCall<'_>,
+    resolved: &impl ResolvedAddresses,
+) -> Result<Route<'a>, Refusal<'a>> {
+    let callers = callers(config, call, resolved);
+    let Some(&first) = callers.first() else {
+        let dialled = config.providers.values().find_map(|provider| {
+            let (number, _) = find_number(provider, call).ok()?;
+            Some((provider, number))
+        });
+        return Err(Refusal::SourceNotAllowed { dialled });
+    };
+    // Several trunks of one carrier share its addresses: the one with the number is meant.
+    let mut compared = Vec::new();
+    for provider in &callers {
+        match find_number(provider, call) {
+            Ok((number, entry)) => {
+                return match &entry.agent {
+                    Some(agent) => Ok(Route { provider, number, entry, agent }),
+                    None => Err(Refusal::NoAgent { provider, number, entry }),
+                };
+            }
+            Err(tried) => compared.extend(tried.into_iter().filter(|text| !text.is_empty())),
+        }
+    }
+    compared.dedup();
+    Err(Refusal::NumberNotFound { provider: first, compared })
+}
+
+/// The providers that may be calling: by secret contact user exactly one, else all that accept the source.
+fn callers<'a>(
+    config: &'a RegistrarConfig,
+    call: IncomingCall<'_>,
+    resolved: &impl ResolvedAddresses,
+) -> Vec<&'a Provider> {
+    if let Some(user) = call.request_user
+        && let Some(provider) =
+            config.providers.values().find(|p| p.contact_user_is_secret && p.contact_user.eq_ignore_ascii_case(user))
+    {
+        return vec![provider];
+    }
+    config.providers.values().filter(|provider| accepts_source(provider, call.source, resolved)).collect()
+}
+
+/// Whether `provider` takes calls from `source` without further proof.
+pub fn accepts_source(provider: &Provider, source: IpAddr, resolved: &impl ResolvedAddresses) -> bool {
+    let source = source.to_canonical();
+    let is_host = |host: &Host| match host {
+        Host::Address(address) => *address == source,
+        Host::Name(name) => resolved.has(name, source),
+    };
+    is_host(&provider.server)
+        || provider.outbound_proxy.as_ref().is_some_and(|(host, _)| is_host(host))
+        || provider.allowed_sources.iter().any(|allowed| match allowed {
+            AllowedSource::Net(net) => net.contains(&source),
+            AllowedSource::Name(name) => resolved.has(name, source),
+        })
+}
+
+/// The number of `provider` that is called, or everything that was compared.
+fn find_number<'a>(provider: &'a Provider, call: IncomingCall<'_>) -> Result<(&'a str, &'a Number), Vec<String>> {
+    let request_user = call.request_user.filter(|user| !user.eq_ignore_ascii_case(&provider.contact_user));
+    let places = match provider.called_number_from {
+        Some(CalledNumberFrom::RequestUri) => [call.request_user, None, None],
+        Some(CalledNumberFrom::PCalledPartyId) => [call.called_party_user, None, None],
+        Some(CalledNumberFrom::To) => [call.to_user, None, None],
+        // The contact user itself may be the number, as with carriers that register one number each.
+        None if request_user.is_none() && !provider.contact_user_is_secret => {
+            [call.called_party_user, call.to_user, call.request_user]
+        }
+        None => [request_user, call.called_party_user, call.to_user],
+    };
+    let mut compared = Vec::new();
+    for user in places.into_iter().flatten() {
+        let readings = number::candidates(user, provider.country_code.as_deref());
+        if readings.is_empty() {
+            compared.push(user.to_owned());
+        }
+        for reading in readings {
+            if let Some((number, entry)) = provider.numbers.get_key_value(&reading) {
+                return Ok((number, entry));
+            }
+            compared.push(reading);
+        }
+    }
+    Err(compared)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::{Exposure, GatewaySettings};
+    use ringwire_crds::{Codec, Transport};
+
+    const CARRIER: &str = "203.0.113.5";
+
+    fn provider(name: &str, numbers: &[(&str, Option<&str>)]) -> Provider {
+        let numbers = numbers
+            .iter()
+            .map(|(number, agent)| {
+                let id = ObjectRef::new("voice", format!("number-{number}"));
+                ((*number).to_owned(), Number { id, agent: agent.map(|agent| ObjectRef::new("voice", agent)) })
+            })
+            .collect();
+        Provider {
+            id: ObjectRef::new("voice", name),
+            server: Host::Name("sip.carrier.test".into()),
+            port: 5060,
+            transport: Transport::Udp,
+            outbound_proxy: None,
+            registration: None,
+            contact_user: format!("token-of-{name}"),
+            contact_user_is_secret: true,
+            allowed_sources: vec![AllowedSource::Net("198.51.100.0/24".parse().unwrap())],
+            codecs: vec![Codec::PCMA],
+            called_number_from: None,
+            country_code: Some("34".into()),
+            numbers,
+        }
+    }
+
+    fn config(providers: Vec<Provider>) -> RegistrarConfig {
+        RegistrarConfig {
+            settings: GatewaySettings {
+                gateway: ObjectRef::new("ringwire", "default"),
+                sip: Exposure::default(),
+                sip_udp_port: 5060,
+                sip_tcp_port: 5060,
+                rtp: Exposure::default(),
+                rtp_ports: (20000, 20999),
+                drain_seconds: 300,
+                allowed_agent_addresses: vec![],
+                restrict_agent_addresses: true,
+                nodes: BTreeMap::new(),
+                token_keys: vec![],
+            },
+            providers: providers.into_iter().map(|provider| (provider.id.clone(), provider)).collect(),
+        }
+    }
+
+    fn call<'a>(source: &str, user: &'a str) -> IncomingCall<'a> {
+        IncomingCall { source: source.parse().unwrap(), request_user: Some(user), called_party_user: None, to_user: None }
+    }
+
+    fn dns() -> BTreeMap<String, Vec<IpAddr>> {
+        BTreeMap::from([("sip.carrier.test".to_owned(), vec![CARRIER.parse().unwrap()])])
+    }
+
+    #[test]
+    fn finds_the_agent_of_the_dialled_number() {
+        let config = config(vec![provider("a", &[("+34911234567", Some("sales"))])]);
+        for source in [CARRIER, "198.51.100.77", "::ffff:198.51.100.77"] {
+            let route = route(&config, call(source, "911234567"), &dns()).unwrap();
+            assert_eq!((route.number, route.agent.name.as_str()), ("+34911234567", "sales"));
+        }
+    }
+
+    #[test]
+    fn refuses_a_call_from_an_unlisted_source_and_names_whom_it_was_for() {
+        let config = config(vec![provider("a", &[("+34911234567", Some("sales"))])]);
+        let refusal = route(&config, call("192.0.2.1", "911234567"), &dns()).unwrap_err();
+        let Refusal::SourceNotAllowed { dialled: Some((provider, number)) } = refusal else { panic!("{refusal:?}") };
+        assert_eq!((provider.id.name.as_str(), number), ("a", "+34911234567"));
+        let refusal = route(&config, call("192.0.2.1", "100"), &dns()).unwrap_err();
+        assert_eq!(refusal, Refusal::SourceNotAllowed { dialled: None });
+    }
+
+    #[test]
+    fn accepts_a_registered_carrier_from_any_source_and_reads_the_number_elsewhere() {
+        let config = config(vec![provider("a", &[("+34911234567", Some("sales"))])]);
+        let mut call = call("192.0.2.1", "token-of-a");
+        call.to_user = Some("+34911234567");
+        assert_eq!(route(&config, call, &dns()).unwrap().number, "+34911234567");
+        call.to_user = Some("trunk-user");
+        call.called_party_user = Some("0034911234567");
+        assert_eq!(route(&config, call, &dns()).unwrap().number, "+34911234567");
+    }
+
+    #[test]
+    fn a_guessable_contact_user_proves_nothing() {
+        let mut guessable = provider("a", &[("+34911234567", Some("sales"))]);
+        guessable.contact_user = "34911234567".into();
+        guessable.contact_user_is_secret = false;
+        let config = config(vec![guessable]);
+        assert!(matches!(
+            route(&config, call("192.0.2.1", "34911234567"), &dns()),
+            Err(Refusal::SourceNotAllowed { .. })
+        ));
+        assert_eq!(route(&config, call(CARRIER, "34911234567"), &dns()).unwrap().number, "+34911234567");
+    }
+
+    #[test]
+    fn tells_trunks_of_one_carrier_apart_by_number() {
+        let config = config(vec![
+            provider("a", &[("+34911111111", Some("sales"))]),
+            provider("b", &[("+34922222222", Some("support"))]),
+        ]);
+        assert_eq!(route(&config, call(CARRIER, "+34922222222"), &dns()).unwrap().agent.name, "support");
+    }
+
+    #[test]
+    fn says_what_was_compared_when_no_number_fits() {
+        let config = config(vec![provider("a", &[("+34911234567", Some("sales"))])]);
+        let refusal = route(&config, call(CARRIER, "0044123456"), &dns()).unwrap_err();
+        let Refusal::NumberNotFound { compared, .. } = refusal else { panic!("{refusal:?}") };
+        assert!(compared.contains(&"+44123456".to_owned()), "{compared:?}");
+    }
+
+    #[test]
+    fn refuses_a_number_without_agent() {
+        let config = config(vec![provider("a", &[("+34911234567", None)])]);
+        assert!(matches!(route(&config, call(CARRIER, "+34911234567"), &dns()), Err(Refusal::NoAgent { .. })));
+    }
+
+    #[test]
+    fn looks_only_where_the_provider_says() {
+        let mut strict = provider("a", &[("+34911234567", Some("sales"))]);
+        strict.called_number_from = Some(CalledNumberFrom::To);
+        let config = config(vec![strict]);
+        let mut call = call(CARRIER, "+34911234567");
+        call.to_user = Some("+34900000000");
+        assert!(matches!(route(&config, call, &dns()), Err(Refusal::NumberNotFound { .. })));
+    }
+}

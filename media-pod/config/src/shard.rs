@@ -1,0 +1,277 @@
+//! A gateway's configuration as the Secrets that its pods watch.
+//!
+//! There is a fixed number of shards per role; an entry's name decides its shard, so that an edit rewrites one Secret and a pod's RBAC
+//! can name them all. A shard is gzip-compressed JSON: `{"formatVersion": 1, "settings": …, "providers"|"agents": {…}}`. `settings`
+//! stand in shard 0 alone.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::gateway::{Agent, GatewayConfig, GatewaySettings, MediaConfig, Provider, RegistrarConfig};
+use crate::object::ObjectRef;
+
+/// How many Secrets carry the configuration of one role.
+pub const SHARDS: usize = 8;
+
+/// Key of the compressed configuration within its Secret.
+pub const DATA_KEY: &str = "config.json.gz";
+
+/// The format that this version writes; it reads this one and older.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Largest compressed shard. A Secret ends at 1 MiB, of which names and metadata take a little.
+pub const MAX_SHARD_BYTES: usize = 1_000_000;
+
+/// Largest shard after decompression; a shard above it is refused instead of filling the pod's memory.
+const MAX_DECOMPRESSED_BYTES: u64 = 64 << 20;
+
+/// Which pods read a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// The SIP edge.
+    Registrar,
+    /// The media pods.
+    Media,
+}
+
+impl Role {
+    /// Both roles.
+    pub const ALL: [Self; 2] = [Self::Registrar, Self::Media];
+
+    /// `registrar` or `media`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Registrar => "registrar",
+            Self::Media => "media",
+        }
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The Secret that holds shard `index` of `role` for the gateway called `gateway`.
+pub fn secret_name(gateway: &str, role: Role, index: usize) -> String {
+    format!("{gateway}-{role}-{index}")
+}
+
+/// Why a shard could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    /// It does not fit into a Secret.
+    #[error("shard {index} has {bytes} bytes compressed, more than the {MAX_SHARD_BYTES} that fit into a Secret")]
+    TooLarge {
+        /// Which shard.
+        index: usize,
+        /// Its compressed size.
+        bytes: usize,
+    },
+    /// It was written by a newer version.
+    #[error("configuration format {0} is newer than this version reads ({FORMAT_VERSION})")]
+    Newer(u32),
+    /// It is no gzip stream, or too large when decompressed.
+    #[error("configuration cannot be decompressed")]
+    Compression(#[from] std::io::Error),
+    /// It is no valid configuration. The cause is left out: it could quote a secret.
+    #[error("configuration is not valid JSON of format {FORMAT_VERSION} (line {line}, column {column})")]
+    Json {
+        /// Line of the error.
+        line: usize,
+        /// Column of the error.
+        column: usize,
+    },
+}
+
+impl From<serde_json::Error> for ShardError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json { line: error.line(), column: error.column() }
+    }
+}
+
+/// One shard's content.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shard {
+    format_version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settings: Option<GatewaySettings>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    providers: BTreeMap<ObjectRef, Provider>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    agents: BTreeMap<ObjectRef, Agent>,
+}
+
+/// Which shard an object's entry is in.
+pub fn index_of(id: &ObjectRef) -> usize {
+    usize::from(Sha256::digest(id.to_string().as_bytes())[0]) % SHARDS
+}
+
+/// Splits what `role` must know into its shards, in order.
+pub fn split(config: &GatewayConfig, role: Role) -> Vec<Shard> {
+    let mut shards = vec![Shard { format_version: FORMAT_VERSION, ..Shard::default() }; SHARDS];
+    shards[0].settings = Some(config.settings.clone());
+    match role {
+        Role::Registrar => {
+            for (id, provider) in &config.providers {
+                shards[index_of(id)].providers.insert(id.clone(), provider.clone());
+            }
+        }
+        Role::Media => {
+            for (id, agent) in &config.agents {
+                shards[index_of(id)].agents.insert(id.clone(), agent.clone());
+            }
+        }
+    }
+    shards
+}
+
+/// Compresses a shard. The same content gives the same bytes, so that an unchanged shard is not rewritten.
+pub fn encode(shard: &Shard, index: usize) -> Result<Vec<u8>, ShardError> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(&serde_json::to_vec(shard)?)?;
+    let bytes = encoder.finish()?;
+    if bytes.len() > MAX_SHARD_BYTES {
+        return Err(ShardError::TooLarge { index, bytes: bytes.len() });
+    }
+    Ok(bytes)
+}
+
+/// Reads a shard.
+pub fn decode(bytes: &[u8]) -> Result<Shard, ShardError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Version {
+        format_version: u32,
+    }
+    let mut json = Vec::new();
+    GzDecoder::new(bytes).take(MAX_DECOMPRESSED_BYTES).read_to_end(&mut json)?;
+    // The version first: a newer format may not even parse.
+    let Version { format_version } = serde_json::from_slice(&json)?;
+    if format_version > FORMAT_VERSION {
+        return Err(ShardError::Newer(format_version));
+    }
+    Ok(serde_json::from_slice(&json)?)
+}
+
+/// The shards that a pod has read so far.
+#[derive(Debug, Default)]
+pub struct Assembly {
+    shards: BTreeMap<usize, Shard>,
+}
+
+impl Assembly {
+    /// Takes shard `index`, replacing its former content.
+    pub fn insert(&mut self, index: usize, shard: Shard) {
+        self.shards.insert(index, shard);
+    }
+
+    /// Whether all shards are there: before, a missing entry says nothing.
+    pub fn is_complete(&self) -> bool {
+        self.shards.len() == SHARDS && self.settings().is_some()
+    }
+
+    fn settings(&self) -> Option<&GatewaySettings> {
+        self.shards.get(&0)?.settings.as_ref()
+    }
+
+    /// What a registrar is told, once complete.
+    pub fn registrar(&self) -> Option<RegistrarConfig> {
+        let settings = self.settings().filter(|_| self.is_complete())?.clone();
+        let providers = self.shards.values().flat_map(|shard| shard.providers.clone()).collect();
+        Some(RegistrarConfig { settings, providers })
+    }
+
+    /// What a media pod is told, once complete.
+    pub fn media(&self) -> Option<MediaConfig> {
+        let settings = self.settings().filter(|_| self.is_complete())?.clone();
+        let agents = self.shards.values().flat_map(|shard| shard.agents.clone()).collect();
+        Some(MediaConfig { settings, agents })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::{Backend, Exposure};
+
+    fn config(agents: usize) -> GatewayConfig {
+        let settings = GatewaySettings {
+            gateway: ObjectRef::new("ringwire", "default"),
+            sip: Exposure::default(),
+            sip_udp_port: 5060,
+            sip_tcp_port: 5060,
+            rtp: Exposure::default(),
+            rtp_ports: (20000, 20999),
+            drain_seconds: 300,
+            allowed_agent_addresses: vec!["10.0.0.0/8".parse().unwrap()],
+            restrict_agent_addresses: true,
+            nodes: BTreeMap::new(),
+            token_keys: vec![TokenKeyFixture::key()],
+        };
+        let agents = (0..agents)
+            .map(|n| {
+                let id = ObjectRef::new("voice", format!("agent-{n}"));
+                let agent =
+                    Agent { id: id.clone(), backend: Backend::Echo, connect_timeout_seconds: 5, max_call_seconds: 7200 };
+                (id, agent)
+            })
+            .collect();
+        GatewayConfig { settings, providers: BTreeMap::new(), agents }
+    }
+
+    struct TokenKeyFixture;
+    impl TokenKeyFixture {
+        fn key() -> crate::token::TokenKey {
+            crate::token::TokenKey::from_bytes(1, [7; 32])
+        }
+    }
+
+    #[test]
+    fn gives_back_what_was_split() {
+        let config = config(100);
+        let mut assembly = Assembly::default();
+        for (index, shard) in split(&config, Role::Media).iter().enumerate() {
+            assert_eq!(assembly.media(), None, "incomplete before shard {index}");
+            assembly.insert(index, decode(&encode(shard, index).unwrap()).unwrap());
+        }
+        assert_eq!(assembly.media(), Some(MediaConfig { settings: config.settings, agents: config.agents }));
+    }
+
+    #[test]
+    fn an_edit_changes_one_shard_only() {
+        let before = config(100);
+        let mut after = before.clone();
+        let id = ObjectRef::new("voice", "agent-7");
+        after.agents.get_mut(&id).unwrap().max_call_seconds = 60;
+        let changed: Vec<usize> = (0..SHARDS)
+            .filter(|&index| {
+                let encoded = |config| encode(&split(config, Role::Media)[index], index).unwrap();
+                encoded(&before) != encoded(&after)
+            })
+            .collect();
+        assert_eq!(changed, [index_of(&id)]);
+    }
+
+    #[test]
+    fn agents_credentials_do_not_reach_registrars() {
+        let shards = split(&config(10), Role::Registrar);
+        assert!(shards.iter().all(|shard| shard.agents.is_empty()));
+    }
+
+    #[test]
+    fn refuses_a_newer_format_and_garbage() {
+        let newer = Shard { format_version: FORMAT_VERSION + 1, ..Shard::default() };
+        assert!(matches!(decode(&encode(&newer, 0).unwrap()), Err(ShardError::Newer(2))));
+        assert!(matches!(decode(b"no gzip"), Err(ShardError::Compression(_))));
+    }
+}

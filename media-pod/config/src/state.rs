@@ -1,0 +1,261 @@
+//! What a pod reports, and the stream format it does so in.
+//!
+//! A subscriber gets JSON lines: first the whole [`PodState`], then JSON merge patches (RFC 7396) against it, and an empty patch at least
+//! every [`HEARTBEAT`] so that silence means trouble.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::object::ObjectRef;
+use crate::reason::Reason;
+use crate::shard::Role;
+use crate::token::Incarnation;
+
+/// A line is sent at least this often.
+pub const HEARTBEAT: Duration = Duration::from_secs(3);
+
+/// A pod unseen for this long counts as unreachable.
+pub const UNREACHABLE_AFTER: Duration = Duration::from_secs(15);
+
+/// How many refused sources of a provider are kept.
+pub const MAX_REFUSED_SOURCES: usize = 8;
+
+/// All that a pod reports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodState {
+    /// The pod's name.
+    pub pod: String,
+    /// Its role.
+    pub role: Role,
+    /// Which run of the pod this is.
+    pub incarnation: Incarnation,
+    /// Whether it takes calls.
+    pub ready: bool,
+    /// Whether it is stopping.
+    pub draining: bool,
+    /// What peers outside are told, such as `udp:203.0.113.7:5060`.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// Registrations that this pod holds or tries to get.
+    #[serde(default)]
+    pub registrations: BTreeMap<ObjectRef, RegistrationReport>,
+    /// Addresses of each provider's server.
+    #[serde(default)]
+    pub resolved: BTreeMap<ObjectRef, Vec<IpAddr>>,
+    /// Running calls (media pods).
+    #[serde(default)]
+    pub calls: CallCounts,
+    /// Start of the last call of each number (registrars).
+    #[serde(default)]
+    pub last_call: BTreeMap<ObjectRef, Timestamp>,
+    /// Sources that were refused although they dialled a number of this provider (registrars).
+    #[serde(default)]
+    pub refused_sources: BTreeMap<ObjectRef, Vec<RefusedSource>>,
+    /// Refused calls by reason since the pod started.
+    #[serde(default)]
+    pub refusals: BTreeMap<Reason, u64>,
+    /// How each agent was last reached (media pods).
+    #[serde(default)]
+    pub agents: BTreeMap<ObjectRef, AgentReport>,
+}
+
+impl PodState {
+    /// The state of a pod that has just started.
+    pub fn new(pod: impl Into<String>, role: Role, incarnation: Incarnation) -> Self {
+        Self {
+            pod: pod.into(),
+            role,
+            incarnation,
+            ready: false,
+            draining: false,
+            addresses: Vec::new(),
+            registrations: BTreeMap::new(),
+            resolved: BTreeMap::new(),
+            calls: CallCounts::default(),
+            last_call: BTreeMap::new(),
+            refused_sources: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            agents: BTreeMap::new(),
+        }
+    }
+}
+
+/// Running calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallCounts {
+    /// All of them.
+    pub total: u32,
+    /// By provider.
+    #[serde(default)]
+    pub providers: BTreeMap<ObjectRef, u32>,
+    /// By number.
+    #[serde(default)]
+    pub numbers: BTreeMap<ObjectRef, u32>,
+    /// By agent.
+    #[serde(default)]
+    pub agents: BTreeMap<ObjectRef, u32>,
+}
+
+/// Whether the carrier holds our binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RegistrationState {
+    /// It does.
+    Registered,
+    /// It does not.
+    Unregistered,
+    /// We don't know yet.
+    Unknown,
+}
+
+/// One registration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistrationReport {
+    /// [`crate::gateway::Registration::revision`] of the configuration that this is about.
+    pub revision: String,
+    /// Whether the carrier holds our binding.
+    pub state: RegistrationState,
+    /// Why.
+    pub reason: Reason,
+    /// A sentence for people.
+    pub message: String,
+    /// The carrier's last final response, such as `403 Forbidden`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_response: Option<String>,
+    /// The Contact as bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contact: Option<String>,
+    /// Address and port that the carrier sees us at (`received` and `rport` of Via, RFC 3581).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_address: Option<String>,
+    /// When the binding was first made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered_at: Option<Timestamp>,
+}
+
+/// A source that dialled a number of ours and was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedSource {
+    /// Where it came from.
+    pub address: IpAddr,
+    /// The number that was dialled.
+    pub number: String,
+    /// When it was last refused, to the minute.
+    pub at: Timestamp,
+}
+
+/// How an agent was last reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentReport {
+    /// Whether the last attempt succeeded.
+    pub reachable: bool,
+    /// Why.
+    pub reason: Reason,
+    /// A sentence for people.
+    pub message: String,
+    /// When this state began.
+    pub at: Timestamp,
+}
+
+/// The JSON merge patch (RFC 7396) that turns `old` into `new`, both objects; `None` if they are equal.
+pub fn diff(old: &Value, new: &Value) -> Option<Value> {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else {
+        return (old != new).then(|| new.clone());
+    };
+    let mut patch = Map::new();
+    for (key, value) in new {
+        match old.get(key) {
+            None => {
+                patch.insert(key.clone(), value.clone());
+            }
+            Some(before) => {
+                if let Some(change) = diff(before, value) {
+                    patch.insert(key.clone(), change);
+                }
+            }
+        }
+    }
+    for key in old.keys().filter(|key| !new.contains_key(*key)) {
+        patch.insert(key.clone(), Value::Null);
+    }
+    (!patch.is_empty()).then_some(Value::Object(patch))
+}
+
+/// Applies a JSON merge patch (RFC 7396 section 2).
+pub fn apply(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(target) = target else { return };
+    for (key, change) in patch {
+        if change.is_null() {
+            target.remove(&key);
+        } else {
+            apply(target.entry(key).or_insert(Value::Null), change);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn state() -> PodState {
+        let mut state = PodState::new("media-0", Role::Media, Incarnation(1));
+        state.calls.total = 2;
+        state.calls.agents.insert(ObjectRef::new("a", "b"), 2);
+        state
+    }
+
+    #[test]
+    fn a_patch_carries_only_what_changed() {
+        let old = state();
+        let mut new = old.clone();
+        new.calls.agents.clear();
+        let patch = diff(&serde_json::to_value(&old).unwrap(), &serde_json::to_value(&new).unwrap());
+        assert_eq!(patch, Some(json!({"calls": {"agents": {"a/b": null}}})));
+    }
+
+    #[test]
+    fn a_report_survives_the_stream() {
+        let state = state();
+        let mut seen = Value::Null;
+        apply(&mut seen, serde_json::to_value(&state).unwrap());
+        assert_eq!(serde_json::from_value::<PodState>(seen).unwrap(), state);
+    }
+
+    fn object() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![any::<bool>().prop_map(Value::from), any::<i32>().prop_map(Value::from)];
+        let tree = leaf.prop_recursive(3, 16, 4, |inner| {
+            proptest::collection::btree_map("[a-d]", inner, 0..4)
+                .prop_map(|map| Value::Object(map.into_iter().collect()))
+        });
+        proptest::collection::btree_map("[a-d]", tree, 0..4).prop_map(|map| Value::Object(map.into_iter().collect()))
+    }
+
+    proptest! {
+        #[test]
+        fn a_patch_always_leads_to_the_new_state(old in object(), new in object()) {
+            let mut target = old.clone();
+            if let Some(patch) = diff(&old, &new) {
+                apply(&mut target, patch);
+            }
+            prop_assert_eq!(target, new);
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Findings and reports in, `.status` of every object out.
+//!
+//! Pure: the same knowledge gives the same status, so a status is written only when something changed. `lastTransitionTime` moves only
+//! with a condition's `status`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use ringwire_crds::{
+    Condition, MediaGateway, MediaGatewayStatus, PhoneNumber, PhoneNumberStatus, RegistrationState as StateColumn,
+    RegistrationStatus, SipProvider, SipProviderStatus, Time, VoiceAgent, VoiceAgentStatus, clip, condition,
+};
+
+use crate::compile::{AgentFindings, Holds, NumberFindings, ProviderFindings, Verdict};
+use crate::object::ObjectRef;
+use crate::reason::Reason;
+use crate::shard::Role;
+use crate::state::{PodState, RegistrationReport, RegistrationState};
+
+/// Longest message of a condition; the API server refuses more than 32,768 bytes, and nobody reads that.
+const MAX_MESSAGE: usize = 1024;
+
+/// How many of a server's addresses are shown.
+const MAX_ADDRESSES: usize = 16;
+
+/// One pod as it is seen now.
+#[derive(Clone, Debug)]
+pub struct ObservedPod {
+    /// Its last report.
+    pub state: PodState,
+    /// Whether it was seen within [`crate::state::UNREACHABLE_AFTER`].
+    pub reachable: bool,
+}
+
+/// The pods of all gateways as they are seen now.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// By gateway, then pod name.
+    pub pods: BTreeMap<ObjectRef, BTreeMap<String, ObservedPod>>,
+}
+
+impl Observed {
+    fn of<'a>(&'a self, gateway: &ObjectRef) -> impl Iterator<Item = &'a ObservedPod> + use<'a> {
+        self.pods.get(gateway).into_iter().flat_map(BTreeMap::values)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &ObservedPod> {
+        self.pods.values().flat_map(BTreeMap::values)
+    }
+
+    /// A sum over all pods that can be reached.
+    fn sum(&self, count: impl Fn(&PodState) -> u32) -> u32 {
+        self.all().filter(|pod| pod.reachable).map(|pod| count(&pod.state)).sum()
+    }
+}
+
+/// Builds a condition, keeping the old transition time if the status is the same.
+pub fn condition(
+    kind: &str,
+    verdict: &Verdict,
+    generation: Option<i64>,
+    old: &[Condition],
+    now: Timestamp,
+) -> Condition {
+    let status = verdict.holds.as_str();
+    let since = old.iter().find(|c| c.type_ == kind && c.status == status).map(|c| c.last_transition_time.clone());
+    Condition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason: verdict.reason.as_str().to_owned(),
+        message: clip(&verdict.message, MAX_MESSAGE),
+        observed_generation: generation,
+        last_transition_time: since.unwrap_or(Time(now)),
+    }
+}
+
+/// `.status` of a SipProvider.
+pub fn sip_provider(
+    object: &SipProvider,
+    findings: &ProviderFindings,
+    observed: &Observed,
+    now: Timestamp,
+) -> SipProviderStatus {
+    let id = ObjectRef::of(object);
+    let report = findings.gateway.as_ref().and_then(|gateway| newest_report(observed, gateway, &id));
+    let registered = registered(findings, report, observed);
+    let ready = provider_ready(findings, &registered);
+    let old = object.status.as_ref();
+    let old_conditions = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let generation = object.metadata.generation;
+    let conditions = [
+        (condition::READY, &ready),
+        (condition::REGISTERED, &registered),
+        (condition::CREDENTIALS_RESOLVED, &findings.credentials),
+        (condition::GATEWAY_ACCEPTED, &findings.accepted),
+    ]
+    .map(|(kind, verdict)| condition(kind, verdict, generation, old_conditions, now))
+    .into();
+
+    let gateway_pods = || findings.gateway.iter().flat_map(|gateway| observed.of(gateway));
+    let mut resolved: Vec<String> = gateway_pods()
+        .filter(|pod| pod.reachable)
+        .flat_map(|pod| pod.state.resolved.get(&id).into_iter().flatten())
+        .map(ToString::to_string)
+        .collect();
+    resolved.sort();
+    resolved.dedup();
+    resolved.truncate(MAX_ADDRESSES);
+    let refused_sources = gateway_pods()
+        .flat_map(|pod| pod.state.refused_sources.get(&id).into_iter().flatten())
+        .map(|refused| {
+            let at = refused.at.strftime("%Y-%m-%dT%H:%MZ");
+            let address = refused.address;
+            format!("{address} dialled {} at {at}; to let it in add {address} to spec.allowedSources", refused.number)
+        })
+        .collect();
+    SipProviderStatus {
+        observed_generation: generation,
+        registration: Some(registration_status(&registered, findings, report)),
+        active_calls: observed.sum(|state| state.calls.providers.get(&id).copied().unwrap_or(0)),
+        server: findings.server.clone(),
+        transport: Some(findings.transport),
+        resolved_addresses: resolved,
+        refused_sources,
+        conditions,
+    }
+}
+
+/// The report that counts: of a pod that can be reached, and of the registration in force, if there is one.
+fn newest_report<'a>(
+    observed: &'a Observed,
+    gateway: &ObjectRef,
+    id: &ObjectRef,
+) -> Option<(&'a ObservedPod, &'a RegistrationReport)> {
+    observed
+        .of(gateway)
+        .filter(|pod| pod.state.role == Role::Registrar)
+        .filter_map(|pod| Some((pod, pod.state.registrations.get(id)?)))
+        .max_by_key(|(pod, report)| (pod.reachable, report.state == RegistrationState::Registered))
+}
+
+fn registered(
+    findings: &ProviderFindings,
+    report: Option<(&ObservedPod, &RegistrationReport)>,
+    observed: &Observed,
+) -> Verdict {
+    if findings.paused {
+        return Verdict::no(Reason::Paused, "spec.paused is true: not registered, and calls are refused");
+    }
+    if !findings.accepted.is_yes() {
+        return Verdict { holds: findings.accepted.holds, ..findings.accepted.clone() };
+    }
+    if !findings.registers {
+        let message = "spec.registration.enabled is false: calls are accepted by their source address";
+        return Verdict::no(Reason::RegistrationDisabled, message);
+    }
+    let Some(revision) = &findings.revision else { return findings.credentials.clone() };
+    match report {
+        Some((pod, report)) if !pod.reachable => Verdict::unknown(
+            Reason::PodUnreachable,
+            format!("pod {} has not been seen for 15 s; before, it said: {}", pod.state.pod, report.message),
+        ),
+        Some((_, report)) if report.revision == *revision => Verdict {
+            holds: match report.state {
+                RegistrationState::Registered => Holds::True,
+                RegistrationState::Unregistered => Holds::False,
+                RegistrationState::Unknown => Holds::Unknown,
+            },
+            reason: report.reason,
+            message: report.message.clone(),
+        },
+        Some(_) => Verdict::unknown(Reason::Progressing, "the change is on its way to the registrar"),
+        None => {
+            let registrars = findings.gateway.iter().flat_map(|gateway| observed.of(gateway));
+            let waiting = !registrars.into_iter().any(|pod| pod.state.role == Role::Registrar && pod.reachable);
+            if waiting {
+                Verdict::unknown(Reason::WaitingForPod, "no registrar pod of the gateway has reported yet")
+            } else {
+                Verdict::unknown(Reason::Progressing, "the provider is on its way to the registrar")
+            }
+        }
+    }
+}
+
+fn provider_ready(findings: &ProviderFindings, registered: &Verdict) -> Verdict {
+    if !findings.accepted.is_yes() {
+        return findings.accepted.clone();
+    }
+    if findings.paused {
+        return Verdict::yes(Reason::Paused, registered.message.clone());
+    }
+    if !findings.credentials.is_yes() {
+        return findings.credentials.clone();
+    }
+    if !findings.registers {
+        return Verdict::yes(Reason::RegistrationDisabled, registered.message.clone());
+    }
+    registered.clone()
+}
+
+fn registration_status(
+    registered: &Verdict,
+    findings: &ProviderFindings,
+    report: Option<(&ObservedPod, &RegistrationReport)>,
+) -> RegistrationStatus {
+    let state = match registered.holds {
+        Holds::True => StateColumn::Registered,
+        Holds::False => StateColumn::Unregistered,
+        Holds::Unknown => StateColumn::Unknown,
+    };
+    let current = report.filter(|(_, report)| findings.revision.as_ref() == Some(&report.revision));
+    let report = current.map(|(_, report)| report);
+    RegistrationStatus {
+        state,
+        reason: Some(registered.reason.as_str().to_owned()),
+        message: Some(clip(&registered.message, MAX_MESSAGE)),
+        last_response: report.and_then(|report| report.last_response.clone()),
+        contact: report.and_then(|report| report.contact.clone()),
+        observed_address: report.and_then(|report| report.observed_address.clone()),
+        registered_at: report.and_then(|report| report.registered_at).map(Time),
+        by: current.map(|(pod, _)| pod.state.pod.clone()),
+    }
+}
+
+/// `.status` of a PhoneNumber.
+pub fn phone_number(
+    object: &PhoneNumber,
+    findings: &NumberFindings,
+    observed: &Observed,
+    now: Timestamp,
+) -> PhoneNumberStatus {
+    let id = ObjectRef::of(object);
+    let old = object.status.as_ref();
+    let old_conditions = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let generation = object.metadata.generation;
+    let last = observed.all().filter_map(|pod| pod.state.last_call.get(&id)).max().copied();
+    // Pods forget at a restart; the object remembers.
+    let remembered = old.and_then(|status| status.last_call_at.as_ref()).map(|time| time.0);
+    PhoneNumberStatus {
+        observed_generation: generation,
+        state: Some(findings.state),
+        agent: findings.agent.clone(),
+        active_calls: observed.sum(|state| state.calls.numbers.get(&id).copied().unwrap_or(0)),
+        last_call_at: last.max(remembered).map(Time),
+        conditions: vec![condition(condition::READY, &findings.ready, generation, old_conditions, now)],
+    }
+}
+
+/// `.status` of a VoiceAgent.
+pub fn voice_agent(
+    object: &VoiceAgent,
+    findings: &AgentFindings,
+    observed: &Observed,
+    now: Timestamp,
+) -> VoiceAgentStatus {
+    let id = ObjectRef::of(object);
+    let old = object.status.as_ref();
+    let old_conditions = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let generation = object.metadata.generation;
+    let newest = observed.all().filter_map(|pod| pod.state.agents.get(&id)).max_by_key(|report| report.at);
+    let failure = newest.filter(|report| !report.reachable);
+    let reachable = match newest {
+        Some(report) if report.reachable => Verdict::yes(report.reason, report.message.clone()),
+        Some(report) => Verdict::no(report.reason, report.message.clone()),
+        None => old_conditions
+            .iter()
+            .find(|c| c.type_ == condition::BACKEND_REACHABLE)
+            .and_then(|c| {
+                // Pods forget at a restart; the object remembers.
+                let reason = *Reason::ALL.iter().find(|reason| reason.as_str() == c.reason)?;
+                match c.status.as_str() {
+                    "True" => Some(Verdict::yes(reason, c.message.clone())),
+                    "False" => Some(Verdict::no(reason, c.message.clone())),
+                    _ => None,
+                }
+            })
+            .unwrap_or_else(|| Verdict::unknown(Reason::NotCalledYet, "the agent has not been called yet")),
+    };
+    VoiceAgentStatus {
+        observed_generation: generation,
+        backend: findings.backend,
+        phone_numbers: findings.numbers,
+        active_calls: observed.sum(|state| state.calls.agents.get(&id).copied().unwrap_or(0)),
+        last_error: failure
+            .map(|report| clip(&format!("{}: {}", report.reason, report.message), MAX_MESSAGE))
+            .or_else(|| old.and_then(|status| status.last_error.clone())),
+        last_error_at: failure
+            .map(|report| Time(report.at))
+            .or_else(|| old.and_then(|status| status.last_error_at.clone())),
+        conditions: vec![
+            condition(condition::READY, &findings.ready, generation, old_conditions, now),
+            condition(condition::BACKEND_REACHABLE, &reachable, generation, old_conditions, now),
+        ],
+    }
+}
+
+/// What the operator (or the embedded server) knows of a gateway's pods.
+#[derive(Clone, Debug, Default)]
+pub struct GatewayWorkload {
+    /// Media pods there are.
+    pub replicas: i32,
+    /// Media pods that are ready.
+    pub ready_replicas: i32,
+    /// Registrar pods that are ready.
+    pub ready_registrars: i32,
+    /// Label selector of the media pods.
+    pub selector: Option<String>,
+    /// What is wrong, if anything: pod security, refused objects, a configuration that is too large.
+    pub trouble: Option<(Reason, String)>,
+}
+
+/// `.status` of a MediaGateway.
+pub fn media_gateway(
+    object: &MediaGateway,
+    workload: &GatewayWorkload,
+    observed: &Observed,
+    now: Timestamp,
+) -> MediaGatewayStatus {
+    let id = ObjectRef::of(object);
+    let old = object.status.as_ref();
+    let old_conditions = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let generation = object.metadata.generation;
+    let mut addresses: Vec<String> = observed
+        .of(&id)
+        .filter(|pod| pod.reachable && pod.state.role == Role::Registrar)
+        .flat_map(|pod| pod.state.addresses.clone())
+        .collect();
+    addresses.sort();
+    addresses.dedup();
+    addresses.truncate(MAX_ADDRESSES);
+    let addressed = if addresses.is_empty() {
+        Verdict::unknown(Reason::NoAddress, "no registrar pod has reported its address yet")
+    } else {
+        Verdict::yes(Reason::AddressKnown, format!("carriers reach it at {}", addresses.join(", ")))
+    };
+    let wanted = object.spec.replicas;
+    let ready = if let Some((reason, message)) = &workload.trouble {
+        Verdict::no(*reason, message.clone())
+    } else if workload.ready_registrars > 0 && (workload.ready_replicas > 0 || wanted == 0) {
+        Verdict::yes(Reason::Ready, "the gateway takes calls")
+    } else {
+        let message = format!(
+            "{} registrar pods and {} of {wanted} media pods are ready",
+            workload.ready_registrars, workload.ready_replicas
+        );
+        Verdict::unknown(Reason::PodsNotReady, message)
+    };
+    MediaGatewayStatus {
+        observed_generation: generation,
+        addresses,
+        replicas: workload.replicas,
+        ready_replicas: workload.ready_replicas,
+        active_calls: observed
+            .of(&id)
+            .filter(|pod| pod.reachable && pod.state.role == Role::Media)
+            .map(|pod| pod.state.calls.total)
+            .sum(),
+        selector: workload.selector.clone(),
+        conditions: vec![
+            condition(condition::READY, &ready, generation, old_conditions, now),
+            condition(condition::ADDRESSED, &addressed, generation, old_conditions, now),
+        ],
+    }
+}

@@ -1,0 +1,151 @@
+//! Finding a pod's control port, and following its state.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use ringwire_config::state::{self, HEARTBEAT, PodState};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::tls::SERVER_NAME;
+
+/// How long connecting may take, handshake included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why a control port could not be connected to.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// TCP or TLS failed.
+    #[error("cannot connect to {address}")]
+    Io {
+        /// Where to.
+        address: SocketAddr,
+        /// What failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It took too long.
+    #[error("no answer from {0} within 3 s")]
+    Timeout(SocketAddr),
+    /// HTTP failed.
+    #[error("no state stream from {0}")]
+    Http(SocketAddr),
+    /// None of the ports a pod may use belongs to it.
+    #[error("pod {pod} has no control port at {address}")]
+    NotFound {
+        /// Whom we looked for.
+        pod: String,
+        /// Where.
+        address: IpAddr,
+    },
+}
+
+/// Connects to a control port.
+pub async fn connect(
+    address: IpAddr,
+    port: u16,
+    config: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, ConnectError> {
+    let address = SocketAddr::new(address, port);
+    let connecting = async {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        #[expect(clippy::expect_used, reason = "the name is a constant of ours")]
+        let name = ServerName::try_from(SERVER_NAME).expect("a valid DNS name");
+        TlsConnector::from(config).connect(name, stream).await
+    };
+    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        Ok(connected) => connected.map_err(|source| ConnectError::Io { address, source }),
+        Err(_) => Err(ConnectError::Timeout(address)),
+    }
+}
+
+/// A pod's state stream.
+pub struct StateStream {
+    /// Which control port it is.
+    pub port: u16,
+    body: Incoming,
+    buffer: Vec<u8>,
+    value: Value,
+}
+
+/// Longest line that is read: a pod with 10,000 registrations needs about 5 MB.
+const MAX_LINE: usize = 64 << 20;
+
+impl StateStream {
+    /// Opens the state stream of the pod at `address` that is called `pod`, looking for its port if several pods share the address.
+    /// Returns the stream and its first state.
+    pub async fn open(
+        address: IpAddr,
+        ports: std::ops::Range<u16>,
+        pod: &str,
+        config: &Arc<ClientConfig>,
+    ) -> Result<(Self, PodState), ConnectError> {
+        let mut last = None;
+        for port in ports {
+            match Self::open_port(address, port, config).await {
+                Ok((stream, state)) if state.pod == pod => return Ok((stream, state)),
+                Ok(_) => {}
+                Err(error) => last = last.or(Some(error)),
+            }
+        }
+        Err(last.unwrap_or_else(|| ConnectError::NotFound { pod: pod.to_owned(), address }))
+    }
+
+    async fn open_port(
+        address: IpAddr,
+        port: u16,
+        config: &Arc<ClientConfig>,
+    ) -> Result<(Self, PodState), ConnectError> {
+        let peer = SocketAddr::new(address, port);
+        let stream = connect(address, port, Arc::clone(config)).await?;
+        let opening = async {
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+            // Ends with the body: dropping the stream closes the connection.
+            tokio::spawn(connection);
+            let request = hyper::Request::get("/state")
+                .header(http::header::HOST, SERVER_NAME)
+                .body(Empty::<Bytes>::new())
+                .ok()?;
+            let response = sender.send_request(request).await.ok()?;
+            if !response.status().is_success() {
+                return None;
+            }
+            let mut stream = Self { port, body: response.into_body(), buffer: Vec::new(), value: Value::Null };
+            let state = stream.next().await?;
+            Some((stream, state))
+        };
+        match tokio::time::timeout(CONNECT_TIMEOUT, opening).await {
+            Ok(Some(opened)) => Ok(opened),
+            Ok(None) => Err(ConnectError::Http(peer)),
+            Err(_) => Err(ConnectError::Timeout(peer)),
+        }
+    }
+
+    /// The next state; `None` when the stream has ended, was silent for three heartbeats, or is not understood.
+    pub async fn next(&mut self) -> Option<PodState> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                state::apply(&mut self.value, serde_json::from_slice(&line).ok()?);
+                return serde_json::from_value(self.value.clone()).ok();
+            }
+            let frame = tokio::time::timeout(HEARTBEAT * 3, self.body.frame()).await.ok()??.ok()?;
+            if let Ok(data) = frame.into_data() {
+                self.buffer.extend_from_slice(&data);
+                if self.buffer.len() > MAX_LINE {
+                    return None;
+                }
+            }
+        }
+    }
+}

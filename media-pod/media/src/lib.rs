@@ -1,0 +1,22 @@
+//! Media of one call as state machines: RTP, G.711, telephone events, jitter buffer, pacing.
+//!
+//! Nothing here opens a socket or reads a clock: bytes and an [`std::time::Instant`] go in, bytes, events and the next
+//! time-out come out. Sockets and threads belong to the media pod; signalling and SDP to the `sip` crate.
+
+pub mod compare;
+pub mod dtmf;
+pub mod g711;
+pub mod jitter;
+mod playback;
+pub mod reception;
+pub mod rtp;
+pub mod source;
+pub mod stream;
+pub mod tone;
+pub mod wav;
+
+/// Samples in one 20 ms frame at 8 kHz; also its size in bytes as G.711.
+pub const FRAME_SAMPLES: usize = 160;
+
+/// Duration of one frame in milliseconds.
+pub const FRAME_MILLIS: u64 = 20;

@@ -1,0 +1,122 @@
+//! What the agent wants played: a queue of µ-law audio with marks in it, taken out one frame per tick.
+//!
+//! Agents send faster than real time; this queue is where the audio waits. Its bound is 120 s, beyond which the newest
+//! audio is dropped.
+
+use std::collections::VecDeque;
+
+use crate::{FRAME_SAMPLES, g711::ULAW_SILENCE};
+
+/// Bytes the queue holds: 120 s.
+pub const MAX_QUEUED: usize = 120 * 8000;
+/// Marks that may wait at the same time.
+pub const MAX_MARKS: usize = 256;
+/// Capacity that an empty queue keeps: half a second more than an agent in real time needs.
+const KEPT_CAPACITY: usize = 8192;
+
+/// What a tick takes from the queue.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Nothing to play.
+    Silence,
+    /// A frame; `first` after silence.
+    Audio {
+        /// Whether a talk spurt starts here.
+        first: bool,
+    },
+}
+
+#[derive(Debug, Default)]
+pub struct Playback {
+    audio: VecDeque<u8>,
+    marks: VecDeque<(u64, String)>,
+    /// Bytes ever queued; a mark's place is this number when it came.
+    queued: u64,
+    /// Bytes ever played or cleared.
+    played: u64,
+    overflowing: bool,
+    talking: bool,
+    waited: bool,
+}
+
+impl Playback {
+    /// Queues audio; true if some was dropped and this is the first time since the queue was last half empty.
+    pub fn play(&mut self, audio: &[u8]) -> bool {
+        let room = MAX_QUEUED - self.audio.len();
+        let taken = audio.len().min(room);
+        self.audio.extend(&audio[..taken]);
+        self.queued += taken as u64;
+        let overflows = taken < audio.len();
+        let first = overflows && !self.overflowing;
+        self.overflowing |= overflows;
+        first
+    }
+
+    /// Queues a mark behind the audio so far. Gives it back at once if nothing waits, or if too many wait (an agent that
+    /// sends marks without audio in between).
+    pub fn mark(&mut self, name: String) -> Option<String> {
+        if (self.audio.is_empty() && self.marks.is_empty()) || self.marks.len() >= MAX_MARKS {
+            return Some(name);
+        }
+        self.marks.push_back((self.queued, name));
+        None
+    }
+
+    /// Drops all audio; the marks in it come out of `next_mark` as played.
+    pub fn clear(&mut self) {
+        self.audio.clear();
+        self.played = self.queued;
+        self.talking = false;
+        self.waited = false;
+        self.overflowing = false;
+        self.release();
+    }
+
+    /// Takes 20 ms. A talk spurt starts one tick after its first audio, or with two frames at hand, so that an agent in
+    /// real time does not run dry at the first jitter.
+    pub fn take(&mut self, frame: &mut [u8; FRAME_SAMPLES]) -> Taken {
+        if self.audio.is_empty() {
+            self.talking = false;
+            self.waited = false;
+            return Taken::Silence;
+        }
+        if !self.talking && !self.waited && self.audio.len() < 2 * FRAME_SAMPLES {
+            self.waited = true;
+            return Taken::Silence;
+        }
+        let first = !self.talking;
+        let length = self.audio.len().min(FRAME_SAMPLES);
+        for (to, from) in frame.iter_mut().zip(self.audio.drain(..length)) {
+            *to = from;
+        }
+        frame[length..].fill(ULAW_SILENCE);
+        self.played += length as u64;
+        self.talking = true;
+        if self.audio.len() < MAX_QUEUED / 2 {
+            self.overflowing = false;
+        }
+        if self.audio.is_empty() {
+            self.release();
+        }
+        Taken::Audio { first }
+    }
+
+    /// The next mark whose audio has been played.
+    pub fn next_mark(&mut self) -> Option<String> {
+        if self.marks.front()?.0 > self.played {
+            return None;
+        }
+        self.marks.pop_front().map(|(_, name)| name)
+    }
+
+    pub fn queued_bytes(&self) -> usize {
+        self.audio.len()
+    }
+
+    /// Gives the memory of a long queue back once it has been played.
+    fn release(&mut self) {
+        if self.audio.capacity() > KEPT_CAPACITY {
+            self.audio.shrink_to(KEPT_CAPACITY);
+        }
+    }
+}

@@ -1,0 +1,488 @@
+//! One call's audio, both ways: RTP in, frames for the agent out; the agent's audio in, RTP out.
+//!
+//! From [`RtpStream::start`] to [`RtpStream::stop`] one packet leaves every 20 ms unless the call is on hold, and one frame
+//! goes to the agent every 20 ms whatever arrives. The owner feeds datagrams and agent audio, calls
+//! [`RtpStream::handle_timeout`] at [`RtpStream::poll_timeout`], and empties [`RtpStream::poll_transmit`] and
+//! [`RtpStream::poll_event`] after each. RTCP is neither sent nor used.
+
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    FRAME_MILLIS, FRAME_SAMPLES, dtmf,
+    g711::{ULAW_SILENCE, alaw_to_ulaw, ulaw_to_alaw},
+    jitter::{Insert, JitterBuffer, Position},
+    playback::{Playback, Taken},
+    reception::Reception,
+    rtp::{HEADER_BYTES, Packet, RtpError},
+    source::{SourceFilter, Verdict},
+};
+
+/// Bytes that [`RtpStream::poll_transmit`] needs.
+pub const PACKET_BYTES: usize = HEADER_BYTES + FRAME_SAMPLES;
+
+const TICK: Duration = Duration::from_millis(FRAME_MILLIS);
+/// Packets sent at once by a thread that was late; what is missing beyond is skipped.
+const MAX_CATCH_UP: u64 = 3;
+/// Events that wait for the owner. Beyond it frames are dropped and counted; the rest is bounded by what causes it.
+const MAX_EVENTS: usize = 64;
+/// Keys that wait to be sent, and the pause between two, in ticks.
+const MAX_KEYS: usize = 32;
+const KEY_PAUSE: u32 = 4;
+const PCMU_STATIC: u8 = 0;
+const PCMA_STATIC: u8 = 8;
+
+/// The audio codec of the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// G.711 µ-law, static payload type 0.
+    Pcmu,
+    /// G.711 A-law, static payload type 8.
+    Pcma,
+}
+
+/// Payload types of telephone-event/8000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TelephoneEvent {
+    /// The peer's number, which we send.
+    pub send: u8,
+    /// Our number, which the peer sends.
+    pub receive: u8,
+}
+
+/// What offer and answer agreed on. A re-INVITE brings a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session {
+    /// Audio codec, the same both ways.
+    pub codec: Codec,
+    /// Payload type to send, from the peer's SDP.
+    pub send_payload_type: u8,
+    /// Payload type to expect, from our SDP.
+    pub receive_payload_type: u8,
+    /// Telephone events, if agreed.
+    pub telephone_event: Option<TelephoneEvent>,
+    /// Where the peer's SDP wants media; `None` before an answer.
+    pub remote: Option<SocketAddr>,
+    /// We may send (the peer is not holding us). While not, the agent's audio waits.
+    pub send: bool,
+    /// The peer sends. While not, its packets are ignored and their absence is not missed.
+    pub receive: bool,
+}
+
+/// How to start a stream. The random values are the caller's to draw (RFC 3550 §5.1).
+#[derive(Debug, Clone, Copy)]
+pub struct StreamConfig {
+    /// Result of offer and answer.
+    pub session: Session,
+    /// IP address that the peer's SIP comes from; a plausible source of its media too.
+    pub signalling_ip: Option<IpAddr>,
+    /// Our synchronisation source.
+    pub ssrc: u32,
+    /// Our first sequence number.
+    pub sequence: u16,
+    /// Our first timestamp.
+    pub timestamp: u32,
+    /// Delay of the jitter buffer, 0–200 ms; 40 is a good default.
+    pub jitter_target_millis: u32,
+}
+
+/// What the stream tells its owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamEvent {
+    /// 20 ms of the caller's audio for the agent.
+    Frame {
+        /// µ-law, 8 kHz.
+        audio: [u8; FRAME_SAMPLES],
+        /// Start of the frame since the stream's start, in steps of 20.
+        timestamp_millis: u64,
+    },
+    /// The caller pressed a key.
+    Digit(char),
+    /// The audio before this mark has been played (or cleared).
+    MarkPlayed(String),
+    /// The agent sent more than 120 s ahead; its newest audio was dropped.
+    AgentAudioOverflow,
+    /// The caller's packets come from a new address.
+    SourceMoved {
+        /// The address before.
+        from: SocketAddr,
+        /// The address now.
+        to: SocketAddr,
+    },
+}
+
+/// Counters of one stream. Octets are payload only.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StreamStats {
+    /// Packets sent.
+    pub packets_sent: u64,
+    /// Payload bytes sent.
+    pub octets_sent: u64,
+    /// Packets accepted from the confirmed source.
+    pub packets_received: u64,
+    /// Payload bytes of them.
+    pub octets_received: u64,
+    /// Packets of the peer that never arrived (RFC 3550 A.3).
+    pub packets_lost: u64,
+    /// Ours that the peer missed; unknown without its RTCP reports.
+    pub packets_lost_remote: Option<u64>,
+    /// Packets that came too late to be played.
+    pub late: u64,
+    /// Packets that came twice.
+    pub duplicates: u64,
+    /// Packets dropped because of their source.
+    pub rejected_source: u64,
+    /// Datagrams that are neither RTP nor RTCP.
+    pub malformed: u64,
+    /// Packets with a payload type that was not agreed (comfort noise is tolerated).
+    pub unknown_payload: u64,
+    /// Interarrival jitter (RFC 3550 A.8) in milliseconds.
+    pub jitter_millis: f64,
+    /// Frames dropped or repeated for clock drift.
+    pub drift_corrections: u64,
+    /// Frames that nobody fetched in time.
+    pub frames_dropped: u64,
+    /// Ticks skipped because the thread was late.
+    pub ticks_skipped: u64,
+    /// How often the source moved.
+    pub moves: u64,
+    /// When the last packet was accepted.
+    pub last_received: Option<Instant>,
+}
+
+/// One call's RTP.
+#[derive(Debug)]
+pub struct RtpStream {
+    session: Session,
+    ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+    source: SourceFilter,
+    jitter: JitterBuffer,
+    reception: Reception,
+    keys_received: dtmf::Receiver,
+    playback: Playback,
+    playback_paused: bool,
+    /// A talk spurt's marker bit that has not left yet.
+    marker: bool,
+    keys: VecDeque<dtmf::Generator>,
+    key_timestamp: Option<u32>,
+    key_pause: u32,
+    next_tick: Option<Instant>,
+    ticks: u64,
+    idle_since: Instant,
+    transmit: VecDeque<([u8; PACKET_BYTES], usize)>,
+    events: VecDeque<StreamEvent>,
+    stats: StreamStats,
+}
+
+impl RtpStream {
+    /// A stream that accepts packets but neither sends nor delivers frames before [`Self::start`].
+    pub fn new(config: StreamConfig, now: Instant) -> Self {
+        let StreamConfig { session, signalling_ip, ssrc, sequence, timestamp, jitter_target_millis } = config;
+        Self {
+            session,
+            ssrc,
+            sequence,
+            timestamp,
+            source: SourceFilter::new(session.remote, signalling_ip),
+            jitter: JitterBuffer::new(jitter_target_millis),
+            reception: Reception::new(now),
+            keys_received: dtmf::Receiver::default(),
+            playback: Playback::default(),
+            playback_paused: false,
+            marker: true,
+            keys: VecDeque::new(),
+            key_timestamp: None,
+            key_pause: 0,
+            next_tick: None,
+            ticks: 0,
+            idle_since: now,
+            transmit: VecDeque::with_capacity(MAX_CATCH_UP as usize),
+            events: VecDeque::with_capacity(4),
+            stats: StreamStats::default(),
+        }
+    }
+
+    /// Starts the 20 ms tick; the first packet and frame are due at once.
+    pub fn start(&mut self, now: Instant) {
+        if self.next_tick.is_none() {
+            self.next_tick = Some(now);
+            self.idle_since = now;
+        }
+    }
+
+    /// Stops the tick. Events already made can still be fetched; nothing more is sent.
+    pub fn stop(&mut self) {
+        self.next_tick = None;
+        self.transmit.clear();
+    }
+
+    /// Keeps the agent's audio waiting (silence is sent) until released: used between the 200 OK and the ACK.
+    pub fn pause_playback(&mut self, paused: bool) {
+        self.playback_paused = paused;
+    }
+
+    /// Takes one datagram of this call's socket.
+    pub fn receive(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
+        let packet = match Packet::parse(datagram) {
+            Ok(packet) => packet,
+            Err(RtpError::Rtcp) => return,
+            Err(_) => {
+                self.stats.malformed += 1;
+                return;
+            }
+        };
+        match self.source.check(from, packet.ssrc, packet.sequence, now) {
+            Verdict::Accepted => {}
+            Verdict::Moved { from, to } => self.events.push_back(StreamEvent::SourceMoved { from, to }),
+            Verdict::Pending | Verdict::Rejected => return,
+        }
+        self.stats.octets_received += packet.payload.len() as u64;
+        self.stats.last_received = Some(now);
+        if self.session.telephone_event.is_some_and(|event| event.receive == packet.payload_type) {
+            self.reception.record(packet.ssrc, packet.sequence, None, now);
+            let digit = self.keys_received.receive(packet.ssrc, packet.timestamp, packet.payload);
+            // A flood of made-up keys must not fill the memory.
+            if let Some(digit) = digit.filter(|_| self.events.len() < 2 * MAX_EVENTS) {
+                self.events.push_back(StreamEvent::Digit(digit));
+            }
+            return;
+        }
+        let Some(codec) = self.codec_of(packet.payload_type) else {
+            self.stats.unknown_payload += u64::from(!matches!(packet.payload_type, 13 | 19));
+            self.reception.record(packet.ssrc, packet.sequence, None, now);
+            return;
+        };
+        let at = Position {
+            ssrc: packet.ssrc,
+            sequence: packet.sequence,
+            timestamp: packet.timestamp,
+            marker: packet.marker,
+        };
+        let inserted = if self.session.receive {
+            let codes = packet.payload.iter().copied();
+            match codec {
+                Codec::Pcmu => self.jitter.insert(at, codes, now),
+                Codec::Pcma => self.jitter.insert(at, codes.map(alaw_to_ulaw), now),
+            }
+        } else {
+            Insert::Stored
+        };
+        // A copy would hide a loss.
+        if inserted != Insert::Duplicate {
+            self.reception.record(packet.ssrc, packet.sequence, Some(packet.timestamp), now);
+        }
+    }
+
+    /// The agreed payload type, else G.711's static ones: some carriers switch law without asking.
+    fn codec_of(&self, payload_type: u8) -> Option<Codec> {
+        if payload_type == self.session.receive_payload_type {
+            return Some(self.session.codec);
+        }
+        match payload_type {
+            PCMU_STATIC => Some(Codec::Pcmu),
+            PCMA_STATIC => Some(Codec::Pcma),
+            _ => None,
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due; `None` before the start and after the stop.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.next_tick
+    }
+
+    /// Runs the ticks that are due. A late thread makes up for at most three; timestamps stay those of the clock.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let Some(due) = self.next_tick.filter(|due| *due <= now) else {
+            return;
+        };
+        let mut count = (now.duration_since(due).as_millis() / TICK.as_millis()) as u64 + 1;
+        self.next_tick = Some(due + Duration::from_millis(FRAME_MILLIS * count));
+        if count > MAX_CATCH_UP {
+            let skipped = count - MAX_CATCH_UP;
+            self.stats.ticks_skipped += skipped;
+            self.ticks += skipped;
+            self.timestamp = self.timestamp.wrapping_add((skipped as u32).wrapping_mul(FRAME_SAMPLES as u32));
+            self.jitter.skip(skipped);
+            count = MAX_CATCH_UP;
+        }
+        for _ in 0..count {
+            self.tick();
+        }
+    }
+
+    fn tick(&mut self) {
+        let mut frame = [ULAW_SILENCE; FRAME_SAMPLES];
+        self.jitter.pop(&mut frame);
+        let timestamp_millis = self.ticks * FRAME_MILLIS;
+        self.ticks += 1;
+        if self.events.len() < MAX_EVENTS {
+            self.events.push_back(StreamEvent::Frame { audio: frame, timestamp_millis });
+        } else {
+            self.stats.frames_dropped += 1;
+        }
+        self.send_tick(&mut frame);
+        self.timestamp = self.timestamp.wrapping_add(FRAME_SAMPLES as u32);
+    }
+
+    fn send_tick(&mut self, frame: &mut [u8; FRAME_SAMPLES]) {
+        if !self.session.send || self.source.destination().is_none() {
+            self.marker = true;
+            return;
+        }
+        if self.send_key() {
+            return;
+        }
+        frame.fill(ULAW_SILENCE);
+        if !self.playback_paused
+            && let Taken::Audio { first } = self.playback.take(frame)
+        {
+            self.marker |= first;
+        }
+        if self.session.codec == Codec::Pcma {
+            for code in frame.iter_mut() {
+                *code = ulaw_to_alaw(*code);
+            }
+        }
+        let marker = std::mem::take(&mut self.marker);
+        self.push_packet(marker, self.session.send_payload_type, self.timestamp, frame);
+        while let Some(name) = self.playback.next_mark() {
+            self.events.push_back(StreamEvent::MarkPlayed(name));
+        }
+    }
+
+    /// Sends the next packet of a key instead of audio; false if there is none.
+    fn send_key(&mut self) -> bool {
+        if self.key_pause > 0 {
+            self.key_pause -= 1;
+            return false;
+        }
+        let (Some(event), Some(generator)) = (self.session.telephone_event, self.keys.front_mut()) else {
+            return false;
+        };
+        let timestamp = *self.key_timestamp.get_or_insert(self.timestamp);
+        if let Some(packet) = generator.next() {
+            self.push_packet(packet.marker, event.send, timestamp, &packet.payload);
+            return true;
+        }
+        self.keys.pop_front();
+        self.key_timestamp = None;
+        self.key_pause = KEY_PAUSE;
+        self.marker = true;
+        false
+    }
+
+    fn push_packet(&mut self, marker: bool, payload_type: u8, timestamp: u32, payload: &[u8]) {
+        if self.transmit.len() >= MAX_CATCH_UP as usize {
+            self.transmit.pop_front();
+        }
+        let packet = Packet { marker, payload_type, sequence: self.sequence, timestamp, ssrc: self.ssrc, payload };
+        let mut buffer = [0; PACKET_BYTES];
+        if let Some(length) = packet.write(&mut buffer) {
+            self.sequence = self.sequence.wrapping_add(1);
+            self.transmit.push_back((buffer, length));
+        }
+    }
+
+    /// The next datagram to send: its length in `out` ([`PACKET_BYTES`] suffice) and where to.
+    pub fn poll_transmit(&mut self, out: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        let destination = self.source.destination()?;
+        let (packet, length) = self.transmit.pop_front()?;
+        out.get_mut(..length)?.copy_from_slice(&packet[..length]);
+        self.stats.packets_sent += 1;
+        self.stats.octets_sent += (length - HEADER_BYTES) as u64;
+        Some((length, destination))
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<StreamEvent> {
+        self.events.pop_front()
+    }
+
+    /// Queues agent audio (µ-law, any length), up to 120 s.
+    pub fn play(&mut self, ulaw: &[u8]) {
+        if self.playback.play(ulaw) {
+            self.events.push_back(StreamEvent::AgentAudioOverflow);
+        }
+    }
+
+    /// Queues a mark that comes back as [`StreamEvent::MarkPlayed`] when the audio before it has been played.
+    pub fn mark(&mut self, name: String) {
+        if let Some(name) = self.playback.mark(name) {
+            self.events.push_back(StreamEvent::MarkPlayed(name));
+        }
+    }
+
+    /// Drops the agent's queued audio; its marks come back at once. Holds from the next packet.
+    pub fn clear(&mut self) {
+        self.playback.clear();
+        while let Some(name) = self.playback.next_mark() {
+            self.events.push_back(StreamEvent::MarkPlayed(name));
+        }
+    }
+
+    /// Agent audio that waits, in milliseconds.
+    pub fn queued_millis(&self) -> u64 {
+        self.playback.queued_bytes() as u64 / 8
+    }
+
+    /// Queues a key press to send as telephone event. False if none were agreed on, the key is unknown, or 32 wait.
+    pub fn send_digit(&mut self, digit: char, duration_millis: u32) -> bool {
+        if self.session.telephone_event.is_none() || self.keys.len() >= MAX_KEYS {
+            return false;
+        }
+        let Some(generator) = dtmf::Generator::new(digit, duration_millis) else {
+            return false;
+        };
+        self.keys.push_back(generator);
+        true
+    }
+
+    /// Applies the result of a new offer and answer.
+    pub fn update(&mut self, session: Session, now: Instant) {
+        if session.receive && !self.session.receive {
+            self.idle_since = now;
+        }
+        self.source.set_remote(session.remote);
+        self.session = session;
+    }
+
+    /// Either side may not send: silence means nothing now.
+    pub fn on_hold(&self) -> bool {
+        !self.session.send || !self.session.receive
+    }
+
+    /// Time since the last accepted packet, or since the peer was first expected to send.
+    pub fn idle_for(&self, now: Instant) -> Duration {
+        let last = self.stats.last_received.map_or(self.idle_since, |last| last.max(self.idle_since));
+        now.saturating_duration_since(last)
+    }
+
+    /// Where packets go now.
+    pub fn destination(&self) -> Option<SocketAddr> {
+        self.source.destination()
+    }
+
+    /// The counters so far.
+    pub fn stats(&self) -> StreamStats {
+        StreamStats {
+            packets_received: self.reception.received(),
+            packets_lost: self.reception.lost(),
+            late: self.jitter.late(),
+            duplicates: self.jitter.duplicates(),
+            rejected_source: self.source.rejected(),
+            jitter_millis: self.reception.jitter_millis(),
+            drift_corrections: self.jitter.corrections(),
+            moves: self.source.moves(),
+            ..self.stats
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;

@@ -1,0 +1,362 @@
+use super::*;
+use crate::g711::ALAW_SILENCE;
+
+const PEER: &str = "192.0.2.1:4000";
+
+struct Bench {
+    stream: RtpStream,
+    now: Instant,
+    sent: u16,
+}
+
+fn session(codec: Codec) -> Session {
+    let payload_type = if codec == Codec::Pcmu { 0 } else { 8 };
+    Session {
+        codec,
+        send_payload_type: payload_type,
+        receive_payload_type: payload_type,
+        telephone_event: Some(TelephoneEvent { send: 101, receive: 96 }),
+        remote: Some(PEER.parse().unwrap()),
+        send: true,
+        receive: true,
+    }
+}
+
+impl Bench {
+    fn new(codec: Codec) -> Self {
+        let now = Instant::now();
+        let config = StreamConfig {
+            session: session(codec),
+            signalling_ip: None,
+            ssrc: 77,
+            sequence: 65_534,
+            timestamp: u32::MAX - 100,
+            jitter_target_millis: 0,
+        };
+        let mut stream = RtpStream::new(config, now);
+        stream.start(now);
+        Self { stream, now, sent: 0 }
+    }
+
+    fn from_peer(&mut self, payload_type: u8, payload: &[u8]) {
+        let packet = Packet {
+            marker: false,
+            payload_type,
+            sequence: self.sent,
+            timestamp: u32::from(self.sent) * 160,
+            ssrc: 5,
+            payload,
+        };
+        let mut buffer = [0; 1500];
+        let length = packet.write(&mut buffer).unwrap();
+        self.sent += 1;
+        self.stream.receive(&buffer[..length], PEER.parse().unwrap(), self.now);
+    }
+
+    /// One tick: packets as (marker, type, sequence, timestamp, payload), and the events.
+    fn tick(&mut self) -> (Vec<(bool, u8, u16, u32, Vec<u8>)>, Vec<StreamEvent>) {
+        self.stream.handle_timeout(self.now);
+        self.now += TICK;
+        let mut out = [0; PACKET_BYTES];
+        let mut packets = Vec::new();
+        while let Some((length, to)) = self.stream.poll_transmit(&mut out) {
+            assert_eq!(to, PEER.parse().unwrap());
+            let packet = Packet::parse(&out[..length]).unwrap();
+            assert_eq!(packet.ssrc, 77);
+            packets.push((
+                packet.marker,
+                packet.payload_type,
+                packet.sequence,
+                packet.timestamp,
+                packet.payload.to_vec(),
+            ));
+        }
+        (packets, std::iter::from_fn(|| self.stream.poll_event()).collect())
+    }
+
+    fn payload(&mut self) -> Vec<u8> {
+        let (mut packets, _) = self.tick();
+        assert_eq!(packets.len(), 1);
+        packets.remove(0).4
+    }
+}
+
+fn frames(events: &[StreamEvent]) -> Vec<(u8, u64)> {
+    events
+        .iter()
+        .filter_map(|event| match event {
+            StreamEvent::Frame { audio, timestamp_millis } => Some((audio[0], *timestamp_millis)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn marks(events: &[StreamEvent]) -> Vec<&str> {
+    events
+        .iter()
+        .filter_map(|event| match event {
+            StreamEvent::MarkPlayed(name) => Some(name.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn silence_leaves_every_20_ms_with_continuous_numbers() {
+    for (codec, silence) in [(Codec::Pcmu, ULAW_SILENCE), (Codec::Pcma, ALAW_SILENCE)] {
+        let mut bench = Bench::new(codec);
+        for number in 0..10u16 {
+            assert_eq!(bench.stream.poll_timeout(), Some(bench.now));
+            let (packets, events) = bench.tick();
+            let timestamp = (u32::MAX - 100).wrapping_add(u32::from(number) * 160);
+            let payload_type = session(codec).send_payload_type;
+            let sequence = 65_534u16.wrapping_add(number);
+            assert_eq!(packets, [(number == 0, payload_type, sequence, timestamp, vec![silence; 160])]);
+            assert_eq!(frames(&events), [(ULAW_SILENCE, u64::from(number) * 20)]);
+        }
+    }
+}
+
+#[test]
+fn the_callers_audio_reaches_the_agent_as_ulaw() {
+    let mut bench = Bench::new(Codec::Pcma);
+    bench.from_peer(8, &[0x2a; 160]);
+    assert_eq!(frames(&bench.tick().1), [(alaw_to_ulaw(0x2a), 0)]);
+    bench.from_peer(0, &[0x33; 160]);
+    assert_eq!(frames(&bench.tick().1), [(0x33, 20)]);
+    bench.from_peer(13, &[1]);
+    bench.from_peer(120, &[1; 160]);
+    assert_eq!(frames(&bench.tick().1), [(ULAW_SILENCE, 40)]);
+    assert_eq!(bench.stream.stats().unknown_payload, 1);
+}
+
+#[test]
+fn agent_audio_is_paced_and_marks_come_back_when_played() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    bench.stream.mark("at once".into());
+    bench.stream.play(&[1; 160]);
+    bench.stream.play(&[2; 200]);
+    bench.stream.mark("end".into());
+    let (packets, events) = bench.tick();
+    assert_eq!(packets[0].4, [1; 160]);
+    assert_eq!(marks(&events), ["at once"]);
+    let (packets, events) = bench.tick();
+    assert_eq!(packets[0].4, [2; 160]);
+    assert!(marks(&events).is_empty());
+    let (packets, events) = bench.tick();
+    assert_eq!(packets[0].4[..40], [2; 40]);
+    assert_eq!(packets[0].4[40..], [ULAW_SILENCE; 120]);
+    assert_eq!(marks(&events), ["end"]);
+    assert_eq!(bench.payload(), [ULAW_SILENCE; 160]);
+}
+
+#[test]
+fn an_agent_in_real_time_gets_a_cushion_of_one_frame() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    bench.tick();
+    bench.stream.play(&[1; 160]);
+    assert_eq!(bench.payload(), [ULAW_SILENCE; 160]);
+    bench.stream.play(&[2; 160]);
+    assert_eq!(bench.payload(), [1; 160]);
+    // This frame is late by up to a tick and nobody hears it.
+    assert_eq!(bench.payload(), [2; 160]);
+    bench.stream.play(&[3; 160]);
+    bench.stream.play(&[4; 160]);
+    assert_eq!(bench.payload(), [3; 160]);
+}
+
+#[test]
+fn a_talk_spurt_starts_with_the_marker_bit() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    bench.tick();
+    bench.stream.play(&[1; 480]);
+    let markers: Vec<_> = (0..4).map(|_| bench.tick().0[0].0).collect();
+    assert_eq!(markers, [true, false, false, false]);
+}
+
+#[test]
+fn clear_holds_from_the_next_packet_and_returns_the_marks() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    bench.stream.play(&[1; 8000]);
+    bench.stream.mark("a".into());
+    bench.stream.play(&[1; 8000]);
+    bench.stream.mark("b".into());
+    assert_eq!(bench.payload(), [1; 160]);
+    bench.stream.clear();
+    let (packets, events) = bench.tick();
+    assert_eq!(packets[0].4, [ULAW_SILENCE; 160]);
+    assert_eq!(marks(&events), ["a", "b"]);
+    assert_eq!(bench.stream.queued_millis(), 0);
+}
+
+#[test]
+fn audio_beyond_120_s_is_dropped_and_said_once() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    for _ in 0..125 {
+        bench.stream.play(&[1; 8000]);
+    }
+    let (_, events) = bench.tick();
+    assert_eq!(events.iter().filter(|event| **event == StreamEvent::AgentAudioOverflow).count(), 1);
+    assert_eq!(bench.stream.queued_millis(), 119_980);
+    bench.stream.play(&[1; 8000]);
+    assert!(!bench.tick().1.contains(&StreamEvent::AgentAudioOverflow));
+}
+
+#[test]
+fn marks_without_audio_stay_bounded_and_are_never_lost() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    bench.stream.play(&[1; 320]);
+    for number in 0..1000 {
+        bench.stream.mark(number.to_string());
+    }
+    let mut heard = 0;
+    for _ in 0..3 {
+        heard += marks(&bench.tick().1).len();
+    }
+    assert_eq!(heard, 1000);
+}
+
+#[test]
+fn on_hold_nothing_is_sent_the_queue_waits_and_timestamps_run_on() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    let (packets, _) = bench.tick();
+    let first = packets[0].3;
+    let held = Session { send: false, receive: false, ..session(Codec::Pcmu) };
+    bench.stream.update(held, bench.now);
+    bench.stream.play(&[9; 320]);
+    for _ in 0..50 {
+        let (packets, events) = bench.tick();
+        assert!(packets.is_empty());
+        assert_eq!(frames(&events).len(), 1);
+    }
+    assert!(bench.stream.on_hold());
+    bench.stream.update(session(Codec::Pcmu), bench.now);
+    assert_eq!(bench.stream.idle_for(bench.now), Duration::ZERO);
+    let (packets, _) = bench.tick();
+    assert_eq!(packets[0].3, first.wrapping_add(51 * 160));
+    assert_eq!((packets[0].0, packets[0].2, packets[0].4[0]), (true, 65_535, 9));
+}
+
+#[test]
+fn paused_playback_sends_silence_until_released() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    bench.stream.pause_playback(true);
+    bench.stream.play(&[3; 320]);
+    assert_eq!(bench.payload(), [ULAW_SILENCE; 160]);
+    bench.stream.pause_playback(false);
+    assert_eq!(bench.payload(), [3; 160]);
+}
+
+#[test]
+fn a_late_thread_catches_up_without_a_burst() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    let first = bench.tick().0[0].3;
+    bench.now += Duration::from_millis(400);
+    let (packets, events) = bench.tick();
+    let timestamps: Vec<_> = packets.iter().map(|packet| packet.3.wrapping_sub(first) / 160).collect();
+    assert_eq!(timestamps, [19, 20, 21]);
+    assert_eq!(packets[0].2, 65_535);
+    assert_eq!(frames(&events).iter().map(|frame| frame.1).collect::<Vec<_>>(), [380, 400, 420]);
+    assert_eq!(bench.stream.poll_timeout(), Some(bench.now));
+    assert_eq!(bench.stream.stats().ticks_skipped, 18);
+}
+
+#[test]
+fn digits_are_reported_once_each() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    for _ in 0..5 {
+        bench.from_peer(96, &[5, 10, 0, 160]);
+        bench.sent -= 1;
+    }
+    let (_, events) = bench.tick();
+    assert_eq!(events.iter().filter(|event| **event == StreamEvent::Digit('5')).count(), 1);
+}
+
+#[test]
+fn sent_digits_replace_the_audio_and_are_understood_by_a_receiver() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    bench.tick();
+    assert!(bench.stream.send_digit('4', 100) && bench.stream.send_digit('4', 100));
+    assert!(!bench.stream.send_digit('x', 100));
+    let (mut receiver, mut heard) = (dtmf::Receiver::default(), String::new());
+    let mut expected = 65_535u16;
+    for _ in 0..40 {
+        let (packets, _) = bench.tick();
+        assert_eq!(packets.len(), 1, "one packet a tick, whatever it carries");
+        for (_, payload_type, sequence, timestamp, payload) in packets {
+            assert_eq!(sequence, expected);
+            expected = expected.wrapping_add(1);
+            if payload_type == 101 {
+                heard.extend(receiver.receive(77, timestamp, &payload));
+            }
+        }
+    }
+    assert_eq!(heard, "44");
+}
+
+#[test]
+fn a_codec_change_by_re_invite_holds_from_the_next_packet() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    bench.tick();
+    bench.stream.update(session(Codec::Pcma), bench.now);
+    let (packets, _) = bench.tick();
+    assert_eq!((packets[0].1, packets[0].4[0]), (8, ALAW_SILENCE));
+}
+
+#[test]
+fn strangers_rtcp_and_noise_are_ignored_and_counted() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    let mut rtp = [0x80; 172];
+    rtp[1] = 0;
+    bench.stream.receive(&rtp, "203.0.113.5:9".parse().unwrap(), bench.now);
+    bench.stream.receive(&[0x80, 200, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0], PEER.parse().unwrap(), bench.now);
+    bench.stream.receive(b"noise", PEER.parse().unwrap(), bench.now);
+    let stats = bench.stream.stats();
+    assert_eq!((stats.rejected_source, stats.malformed, stats.packets_received), (1, 1, 0));
+    assert_eq!(stats.last_received, None);
+}
+
+#[test]
+fn counts_loss_duplicates_and_idle_time() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    for number in 0..50 {
+        if number % 10 == 5 {
+            bench.sent += 1;
+        } else {
+            bench.from_peer(0, &[1; 160]);
+        }
+        if number == 20 {
+            bench.sent -= 1;
+            bench.from_peer(0, &[1; 160]);
+        }
+        bench.tick();
+    }
+    let stats = bench.stream.stats();
+    assert_eq!((stats.packets_received, stats.packets_lost, stats.duplicates), (45, 5, 1));
+    assert_eq!(stats.octets_sent, 50 * 160);
+    assert!(stats.jitter_millis < 0.1);
+    bench.now += Duration::from_secs(30);
+    assert!(bench.stream.idle_for(bench.now) >= Duration::from_secs(30));
+}
+
+#[test]
+fn after_the_stop_nothing_leaves() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    bench.tick();
+    bench.stream.stop();
+    assert_eq!(bench.stream.poll_timeout(), None);
+    bench.now += Duration::from_secs(1);
+    assert!(bench.tick().0.is_empty());
+}
+
+#[test]
+fn an_owner_that_fetches_nothing_does_not_fill_the_memory() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    for _ in 0..1000 {
+        bench.stream.handle_timeout(bench.now);
+        bench.now += TICK;
+    }
+    assert_eq!(bench.stream.events.len(), MAX_EVENTS);
+    assert_eq!(bench.stream.transmit.len(), 3);
+    assert_eq!(bench.stream.stats().frames_dropped, 1000 - MAX_EVENTS as u64);
+}

@@ -1,0 +1,482 @@
+//! An established call's behaviour inside its dialog, the same for both sides: requests of the peer, our BYE and OPTIONS,
+//! and the 2xx that is repeated until its ACK comes.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::body::{self, BodyError, Info};
+use super::{Action, CallEvent, Dialog, EndedBy, RespondTo};
+use crate::message::{HeaderName, Method, Request, Response};
+use crate::sdp::{self, Capabilities, LocalMedia, Negotiated, OfferError, SessionDescription};
+use crate::transaction::ServerId;
+
+/// What we take inside and outside of dialogs.
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO";
+/// Most 2xx that wait for their ACK at a time; a peer that sends more INVITEs than that gets 500.
+const MAX_UNACKED: usize = 4;
+
+/// What goes out and what is told, in order.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    actions: VecDeque<Action>,
+    events: VecDeque<CallEvent>,
+    next_token: u64,
+    pub ended: bool,
+}
+
+impl Outbox {
+    pub fn respond(&mut self, to: RespondTo, response: Response) {
+        self.actions.push_back(Action::Respond { to, response });
+    }
+
+    pub fn request(&mut self, request: Request) -> u64 {
+        self.next_token += 1;
+        self.actions.push_back(Action::Request { token: self.next_token, request });
+        self.next_token
+    }
+
+    pub fn act(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    pub fn tell(&mut self, event: CallEvent) {
+        if !self.ended {
+            self.events.push_back(event);
+        }
+    }
+
+    pub fn end(&mut self, by: EndedBy, status: Option<u16>, reason: Option<String>) {
+        self.tell(CallEvent::Ended { by, status, reason });
+        self.ended = true;
+    }
+
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    pub fn poll_event(&mut self) -> Option<CallEvent> {
+        self.events.pop_front()
+    }
+}
+
+/// What a call knows of itself before it has a dialog.
+#[derive(Clone)]
+pub(crate) struct Own {
+    pub capabilities: Capabilities,
+    pub local: LocalMedia,
+    /// The `Server` or `User-Agent` header.
+    pub product: String,
+    pub t1: Duration,
+    pub t2: Duration,
+}
+
+/// A 2xx to an INVITE whose ACK has not come.
+struct Unacked {
+    to: RespondTo,
+    cseq: u32,
+    response: Response,
+    /// The 2xx carried our offer: the ACK brings the answer.
+    offer: Option<SessionDescription>,
+    next: Instant,
+    interval: Duration,
+    deadline: Instant,
+}
+
+pub(crate) struct Session {
+    pub own: Own,
+    pub dialog: Dialog,
+    /// The description that we sent last.
+    sent: Option<SessionDescription>,
+    negotiated: Option<Negotiated>,
+    unacked: Vec<Unacked>,
+    probe: Option<u64>,
+    bye: Option<u64>,
+    /// A BYE that waits for the ACK (RFC 3261 section 15).
+    hang_up: Option<(EndedBy, Option<String>)>,
+    /// Whether the call ends with the answer to our BYE, or with the BYE itself.
+    pub waits_for_bye_answer: bool,
+}
+
+impl Session {
+    pub fn new(own: Own, dialog: Dialog) -> Self {
+        Self {
+            own,
+            dialog,
+            sent: None,
+            negotiated: None,
+            unacked: Vec::new(),
+            probe: None,
+            bye: None,
+            hang_up: None,
+            waits_for_bye_answer: false,
+        }
+    }
+
+    pub fn negotiated(&self) -> Option<&Negotiated> {
+        self.negotiated.as_ref()
+    }
+
+    /// Answers an offer; our version goes up when what we say changes (RFC 3264 section 8).
+    pub fn answer(&mut self, offer: &SessionDescription) -> Result<SessionDescription, OfferError> {
+        let (mut answer, negotiated) = sdp::answer(offer, &self.own.capabilities, &self.own.local)?;
+        if self.sent.as_ref().is_some_and(|sent| *sent != answer) {
+            self.own.local.version += 1;
+            answer = sdp::answer(offer, &self.own.capabilities, &self.own.local)?.0;
+        }
+        self.sent = Some(answer.clone());
+        self.negotiated = Some(negotiated);
+        Ok(answer)
+    }
+
+    /// What an offer will lead to, before it is answered.
+    pub fn preview(&mut self, offer: &SessionDescription) -> Result<(), OfferError> {
+        let (_, negotiated) = sdp::answer(offer, &self.own.capabilities, &self.own.local)?;
+        self.negotiated = Some(negotiated);
+        Ok(())
+    }
+
+    /// Whether the 2xx with that number waits for its ACK.
+    pub fn awaits_ack(&self, cseq: u32) -> bool {
+        self.unacked.iter().any(|unacked| unacked.cseq == cseq)
+    }
+
+    /// Our offer, with the version raised when it differs from what we said last.
+    pub fn offer(&mut self) -> SessionDescription {
+        let mut offer = sdp::offer(&self.own.capabilities, &self.own.local);
+        if self.sent.as_ref().is_some_and(|sent| *sent != offer) {
+            self.own.local.version += 1;
+            offer = sdp::offer(&self.own.capabilities, &self.own.local);
+        }
+        self.sent = Some(offer.clone());
+        offer
+    }
+
+    /// What we offered before there was a dialog.
+    pub fn offered(&mut self, offer: SessionDescription) {
+        self.sent = Some(offer);
+    }
+
+    pub fn set_negotiated(&mut self, negotiated: Negotiated, out: &mut Outbox) {
+        if self.negotiated.as_ref() != Some(&negotiated) {
+            self.negotiated = Some(negotiated.clone());
+            out.tell(CallEvent::MediaChanged(negotiated));
+        }
+    }
+
+    pub fn reply(&self, request: &Request, status: u16, phrase: Option<&str>) -> Response {
+        let mut response = Response::to_request(request, status, phrase);
+        response.set_to_tag(&self.dialog.id().local_tag);
+        response.headers.push(HeaderName::Server, self.own.product.clone());
+        response
+    }
+
+    /// A 2xx to an INVITE or UPDATE.
+    pub fn success(&self, request: &Request, body: Option<&SessionDescription>) -> Response {
+        let mut response = self.reply(request, 200, None);
+        for route in request.headers.get_all(&HeaderName::RecordRoute) {
+            response.headers.push(HeaderName::RecordRoute, route);
+        }
+        response.headers.push(HeaderName::Contact, self.dialog.contact().to_string());
+        response.headers.push(HeaderName::Allow, ALLOW);
+        if let Some(body) = body {
+            response.set_body(sdp::CONTENT_TYPE, body.to_bytes());
+        }
+        response
+    }
+
+    /// Sends a 2xx to an INVITE, and again until the ACK comes, whatever the transport (section 13.3.1.4).
+    pub fn send_success(
+        &mut self,
+        to: RespondTo,
+        cseq: u32,
+        response: Response,
+        offer: Option<SessionDescription>,
+        now: Instant,
+        out: &mut Outbox,
+    ) {
+        out.respond(to, response.clone());
+        let interval = self.own.t1;
+        self.unacked.push(Unacked {
+            to,
+            cseq,
+            response,
+            offer,
+            next: now + interval,
+            interval,
+            deadline: now + self.own.t1 * 64,
+        });
+    }
+
+    /// A request inside the dialog. Each is answered at once, and finally.
+    pub fn on_request(&mut self, id: ServerId, request: &Request, now: Instant, out: &mut Outbox) {
+        let to = RespondTo::Request(id);
+        if let Err(status) = self.dialog.check(request) {
+            return out.respond(to, self.reply(request, status, None));
+        }
+        if request.method == Method::BYE {
+            out.respond(to, self.reply(request, 200, None));
+            return self.end(EndedBy::Peer, reason_of(request), out);
+        }
+        if self.bye.is_some() {
+            return out.respond(to, self.reply(request, 481, None));
+        }
+        if let Some(refusal) = refuse_unknown_extensions(request) {
+            return out.respond(to, self.finish(refusal));
+        }
+        match request.method.as_str() {
+            "INVITE" | "UPDATE" => self.on_offer(to, request, now, out),
+            "OPTIONS" => {
+                let mut response = self.success(request, None);
+                response.headers.push(HeaderName::Accept, sdp::CONTENT_TYPE);
+                out.respond(to, response);
+            }
+            "INFO" => match body::info(&request.headers, &request.body) {
+                Info::Digit(digit) => {
+                    out.respond(to, self.reply(request, 200, None));
+                    out.tell(CallEvent::Dtmf(digit));
+                }
+                Info::Empty => out.respond(to, self.reply(request, 200, None)),
+                Info::Unsupported => {
+                    let mut response = self.reply(request, 415, None);
+                    response.headers.push(HeaderName::Accept, "application/dtmf-relay, application/dtmf");
+                    out.respond(to, response);
+                }
+            },
+            // We never send a reliable provisional response that it could belong to (RFC 3262 section 3).
+            "PRACK" => out.respond(to, self.reply(request, 481, None)),
+            _ => {
+                let known = matches!(request.method, Method::Known(_));
+                let mut response = self.reply(request, if known { 405 } else { 501 }, None);
+                response.headers.push(HeaderName::Allow, ALLOW);
+                out.respond(to, response);
+            }
+        }
+    }
+
+    /// A re-INVITE or UPDATE. What can't be agreed on leaves the session as it is (section 14.2).
+    fn on_offer(&mut self, to: RespondTo, request: &Request, now: Instant, out: &mut Outbox) {
+        let invite = request.method == Method::INVITE;
+        let description = match body::description(&request.headers, &request.body) {
+            Ok(description) => description,
+            Err(error) => return out.respond(to, self.finish(refuse_body(request, &error))),
+        };
+        let has_offer = description.is_some() || invite;
+        if has_offer && self.unacked.iter().any(|unacked| unacked.offer.is_some()) {
+            // Our own offer is still unanswered (RFC 3264 section 4, RFC 3311 section 5.2).
+            return out.respond(to, self.reply(request, 491, None));
+        }
+        if invite && self.unacked.len() >= MAX_UNACKED {
+            let mut response = self.reply(request, 500, None);
+            response.headers.push(HeaderName::RetryAfter, "2");
+            return out.respond(to, response);
+        }
+        let before = self.negotiated.clone();
+        let (body, offer) = match description {
+            Some(description) => match self.answer(&description) {
+                Ok(answer) => (Some(answer), None),
+                Err(error) => return out.respond(to, self.finish(refuse_offer(request, &error))),
+            },
+            None if invite => {
+                let offer = self.offer();
+                (Some(offer.clone()), Some(offer))
+            }
+            None => (None, None),
+        };
+        if let Ok(Some(contact)) = request.headers.contact() {
+            self.dialog.refresh_target(&contact);
+        }
+        let response = self.success(request, body.as_ref());
+        if invite {
+            let cseq = request.headers.cseq().map_or(0, |(number, _)| number);
+            self.send_success(to, cseq, response, offer, now, out);
+        } else {
+            out.respond(to, response);
+        }
+        if let Some(negotiated) = self.negotiated.clone().filter(|now| before.as_ref() != Some(now)) {
+            out.tell(CallEvent::MediaChanged(negotiated));
+        }
+    }
+
+    /// Adds to a refusal what each response of ours carries.
+    fn finish(&self, mut response: Response) -> Response {
+        response.set_to_tag(&self.dialog.id().local_tag);
+        response.headers.push(HeaderName::Server, self.own.product.clone());
+        response
+    }
+
+    /// The ACK for a 2xx of ours; whether it was one that was awaited.
+    pub fn on_ack(&mut self, request: &Request, out: &mut Outbox) -> bool {
+        if out.ended || self.dialog.check_tags(request).is_err() {
+            return false;
+        }
+        let Ok((cseq, _)) = request.headers.cseq() else { return false };
+        let Some(at) = self.unacked.iter().position(|unacked| unacked.cseq == cseq) else { return false };
+        let unacked = self.unacked.remove(at);
+        if let Some(offer) = unacked.offer {
+            let answer = body::description(&request.headers, &request.body).ok().flatten();
+            let agreed = answer.map(|answer| sdp::apply_answer(&offer, &answer, &self.own.capabilities));
+            match agreed {
+                Some(Ok(negotiated)) => self.set_negotiated(negotiated, out),
+                // A re-INVITE that fails late leaves what was agreed before.
+                _ if self.negotiated.is_some() => {}
+                _ => self.hang_up_as(
+                    EndedBy::BadAnswer,
+                    Some("SIP;cause=488;text=\"no usable answer in the ACK\"".to_owned()),
+                    out,
+                ),
+            }
+        }
+        if self.unacked.is_empty()
+            && let Some((by, reason)) = self.hang_up.take()
+        {
+            self.send_bye(by, reason, out);
+        }
+        true
+    }
+
+    /// Ends the call with a BYE, as soon as RFC 3261 section 15 allows it.
+    pub fn hang_up_as(&mut self, by: EndedBy, reason: Option<String>, out: &mut Outbox) {
+        if out.ended || self.bye.is_some() || self.hang_up.is_some() {
+            return;
+        }
+        if self.unacked.iter().any(|unacked| unacked.to == RespondTo::Invite) {
+            self.hang_up = Some((by, reason));
+        } else {
+            self.send_bye(by, reason, out);
+        }
+    }
+
+    fn send_bye(&mut self, by: EndedBy, reason: Option<String>, out: &mut Outbox) {
+        let mut bye = self.dialog.request(Method::BYE);
+        bye.headers.push(HeaderName::UserAgent, self.own.product.clone());
+        if let Some(reason) = &reason {
+            bye.headers.push(HeaderName::Reason, reason.clone());
+        }
+        self.bye = Some(out.request(bye));
+        self.unacked.clear();
+        self.hang_up = Some((by, reason));
+        if !self.waits_for_bye_answer {
+            self.closed(out);
+        }
+    }
+
+    /// Our BYE is done with.
+    fn closed(&mut self, out: &mut Outbox) {
+        let (by, reason) = self.hang_up.take().unwrap_or((EndedBy::Us, None));
+        self.end(by, reason, out);
+    }
+
+    fn end(&mut self, by: EndedBy, reason: Option<String>, out: &mut Outbox) {
+        self.unacked.clear();
+        out.end(by, None, reason);
+    }
+
+    /// Asks whether the other side still has the call. One question at a time.
+    pub fn probe(&mut self, out: &mut Outbox) {
+        if out.ended || self.probe.is_some() || self.bye.is_some() {
+            return;
+        }
+        let mut options = self.dialog.request(Method::OPTIONS);
+        options.headers.push(HeaderName::Accept, sdp::CONTENT_TYPE);
+        options.headers.push(HeaderName::UserAgent, self.own.product.clone());
+        self.probe = Some(out.request(options));
+    }
+
+    /// The token of our BYE, if it is on its way.
+    pub fn bye_token(&self) -> Option<u64> {
+        self.bye
+    }
+
+    /// The BYE once more, with credentials.
+    pub fn repeat_bye(&mut self, headers: Vec<(HeaderName, String)>, out: &mut Outbox) {
+        let mut bye = self.dialog.request(Method::BYE);
+        for (name, value) in headers {
+            bye.headers.push(name, value);
+        }
+        self.bye = Some(out.request(bye));
+    }
+
+    pub fn on_response(&mut self, token: u64, response: &Response, out: &mut Outbox) {
+        if out.ended || response.is_provisional() {
+            return;
+        }
+        if self.probe == Some(token) {
+            self.probe = None;
+            let gone = matches!(response.status, 408 | 481);
+            out.tell(if gone { CallEvent::PeerGone } else { CallEvent::PeerAlive });
+        } else if self.bye == Some(token) {
+            self.closed(out);
+        }
+    }
+
+    pub fn on_failed(&mut self, token: u64, out: &mut Outbox) {
+        if out.ended {
+            return;
+        }
+        if self.probe == Some(token) {
+            self.probe = None;
+            out.tell(CallEvent::PeerGone);
+        } else if self.bye == Some(token) {
+            self.closed(out);
+        }
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.unacked.iter().map(|unacked| unacked.next.min(unacked.deadline)).min()
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
+        if self.unacked.iter().any(|unacked| unacked.deadline <= now) {
+            // Section 13.3.1.4: the session is to be ended with a BYE.
+            let pending = self.hang_up.take();
+            let (by, reason) = pending.unwrap_or_else(|| {
+                (EndedBy::NoAck, Some("SIP;cause=408;text=\"no ACK\"".to_owned()))
+            });
+            return self.send_bye(by, reason, out);
+        }
+        for unacked in self.unacked.iter_mut().filter(|unacked| unacked.next <= now) {
+            unacked.interval = (unacked.interval * 2).min(self.own.t2);
+            unacked.next = now + unacked.interval;
+            out.act(Action::ResendFinal { to: unacked.to, response: unacked.response.clone() });
+        }
+    }
+}
+
+/// 420 with what we don't know, if a request requires anything: we have no extensions.
+pub(crate) fn refuse_unknown_extensions(request: &Request) -> Option<Response> {
+    let required: Vec<String> = request.headers.values(&HeaderName::Require).collect();
+    (!required.is_empty()).then(|| {
+        let mut response = Response::to_request(request, 420, None);
+        response.headers.push(HeaderName::Unsupported, required.join(", "));
+        response
+    })
+}
+
+/// The refusal of a body that is no session description.
+pub(crate) fn refuse_body(request: &Request, error: &BodyError) -> Response {
+    match error {
+        BodyError::Unsupported => {
+            let mut response = Response::to_request(request, 415, None);
+            response.headers.push(HeaderName::Accept, sdp::CONTENT_TYPE);
+            response.headers.push(HeaderName::from("Accept-Encoding"), "identity");
+            response
+        }
+        BodyError::Malformed(error) => refuse_offer(request, error),
+    }
+}
+
+/// The refusal of an offer: 488 with a Warning, or 400 if it can't be read.
+pub(crate) fn refuse_offer(request: &Request, error: &OfferError) -> Response {
+    if let OfferError::Malformed(_) = error {
+        return Response::to_request(request, 400, Some("Bad Session Description"));
+    }
+    let mut response = Response::to_request(request, 488, None);
+    let text: String = error.to_string().chars().filter(|c| !matches!(c, '"' | '\\') && !c.is_control()).take(120).collect();
+    response.headers.push(HeaderName::Warning, format!("{} ringwire \"{text}\"", error.warn_code()));
+    response
+}
+
+/// The `Reason` header of a request.
+pub(crate) fn reason_of(request: &Request) -> Option<String> {
+    request.headers.get(&HeaderName::Reason).map(str::to_owned)
+}

@@ -1,0 +1,415 @@
+//! Offer and answer (RFC 3264) for one audio stream: which codec, which payload types, where to, and who may send.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Codec, Direction, MediaDescription, Origin, SessionDescription};
+
+/// The payload type under which we offer DTMF events (RFC 4733).
+const TELEPHONE_EVENT_OFFERED: u8 = 101;
+/// The events that we understand: digits, `*`, `#`, A to D.
+const EVENTS: &str = "0-15";
+
+/// What we can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Codecs in order of preference. It decides, not the order of the offer.
+    pub codecs: Vec<Codec>,
+    /// Whether DTMF events are taken (RFC 4733).
+    pub telephone_event: bool,
+    /// The packet time that we send, in milliseconds.
+    pub ptime_millis: u16,
+}
+
+/// Our end of the stream. The caller picks an address of the family that the peer can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalMedia {
+    /// The address that the peer sends to.
+    pub address: IpAddr,
+    /// The RTP port; RTCP is the next one.
+    pub rtp_port: u16,
+    /// The session id of `o=`: the same for the whole call.
+    pub session_id: u64,
+    /// The version of `o=`: grows by one whenever our description changes.
+    pub version: u64,
+}
+
+/// What both sides agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Negotiated {
+    /// The codec that we send.
+    pub codec: Codec,
+    /// The payload type that we send it under.
+    pub payload_type: u8,
+    /// The payload type that it arrives under.
+    pub receive_payload_type: u8,
+    /// Every payload type under which audio may arrive, [`Self::receive_payload_type`] first: a peer that answered with several codecs
+    /// may use any of them.
+    pub receive_codecs: Vec<(u8, Codec)>,
+    /// The payload types of DTMF events: sent and received.
+    pub telephone_event: Option<(u8, u8)>,
+    /// Where RTP goes; `None` when the peer gave no usable address (`0.0.0.0`, the hold of RFC 2543).
+    pub remote: Option<SocketAddr>,
+    /// Where RTCP goes: `a=rtcp` (RFC 3605), else the port after RTP.
+    pub remote_rtcp: Option<SocketAddr>,
+    /// What we may do, after hold.
+    pub local_direction: Direction,
+    /// The packet time that we send, in milliseconds.
+    pub ptime_millis: u16,
+    /// Whether the peer does not want to hear us (RFC 3264 section 8.4).
+    pub on_hold: bool,
+}
+
+/// Why an offer or an answer can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OfferError {
+    /// It can't be read.
+    #[error("malformed session description: {0}")]
+    Malformed(String),
+    /// No codec in common.
+    #[error("no common codec, offered: {offered}")]
+    NoCommonCodec {
+        /// What the peer offered.
+        offered: String,
+    },
+    /// Only encrypted media is offered (SAVP or SAVPF).
+    #[error("only encrypted media is offered")]
+    EncryptionRequired,
+    /// No audio, or only audio that is switched off or not over RTP.
+    #[error("no audio is offered")]
+    NoAudio,
+}
+
+impl OfferError {
+    /// The code of the `Warning` header that goes with a 488 (RFC 3261 section 20.43).
+    pub fn warn_code(&self) -> u16 {
+        match self {
+            Self::Malformed(_) => 399,
+            Self::NoCommonCodec { .. } => 305,
+            Self::EncryptionRequired => 302,
+            Self::NoAudio => 304,
+        }
+    }
+}
+
+/// Answers an offer: the first audio stream over RTP with a common codec is taken, every other is refused.
+///
+/// Payload types are those of the offer. One codec is answered, so that nothing switches in the middle of the call.
+pub fn answer(
+    offer: &SessionDescription,
+    caps: &Capabilities,
+    local: &LocalMedia,
+) -> Result<(SessionDescription, Negotiated), OfferError> {
+    let mut chosen = None;
+    let mut error = OfferError::NoAudio;
+    for (index, media) in offer
+        .media
+        .iter()
+        .enumerate()
+        .filter(|(_, media)| media.kind == "audio" && media.port != 0)
+    {
+        if is_plain_rtp(&media.protocol) {
+            if let Some((codec, payload_type)) = pick(media, caps) {
+                chosen = Some((index, media, codec, payload_type));
+                break;
+            }
+            error = OfferError::NoCommonCodec {
+                offered: names(media),
+            };
+        } else if is_encrypted_rtp(&media.protocol) && error == OfferError::NoAudio {
+            error = OfferError::EncryptionRequired;
+        }
+    }
+    let (chosen, media, codec, payload_type) = chosen.ok_or(error)?;
+    let (remote, remote_rtcp) = remote(offer, media)?;
+    let event = caps.telephone_event.then(|| event_type(media)).flatten();
+    // Without an address nothing can be sent, whatever the direction says.
+    let local_direction = Direction::new(
+        media.direction.receives() && remote.is_some(),
+        media.direction.sends(),
+    );
+    let negotiated = Negotiated {
+        codec,
+        payload_type,
+        receive_payload_type: payload_type,
+        receive_codecs: vec![(payload_type, codec)],
+        telephone_event: event.map(|number| (number, number)),
+        remote,
+        remote_rtcp,
+        local_direction,
+        ptime_millis: ptime(media, caps),
+        on_hold: is_hold(media, remote),
+    };
+    let answers = offer.media.iter().enumerate().map(|(index, media)| {
+        if index == chosen {
+            let codecs = [(payload_type, codec)];
+            audio(
+                &media.protocol,
+                local,
+                &codecs,
+                event,
+                negotiated.ptime_millis,
+                local_direction,
+            )
+        } else {
+            refused(media)
+        }
+    });
+    let media = answers.collect();
+    Ok((description(local, offer.timing.clone(), media), negotiated))
+}
+
+/// Our offer: all codecs in our order, and DTMF events.
+pub fn offer(caps: &Capabilities, local: &LocalMedia) -> SessionDescription {
+    let codecs: Vec<_> = caps
+        .codecs
+        .iter()
+        .map(|codec| (codec.static_payload_type(), *codec))
+        .collect();
+    let event = caps.telephone_event.then_some(TELEPHONE_EVENT_OFFERED);
+    let media = audio(
+        "RTP/AVP",
+        local,
+        &codecs,
+        event,
+        caps.ptime_millis,
+        Direction::SendRecv,
+    );
+    description(local, "0 0".to_owned(), vec![media])
+}
+
+/// Reads the answer to our offer.
+pub fn apply_answer(
+    offer: &SessionDescription,
+    answer: &SessionDescription,
+    caps: &Capabilities,
+) -> Result<Negotiated, OfferError> {
+    let index = offer
+        .media
+        .iter()
+        .position(|media| media.kind == "audio" && media.port != 0);
+    let (Some(ours), Some(media)) = (
+        index.map(|at| &offer.media[at]),
+        index.and_then(|at| answer.media.get(at)),
+    ) else {
+        return Err(OfferError::NoAudio);
+    };
+    if media.kind != "audio" || media.port == 0 {
+        return Err(OfferError::NoAudio);
+    }
+    if is_encrypted_rtp(&media.protocol) {
+        return Err(OfferError::EncryptionRequired);
+    }
+    let offered: Vec<(u8, Codec)> = ours
+        .payload_types()
+        .filter_map(|number| Some((number, Codec::of(ours, number)?)))
+        .collect();
+    let usable = |number: u8| {
+        let codec = Codec::of(media, number).filter(|codec| caps.codecs.contains(codec))?;
+        let (receive, _) = offered.iter().find(|(_, own)| *own == codec)?;
+        Some((number, *receive, codec))
+    };
+    let accepted: Vec<_> = media.payload_types().filter_map(usable).collect();
+    // The order is the peer's choice now.
+    let Some(&(payload_type, receive_payload_type, codec)) = accepted.first() else {
+        return Err(OfferError::NoCommonCodec {
+            offered: names(media),
+        });
+    };
+    let (remote, remote_rtcp) = remote(answer, media)?;
+    let allowed = media.direction.reverse().and(ours.direction);
+    Ok(Negotiated {
+        codec,
+        payload_type,
+        receive_payload_type,
+        receive_codecs: accepted
+            .iter()
+            .map(|(_, receive, codec)| (*receive, *codec))
+            .collect(),
+        telephone_event: event_type(media).zip(event_type(ours)),
+        remote,
+        remote_rtcp,
+        local_direction: Direction::new(allowed.sends() && remote.is_some(), allowed.receives()),
+        ptime_millis: ptime(media, caps),
+        on_hold: is_hold(media, remote),
+    })
+}
+
+fn is_plain_rtp(protocol: &str) -> bool {
+    protocol.eq_ignore_ascii_case("RTP/AVP") || protocol.eq_ignore_ascii_case("RTP/AVPF")
+}
+
+fn is_encrypted_rtp(protocol: &str) -> bool {
+    let protocol = protocol.to_ascii_uppercase();
+    protocol.ends_with("RTP/SAVP") || protocol.ends_with("RTP/SAVPF")
+}
+
+fn is_hold(media: &MediaDescription, remote: Option<SocketAddr>) -> bool {
+    remote.is_none() || !media.direction.receives()
+}
+
+/// The first of our codecs that is offered, and its payload type there.
+fn pick(media: &MediaDescription, caps: &Capabilities) -> Option<(Codec, u8)> {
+    caps.codecs.iter().find_map(|codec| {
+        media
+            .payload_types()
+            .find(|number| Codec::of(media, *number) == Some(*codec))
+            .map(|number| (*codec, number))
+    })
+}
+
+/// The payload type of DTMF events at our clock rate.
+fn event_type(media: &MediaDescription) -> Option<u8> {
+    media.payload_types().find(|number| {
+        media.rtpmap(*number).is_some_and(|(name, clock, _)| {
+            name.eq_ignore_ascii_case("telephone-event") && clock == 8000
+        })
+    })
+}
+
+/// The offered formats for a message to people.
+fn names(media: &MediaDescription) -> String {
+    let named = media.formats.iter().take(16).map(|format| {
+        let number = format.parse().ok();
+        match number.and_then(|number| media.rtpmap(number)) {
+            Some((name, clock, _)) => format!("{name}/{clock}"),
+            None => match number {
+                Some(0) => "PCMU/8000".to_owned(),
+                Some(3) => "GSM/8000".to_owned(),
+                Some(4) => "G723/8000".to_owned(),
+                Some(8) => "PCMA/8000".to_owned(),
+                Some(9) => "G722/8000".to_owned(),
+                Some(18) => "G729/8000".to_owned(),
+                _ => format!("payload type {format}"),
+            },
+        }
+    });
+    let named: Vec<_> = named.collect();
+    // It ends up in a header and a log line: what the peer wrote stays short and printable.
+    named
+        .join(", ")
+        .chars()
+        .filter(|c| !c.is_control() && *c != '"' && *c != '\\')
+        .take(200)
+        .collect()
+}
+
+fn remote(
+    session: &SessionDescription,
+    media: &MediaDescription,
+) -> Result<(Option<SocketAddr>, Option<SocketAddr>), OfferError> {
+    let Some(address) = media.connection.or(session.connection) else {
+        return Err(OfferError::Malformed(
+            "no c= line with an address".to_owned(),
+        ));
+    };
+    let address = address.to_canonical();
+    if address.is_unspecified() {
+        return Ok((None, None));
+    }
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    if address.is_multicast() || broadcast {
+        return Err(OfferError::Malformed(
+            "media address is not unicast".to_owned(),
+        ));
+    }
+    let rtcp = match media.attribute("rtcp") {
+        Some(text) => explicit_rtcp(text, address),
+        None => media
+            .port
+            .checked_add(1)
+            .map(|port| SocketAddr::new(address, port)),
+    };
+    Ok((Some(SocketAddr::new(address, media.port)), rtcp))
+}
+
+/// `53020` or `53020 IN IP4 126.16.64.4` (RFC 3605).
+fn explicit_rtcp(text: &str, default: IpAddr) -> Option<SocketAddr> {
+    let mut parts = text.split_whitespace();
+    let port = parts.next()?.parse().ok().filter(|port| *port != 0)?;
+    let address = parts
+        .nth(2)
+        .and_then(|text| text.parse::<IpAddr>().ok())
+        .map(|address| address.to_canonical());
+    let address = address
+        .filter(|address| !address.is_multicast() && !address.is_unspecified())
+        .unwrap_or(default);
+    Some(SocketAddr::new(address, port))
+}
+
+/// Ours, unless the peer can't take packets that long.
+fn ptime(media: &MediaDescription, caps: &Capabilities) -> u16 {
+    match media.maxptime() {
+        Some(longest) if longest >= 10 => caps.ptime_millis.min(longest / 10 * 10),
+        _ => caps.ptime_millis,
+    }
+}
+
+fn refused(media: &MediaDescription) -> MediaDescription {
+    MediaDescription {
+        port: 0,
+        connection: None,
+        bandwidth: Vec::new(),
+        direction: Direction::Inactive,
+        attributes: Vec::new(),
+        ..media.clone()
+    }
+}
+
+fn audio(
+    protocol: &str,
+    local: &LocalMedia,
+    codecs: &[(u8, Codec)],
+    event: Option<u8>,
+    ptime_millis: u16,
+    direction: Direction,
+) -> MediaDescription {
+    let mut attributes = Vec::new();
+    let mut push = |name: &str, value: String| attributes.push((name.to_owned(), Some(value)));
+    for (number, codec) in codecs {
+        push(
+            "rtpmap",
+            format!("{number} {}/{}", codec.name(), codec.clock_rate()),
+        );
+    }
+    if let Some(number) = event {
+        push("rtpmap", format!("{number} telephone-event/8000"));
+        push("fmtp", format!("{number} {EVENTS}"));
+    }
+    push("ptime", ptime_millis.to_string());
+    MediaDescription {
+        kind: "audio".to_owned(),
+        port: local.rtp_port,
+        protocol: protocol.to_owned(),
+        formats: codecs
+            .iter()
+            .map(|(number, _)| *number)
+            .chain(event)
+            .map(|number| number.to_string())
+            .collect(),
+        connection: None,
+        bandwidth: Vec::new(),
+        direction,
+        attributes,
+    }
+}
+
+fn description(
+    local: &LocalMedia,
+    timing: String,
+    media: Vec<MediaDescription>,
+) -> SessionDescription {
+    SessionDescription {
+        origin: Origin {
+            username: "ringwire".to_owned(),
+            session_id: local.session_id.to_string(),
+            version: local.version.to_string(),
+            address: local.address.to_string(),
+        },
+        session_name: "-".to_owned(),
+        connection: Some(local.address),
+        bandwidth: Vec::new(),
+        timing,
+        attributes: Vec::new(),
+        media,
+    }
+}

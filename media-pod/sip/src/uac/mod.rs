@@ -1,0 +1,409 @@
+//! One outbound call's protocol side, on top of an [`Endpoint`](crate::transaction::Endpoint) that the owner has: INVITE
+//! with an offer, digest, provisional responses, forks, ACK, CANCEL and BYE, and the dialog after that.
+//!
+//! It does not find servers and does not follow redirections: a 3xx ends the call.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use crate::dialog::session::{ALLOW, Outbox, Own, Session};
+use crate::dialog::{Action, CallEvent, Dialog, DialogId, EndedBy, RespondTo, body};
+use crate::digest::{Challenge, Credentials, DigestClient};
+use crate::message::{HeaderName, Method, NameAddr, Request, Response, Uri};
+use crate::sdp::{self, Capabilities, LocalMedia, Negotiated, SessionDescription};
+use crate::transaction::ServerId;
+
+/// Most challenges that are answered for one request.
+const MAX_ANSWERS: u32 = 3;
+/// Most forks whose 2xx is ended again.
+const MAX_FORKS: usize = 8;
+
+/// What an outbound call is told at the beginning.
+#[derive(Clone, Debug)]
+pub struct UacParams {
+    /// Whom to call.
+    pub target: Uri,
+    /// Who calls; the tag is added.
+    pub from: NameAddr,
+    /// Who is called, for `To`.
+    pub to: NameAddr,
+    /// Our Contact.
+    pub contact: NameAddr,
+    /// Unpredictable, unique.
+    pub call_id: String,
+    /// Our tag: unpredictable.
+    pub local_tag: String,
+    /// Random text for digest answers.
+    pub cnonce: String,
+    /// What we can do.
+    pub capabilities: Capabilities,
+    /// Where our audio is.
+    pub local: LocalMedia,
+    /// User name and password, if the other side may ask.
+    pub credentials: Option<Credentials>,
+    /// Proxies that the INVITE goes through.
+    pub routes: Vec<NameAddr>,
+    /// More headers of the INVITE.
+    pub headers: Vec<(HeaderName, String)>,
+    /// The `User-Agent` header.
+    pub user_agent: String,
+    /// T1 (500 ms).
+    pub t1: Duration,
+    /// T2 (4 s).
+    pub t2: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Calling,
+    /// Given up by us: a CANCEL goes, or has gone.
+    Cancelling,
+    Answered,
+}
+
+/// A second 2xx, from another fork: acknowledged and ended at once.
+struct Fork {
+    remote_tag: String,
+    dialog: Dialog,
+}
+
+/// One outbound call.
+pub struct UacCall {
+    params: UacParams,
+    own: Own,
+    state: State,
+    cseq: u32,
+    invite: Request,
+    invite_token: u64,
+    offer: SessionDescription,
+    digest: DigestClient,
+    answers: u32,
+    bye_answers: u32,
+    early: Option<Negotiated>,
+    session: Option<Session>,
+    forks: Vec<Fork>,
+    reason: Option<String>,
+    out: Outbox,
+}
+
+impl UacCall {
+    /// Calls at once.
+    pub fn new(params: UacParams, _now: Instant) -> Self {
+        let own = Own {
+            capabilities: params.capabilities.clone(),
+            local: params.local.clone(),
+            product: params.user_agent.clone(),
+            t1: params.t1,
+            t2: params.t2,
+        };
+        let offer = sdp::offer(&own.capabilities, &own.local);
+        let invite = Request::new(Method::INVITE, params.target.clone());
+        let mut call = Self {
+            params,
+            own,
+            state: State::Calling,
+            cseq: 0,
+            invite,
+            invite_token: 0,
+            offer,
+            digest: DigestClient::new(),
+            answers: 0,
+            bye_answers: 0,
+            early: None,
+            session: None,
+            forks: Vec::new(),
+            reason: None,
+            out: Outbox::default(),
+        };
+        call.send_invite(Vec::new());
+        call
+    }
+
+    fn send_invite(&mut self, authorization: Vec<(HeaderName, String)>) {
+        self.cseq += 1;
+        let params = &self.params;
+        let mut invite = Request::new(Method::INVITE, params.target.clone());
+        let headers = &mut invite.headers;
+        headers.push(HeaderName::MaxForwards, "70");
+        for route in &params.routes {
+            headers.push(HeaderName::Route, route.to_string());
+        }
+        headers.push(HeaderName::From, params.from.clone().with_tag(&params.local_tag).to_string());
+        headers.push(HeaderName::To, params.to.to_string());
+        headers.push(HeaderName::CallId, params.call_id.clone());
+        headers.push(HeaderName::CSeq, format!("{} INVITE", self.cseq));
+        headers.push(HeaderName::Contact, params.contact.to_string());
+        headers.push(HeaderName::Allow, ALLOW);
+        headers.push(HeaderName::UserAgent, params.user_agent.clone());
+        for (name, value) in params.headers.iter().cloned().chain(authorization) {
+            headers.push(name, value);
+        }
+        invite.set_body(sdp::CONTENT_TYPE, self.offer.to_bytes());
+        self.invite = invite.clone();
+        self.invite_token = self.out.request(invite);
+    }
+
+    /// Ends the call: BYE once it is answered, before that CANCEL. [`CallEvent::Ended`] comes when that is answered.
+    /// `reason` is a `Reason` header value of the BYE.
+    pub fn hang_up(&mut self, reason: Option<String>, _now: Instant) {
+        if self.out.ended {
+            return;
+        }
+        match (self.state, &mut self.session) {
+            (State::Answered, Some(session)) => session.hang_up_as(EndedBy::Us, reason, &mut self.out),
+            (State::Calling, _) => {
+                self.state = State::Cancelling;
+                self.reason = reason;
+                self.out.act(Action::Cancel { token: self.invite_token });
+            }
+            _ => {}
+        }
+    }
+
+    /// A response to the request with that token.
+    pub fn on_response(&mut self, token: u64, response: &Response, _now: Instant) {
+        if self.out.ended {
+            return;
+        }
+        let ours = response.headers.cseq().is_ok_and(|(number, method)| number == self.cseq && method == Method::INVITE);
+        if token == self.invite_token && ours {
+            self.on_invite_response(response);
+        } else if let Some(session) = &mut self.session {
+            let challenged = matches!(response.status, 401 | 407) && session.bye_token() == Some(token);
+            if challenged && self.bye_answers < MAX_ANSWERS {
+                let uri = session.dialog.remote_target().to_string();
+                if let Some(headers) =
+                    authorize(&mut self.digest, &self.params, response, self.bye_answers, &Method::BYE, &uri, &[])
+                {
+                    self.bye_answers += 1;
+                    return session.repeat_bye(headers, &mut self.out);
+                }
+            }
+            session.on_response(token, response, &mut self.out);
+        }
+    }
+
+    fn on_invite_response(&mut self, response: &Response) {
+        match response.status {
+            ..200 => self.on_progress(response),
+            200..300 => self.on_success(response),
+            // The dialog stands: this is from another fork.
+            _ if self.state == State::Answered => {}
+            401 | 407 if self.state == State::Calling => {
+                let uri = self.params.target.to_string();
+                let headers = authorize(
+                    &mut self.digest,
+                    &self.params,
+                    response,
+                    self.answers,
+                    &Method::INVITE,
+                    &uri,
+                    &self.invite.body,
+                );
+                match headers {
+                    Some(headers) => {
+                        self.answers += 1;
+                        self.send_invite(headers);
+                    }
+                    None => self.refused(response),
+                }
+            }
+            _ => self.refused(response),
+        }
+    }
+
+    fn refused(&mut self, response: &Response) {
+        let by = if self.state == State::Cancelling { EndedBy::Us } else { EndedBy::Peer };
+        self.out.end(by, Some(response.status), Some(response.reason.clone()));
+    }
+
+    fn on_progress(&mut self, response: &Response) {
+        if self.state != State::Calling || response.status == 100 {
+            return;
+        }
+        self.out.tell(CallEvent::Progress { status: response.status });
+        if let Ok(Some(answer)) = body::description(&response.headers, &response.body)
+            && let Ok(negotiated) = sdp::apply_answer(&self.offer, &answer, &self.own.capabilities)
+            && self.early.as_ref() != Some(&negotiated)
+        {
+            self.early = Some(negotiated.clone());
+            self.out.tell(CallEvent::MediaChanged(negotiated));
+        }
+    }
+
+    fn on_success(&mut self, response: &Response) {
+        let remote_tag = response.headers.to().ok().and_then(|to| to.tag().map(str::to_owned)).unwrap_or_default();
+        if let Some(session) = &self.session
+            && session.dialog.id().remote_tag == remote_tag
+        {
+            let request = session.dialog.ack(self.cseq);
+            return self.acknowledge(request);
+        }
+        if let Some(fork) = self.forks.iter().find(|fork| fork.remote_tag == remote_tag) {
+            let request = fork.dialog.ack(self.cseq);
+            return self.acknowledge(request);
+        }
+        let Ok(mut dialog) = Dialog::from_response(&self.invite, response, &self.params.contact) else {
+            // Nothing can be sent to whom that names; the peer gives up without ACK.
+            return;
+        };
+        let ack = dialog.ack(self.cseq);
+        self.acknowledge(ack);
+        if self.session.is_some() {
+            if self.forks.len() < MAX_FORKS {
+                self.out.request(dialog.request(Method::BYE));
+                self.forks.push(Fork { remote_tag, dialog });
+            }
+            return;
+        }
+        let cancelled = self.state == State::Cancelling;
+        self.state = State::Answered;
+        let mut session = Session::new(self.own.clone(), dialog);
+        session.waits_for_bye_answer = true;
+        session.offered(self.offer.clone());
+        let answer = body::description(&response.headers, &response.body).ok().flatten();
+        let agreed = answer.map(|answer| sdp::apply_answer(&self.offer, &answer, &self.own.capabilities));
+        if cancelled {
+            // The CANCEL came too late.
+            session.hang_up_as(EndedBy::Us, self.reason.take(), &mut self.out);
+        } else {
+            match (agreed, self.early.take()) {
+                (Some(Ok(negotiated)), early) => {
+                    session.set_negotiated(negotiated.clone(), &mut Outbox::default());
+                    self.out.tell(CallEvent::Answered);
+                    if early.as_ref() != Some(&negotiated) {
+                        self.out.tell(CallEvent::MediaChanged(negotiated));
+                    }
+                }
+                // The answer came with a provisional response already.
+                (None, Some(early)) => {
+                    session.set_negotiated(early, &mut Outbox::default());
+                    self.out.tell(CallEvent::Answered);
+                }
+                _ => session.hang_up_as(
+                    EndedBy::BadAnswer,
+                    Some("SIP;cause=488;text=\"no usable answer\"".to_owned()),
+                    &mut self.out,
+                ),
+            }
+        }
+        self.session = Some(session);
+    }
+
+    fn acknowledge(&mut self, mut request: Request) {
+        // Proxies that asked for credentials want them in the ACK too (RFC 3261 section 22.1).
+        for name in [HeaderName::Authorization, HeaderName::ProxyAuthorization] {
+            for value in self.invite.headers.get_all(&name) {
+                request.headers.push(name.clone(), value);
+            }
+        }
+        self.out.act(Action::Ack { request });
+    }
+
+    /// The request with that token failed: no response, or no connection.
+    pub fn on_failed(&mut self, token: u64, _now: Instant) {
+        if self.out.ended {
+            return;
+        }
+        if let Some(session) = &mut self.session {
+            session.on_failed(token, &mut self.out);
+        } else if token == self.invite_token {
+            let by = if self.state == State::Cancelling { EndedBy::Us } else { EndedBy::NoAnswer };
+            self.out.end(by, None, Some("no answer".to_owned()));
+        }
+    }
+
+    /// A request with our dialog's Call-ID; never ACK or CANCEL. It is always answered.
+    pub fn on_request(&mut self, id: ServerId, request: &Request, now: Instant) {
+        let to = RespondTo::Request(id);
+        match &mut self.session {
+            Some(session) if !self.out.ended => {
+                // A fork that ends itself is none of our call.
+                let tag = request.headers.from_().ok().and_then(|from| from.tag().map(str::to_owned));
+                let fork = self.forks.iter().any(|fork| tag.as_deref() == Some(&fork.remote_tag));
+                if fork && request.method == Method::BYE {
+                    let response = session.reply(request, 200, None);
+                    return self.out.respond(to, response);
+                }
+                session.on_request(id, request, now, &mut self.out);
+            }
+            _ => {
+                let mut response = Response::to_request(request, 481, None);
+                response.set_to_tag(&self.params.local_tag);
+                self.out.respond(to, response);
+            }
+        }
+    }
+
+    /// An ACK: for our 2xx to a re-INVITE.
+    pub fn on_ack(&mut self, request: &Request, _now: Instant) {
+        if let Some(session) = &mut self.session {
+            session.on_ack(request, &mut self.out);
+        }
+    }
+
+    /// Asks the other side by OPTIONS whether it still has the call.
+    pub fn probe(&mut self, _now: Instant) {
+        if let Some(session) = &mut self.session {
+            session.probe(&mut self.out);
+        }
+    }
+
+    /// Runs what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let Some(session) = &mut self.session {
+            session.handle_timeout(now, &mut self.out);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.session.as_ref().and_then(Session::poll_timeout)
+    }
+
+    /// The next thing to send.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.out.poll_action()
+    }
+
+    /// The next thing to know.
+    pub fn poll_event(&mut self) -> Option<CallEvent> {
+        self.out.poll_event()
+    }
+
+    /// What was agreed on media.
+    pub fn negotiated(&self) -> Option<&Negotiated> {
+        self.session.as_ref().and_then(Session::negotiated).or(self.early.as_ref())
+    }
+
+    /// The dialog's identity, once answered.
+    pub fn dialog_id(&self) -> Option<&DialogId> {
+        self.session.as_ref().map(|session| session.dialog.id())
+    }
+
+    /// Whether the call is over: our BYE or CANCEL is answered, or the other side ended it.
+    pub fn is_ended(&self) -> bool {
+        self.out.ended
+    }
+}
+
+/// The answer to a challenge, unless it was answered before and is not merely stale.
+fn authorize(
+    digest: &mut DigestClient,
+    params: &UacParams,
+    response: &Response,
+    answers: u32,
+    method: &Method,
+    uri: &str,
+    body: &[u8],
+) -> Option<Vec<(HeaderName, String)>> {
+    let credentials = params.credentials.as_ref()?;
+    let challenges = Challenge::from_response(response);
+    let stale = challenges.iter().any(|challenge| challenge.stale);
+    if answers > 0 && (!stale || answers >= MAX_ANSWERS) {
+        return None;
+    }
+    digest.answer(&challenges, credentials, method, uri, body, params.cnonce.clone()).ok()
+}

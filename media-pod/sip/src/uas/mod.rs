@@ -1,0 +1,274 @@
+//! One inbound call's protocol side, on top of an [`Endpoint`](crate::transaction::Endpoint) that the owner has.
+//!
+//! The owner hands in what belongs to the call and carries out the [`Action`]s; when to answer, and with what audio, is
+//! its decision. After [`CallEvent::Ended`] nothing is sent any more, except refusals of requests that still come in.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use crate::dialog::session::{self, Outbox, Own, Session};
+use crate::dialog::{Action, CallEvent, Dialog, DialogId, EndedBy, RespondTo, body};
+use crate::message::{HeaderName, Method, NameAddr, Request, Response};
+use crate::sdp::{Capabilities, LocalMedia, Negotiated, SessionDescription};
+use crate::transaction::ServerId;
+
+/// What an inbound call is told at the beginning.
+#[derive(Clone, Debug)]
+pub struct UasParams {
+    /// Our Contact.
+    pub contact: NameAddr,
+    /// Our tag: unpredictable, unique.
+    pub local_tag: String,
+    /// What we can do.
+    pub capabilities: Capabilities,
+    /// Where our audio is; may be changed until the answer by [`UasCall::set_local`].
+    pub local: LocalMedia,
+    /// The `Server` header.
+    pub server: String,
+    /// T1 (500 ms).
+    pub t1: Duration,
+    /// T2 (4 s).
+    pub t2: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Not answered yet.
+    Incoming,
+    Answered,
+}
+
+/// One inbound call.
+pub struct UasCall {
+    state: State,
+    invite: Request,
+    cseq: u32,
+    /// The caller's offer, if the INVITE had one.
+    offer: Option<SessionDescription>,
+    ringing: bool,
+    session: Session,
+    out: Outbox,
+}
+
+impl UasCall {
+    /// Takes an INVITE outside of a dialog.
+    ///
+    /// # Errors
+    /// The final response that refuses it: 400, 415, 420 or 488.
+    pub fn new(invite: Request, params: UasParams, _now: Instant) -> Result<Self, Response> {
+        let UasParams { contact, local_tag, capabilities, local, server, t1, t2 } = params;
+        let refuse = |mut response: Response| {
+            response.set_to_tag(&local_tag);
+            response.headers.push(HeaderName::Server, server.clone());
+            response
+        };
+        let dialog = Dialog::from_invite(&invite, &local_tag, &contact).map_err(|error| {
+            // Upper case as in other phrases is not needed: people read it in traces.
+            refuse(Response::to_request(&invite, 400, Some(&format!("Bad Request: {error}"))))
+        })?;
+        if let Some(response) = session::refuse_unknown_extensions(&invite) {
+            return Err(refuse(response));
+        }
+        let offer = body::description(&invite.headers, &invite.body)
+            .map_err(|error| refuse(session::refuse_body(&invite, &error)))?;
+        let cseq = invite.headers.cseq().map_or(0, |(number, _)| number);
+        let own = Own { capabilities, local, product: server.clone(), t1, t2 };
+        let mut session = Session::new(own, dialog);
+        if let Some(offer) = &offer {
+            session.preview(offer).map_err(|error| refuse(session::refuse_offer(&invite, &error)))?;
+        }
+        Ok(Self { state: State::Incoming, invite, cseq, offer, ringing: false, session, out: Outbox::default() })
+    }
+
+    /// The INVITE.
+    pub fn invite(&self) -> &Request {
+        &self.invite
+    }
+
+    /// Changes where our audio is; only before the answer, and only to what can answer the offer as well.
+    pub fn set_local(&mut self, local: LocalMedia) {
+        if self.state == State::Incoming {
+            self.session.own.local = local;
+        }
+    }
+
+    /// 180, once.
+    pub fn ring(&mut self) {
+        if self.state == State::Incoming && !self.out.ended && !self.ringing {
+            self.ringing = true;
+            let mut response = self.session.reply(&self.invite, 180, None);
+            for route in self.invite.headers.get_all(&HeaderName::RecordRoute) {
+                response.headers.push(HeaderName::RecordRoute, route);
+            }
+            response.headers.push(HeaderName::Contact, self.session.dialog.contact().to_string());
+            self.out.respond(RespondTo::Invite, response);
+        }
+    }
+
+    /// 200 with the answer, or with our offer if the INVITE had none.
+    pub fn accept(&mut self, now: Instant) {
+        if self.state != State::Incoming || self.out.ended {
+            return;
+        }
+        let (body, offer) = match &self.offer {
+            Some(offer) => match self.session.answer(offer) {
+                Ok(answer) => (answer, None),
+                Err(error) => {
+                    let response = session::refuse_offer(&self.invite, &error);
+                    return self.refuse(response, EndedBy::Us, Some(error.to_string()));
+                }
+            },
+            None => {
+                let offer = self.session.offer();
+                (offer.clone(), Some(offer))
+            }
+        };
+        self.state = State::Answered;
+        let response = self.session.success(&self.invite, Some(&body));
+        self.session.send_success(RespondTo::Invite, self.cseq, response, offer, now, &mut self.out);
+    }
+
+    /// Refuses the call, if it isn't answered yet.
+    pub fn reject(&mut self, status: u16, phrase: Option<&str>, headers: Vec<(HeaderName, String)>, _now: Instant) {
+        if self.state != State::Incoming || self.out.ended {
+            return;
+        }
+        let mut response = Response::to_request(&self.invite, status.clamp(300, 699), phrase);
+        for (name, value) in headers {
+            response.headers.push(name, value);
+        }
+        let reason = response.reason.clone();
+        self.refuse(response, EndedBy::Us, Some(reason));
+    }
+
+    fn refuse(&mut self, mut response: Response, by: EndedBy, reason: Option<String>) {
+        response.set_to_tag(&self.session.dialog.id().local_tag);
+        response.headers.push(HeaderName::Server, self.session.own.product.clone());
+        let status = response.status;
+        self.out.respond(RespondTo::Invite, response);
+        self.out.end(by, Some(status), reason);
+    }
+
+    /// Ends the call: BYE, which waits for the ACK of our 2xx (RFC 3261 section 15); 480 if it isn't answered yet.
+    /// `reason` is a `Reason` header value.
+    pub fn hang_up(&mut self, reason: Option<String>, now: Instant) {
+        match self.state {
+            State::Incoming => {
+                self.reject(480, None, reason.map(|reason| (HeaderName::Reason, reason)).into_iter().collect(), now);
+            }
+            State::Answered => self.session.hang_up_as(EndedBy::Us, reason, &mut self.out),
+        }
+    }
+
+    /// Asks the other side by OPTIONS whether it still has the call.
+    pub fn probe(&mut self, _now: Instant) {
+        if self.state == State::Answered {
+            self.session.probe(&mut self.out);
+        }
+    }
+
+    /// A request with our dialog's Call-ID; never ACK or CANCEL. It is always answered.
+    pub fn on_request(&mut self, id: ServerId, request: Request, now: Instant) {
+        let to = RespondTo::Request(id);
+        if self.out.ended {
+            let response = self.session.reply(&request, 481, None);
+            return self.out.respond(to, response);
+        }
+        if self.state == State::Incoming {
+            match request.method.as_str() {
+                "BYE" if self.session.dialog.check_tags(&request).is_ok() => {
+                    // A caller may end an early dialog by BYE as well (section 15).
+                    let response = self.session.reply(&request, 200, None);
+                    self.out.respond(to, response);
+                    let refusal = Response::to_request(&self.invite, 487, None);
+                    return self.refuse(refusal, EndedBy::Peer, session::reason_of(&request));
+                }
+                // The first offer is not answered yet (section 14.2, RFC 3311 section 5.2).
+                "INVITE" | "UPDATE" => {
+                    let status = self.session.dialog.check(&request).err().unwrap_or(500);
+                    let mut response = self.session.reply(&request, status, None);
+                    if status == 500 {
+                        response.headers.push(HeaderName::RetryAfter, "3");
+                    }
+                    return self.out.respond(to, response);
+                }
+                _ => {}
+            }
+        }
+        debug_assert!(request.method != Method::ACK && request.method != Method::CANCEL);
+        self.session.on_request(id, &request, now, &mut self.out);
+    }
+
+    /// An ACK that belongs to no refusal.
+    pub fn on_ack(&mut self, request: Request, _now: Instant) {
+        if self.state != State::Answered {
+            return;
+        }
+        let first = self.session.dialog.check_tags(&request).is_ok()
+            && request.headers.cseq().is_ok_and(|(number, _)| number == self.cseq);
+        if first && self.session.awaits_ack(self.cseq) {
+            self.out.tell(CallEvent::Confirmed);
+        }
+        self.session.on_ack(&request, &mut self.out);
+    }
+
+    /// The INVITE was cancelled; its CANCEL is answered already. After our answer it has no effect.
+    pub fn on_cancel(&mut self, reason: Option<String>, _now: Instant) {
+        if self.state == State::Incoming && !self.out.ended {
+            let response = Response::to_request(&self.invite, 487, None);
+            self.refuse(response, EndedBy::Cancel, reason);
+        }
+    }
+
+    /// A response to the request with that token.
+    pub fn on_response(&mut self, token: u64, response: &Response, _now: Instant) {
+        self.session.on_response(token, response, &mut self.out);
+    }
+
+    /// The request with that token failed: no response, or no connection.
+    pub fn on_failed(&mut self, token: u64, _now: Instant) {
+        self.session.on_failed(token, &mut self.out);
+    }
+
+    /// Runs what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.session.handle_timeout(now, &mut self.out);
+    }
+
+    /// When [`Self::handle_timeout`] is due next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.session.poll_timeout()
+    }
+
+    /// The next thing to send.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.out.poll_action()
+    }
+
+    /// The next thing to know.
+    pub fn poll_event(&mut self) -> Option<CallEvent> {
+        self.out.poll_event()
+    }
+
+    /// What was agreed on media; from the beginning if the INVITE had an offer, else from the ACK.
+    pub fn negotiated(&self) -> Option<&Negotiated> {
+        self.session.negotiated()
+    }
+
+    /// The dialog's identity.
+    pub fn dialog_id(&self) -> &DialogId {
+        self.session.dialog.id()
+    }
+
+    /// Whether the call is over.
+    pub fn is_ended(&self) -> bool {
+        self.out.ended
+    }
+
+    /// Whether our 200 went out.
+    pub fn is_answered(&self) -> bool {
+        self.state == State::Answered
+    }
+}
