@@ -86,6 +86,10 @@ reasons! {
     ServerError,
     /// The carrier no longer lists our binding.
     BindingRemoved,
+    /// The carrier answered the REGISTER with something that is no success.
+    RegistrationRejected,
+    /// The carrier asks for an authentication that we don't know.
+    ChallengeUnsupported,
     /// No pod has reported yet.
     WaitingForPod,
     /// The pod that holds the registration has not been seen for 15 s.
@@ -108,6 +112,8 @@ reasons! {
     AgentAudioOverflow,
     /// Both sides have no codec in common.
     CodecMismatch,
+    /// The INVITE asks for something that we cannot do.
+    CallRefused,
     /// The peer insists on encryption.
     EncryptionRequired,
     /// The gateway cannot take more calls.

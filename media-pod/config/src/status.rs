@@ -106,14 +106,13 @@ pub fn sip_provider(
     resolved.sort();
     resolved.dedup();
     resolved.truncate(MAX_ADDRESSES);
-    let refused_sources = gateway_pods()
-        .flat_map(|pod| pod.state.refused_sources.get(&id).into_iter().flatten())
-        .map(|refused| {
-            let at = refused.at.strftime("%Y-%m-%dT%H:%MZ");
-            let address = refused.address;
-            format!("{address} dialled {} at {at}; to let it in add {address} to spec.allowedSources", refused.number)
-        })
-        .collect();
+    let mut refused_sources: Vec<String> = Vec::new();
+    for refused in gateway_pods().flat_map(|pod| pod.state.refused_sources.get(&id).into_iter().flatten()) {
+        let address = refused.address.to_string();
+        if !refused_sources.contains(&address) && refused_sources.len() < crate::state::MAX_REFUSED_SOURCES {
+            refused_sources.push(address);
+        }
+    }
     SipProviderStatus {
         observed_generation: generation,
         registration: Some(registration_status(&registered, findings, report)),

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -16,7 +18,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::tls::SERVER_NAME;
+use crate::socket;
+use crate::tls::{ALPN_SIP, SERVER_NAME};
 
 /// How long connecting may take, handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -36,6 +39,9 @@ pub enum ConnectError {
     /// It took too long.
     #[error("no answer from {0} within 3 s")]
     Timeout(SocketAddr),
+    /// The other side does not speak SIP there.
+    #[error("no SIP at {0}")]
+    NotSip(SocketAddr),
     /// HTTP failed.
     #[error("no state stream from {0}")]
     Http(SocketAddr),
@@ -49,6 +55,20 @@ pub enum ConnectError {
     },
 }
 
+/// Connects to a control port for SIP; `config` is [`GatewayTls::client_sip`](crate::GatewayTls::client_sip).
+pub async fn connect_sip(
+    address: IpAddr,
+    port: u16,
+    config: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, ConnectError> {
+    let stream = connect(address, port, config).await?;
+    if stream.get_ref().1.alpn_protocol() == Some(ALPN_SIP) {
+        Ok(stream)
+    } else {
+        Err(ConnectError::NotSip(SocketAddr::new(address, port)))
+    }
+}
+
 /// Connects to a control port.
 pub async fn connect(
     address: IpAddr,
@@ -58,7 +78,7 @@ pub async fn connect(
     let address = SocketAddr::new(address, port);
     let connecting = async {
         let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+        socket::prepare(&stream)?;
         #[expect(clippy::expect_used, reason = "the name is a constant of ours")]
         let name = ServerName::try_from(SERVER_NAME).expect("a valid DNS name");
         TlsConnector::from(config).connect(name, stream).await
@@ -75,6 +95,8 @@ pub struct StateStream {
     pub port: u16,
     body: Incoming,
     buffer: Vec<u8>,
+    /// How much of `buffer` holds no line end: a long first line comes in many pieces.
+    searched: usize,
     value: Value,
 }
 
@@ -83,22 +105,25 @@ const MAX_LINE: usize = 64 << 20;
 
 impl StateStream {
     /// Opens the state stream of the pod at `address` that is called `pod`, looking for its port if several pods share the address.
-    /// Returns the stream and its first state.
+    /// Returns the stream and its first state. `config` is [`GatewayTls::client_http`](crate::GatewayTls::client_http).
     pub async fn open(
         address: IpAddr,
         ports: std::ops::Range<u16>,
         pod: &str,
         config: &Arc<ClientConfig>,
     ) -> Result<(Self, PodState), ConnectError> {
-        let mut last = None;
-        for port in ports {
-            match Self::open_port(address, port, config).await {
+        // All at once: a pod that hangs must not hide the next one.
+        let mut attempts: FuturesUnordered<_> =
+            ports.map(|port| Self::open_port(address, port, config)).collect();
+        let mut first = None;
+        while let Some(attempt) = attempts.next().await {
+            match attempt {
                 Ok((stream, state)) if state.pod == pod => return Ok((stream, state)),
                 Ok(_) => {}
-                Err(error) => last = last.or(Some(error)),
+                Err(error) => first = first.or(Some(error)),
             }
         }
-        Err(last.unwrap_or_else(|| ConnectError::NotFound { pod: pod.to_owned(), address }))
+        Err(first.unwrap_or_else(|| ConnectError::NotFound { pod: pod.to_owned(), address }))
     }
 
     async fn open_port(
@@ -120,7 +145,7 @@ impl StateStream {
             if !response.status().is_success() {
                 return None;
             }
-            let mut stream = Self { port, body: response.into_body(), buffer: Vec::new(), value: Value::Null };
+            let mut stream = Self { port, body: response.into_body(), buffer: Vec::new(), searched: 0, value: Value::Null };
             let state = stream.next().await?;
             Some((stream, state))
         };
@@ -131,14 +156,18 @@ impl StateStream {
         }
     }
 
-    /// The next state; `None` when the stream has ended, was silent for three heartbeats, or is not understood.
+    /// The next state; `None` when the stream has ended, was silent for three heartbeats, or is not understood. May be dropped while it
+    /// waits: nothing is lost.
     pub async fn next(&mut self) -> Option<PodState> {
         loop {
-            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
-                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+            let fresh = &self.buffer[self.searched..];
+            if let Some(end) = fresh.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=self.searched + end).collect();
+                self.searched = 0;
                 state::apply(&mut self.value, serde_json::from_slice(&line).ok()?);
                 return serde_json::from_value(self.value.clone()).ok();
             }
+            self.searched = self.buffer.len();
             let frame = tokio::time::timeout(HEARTBEAT * 3, self.body.frame()).await.ok()??.ok()?;
             if let Ok(data) = frame.into_data() {
                 self.buffer.extend_from_slice(&data);

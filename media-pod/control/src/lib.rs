@@ -8,6 +8,7 @@ pub mod http;
 pub mod issue;
 pub mod report;
 pub mod server;
+mod socket;
 pub mod tls;
 
 pub use report::Reporter;

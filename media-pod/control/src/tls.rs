@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// ALPN name of SIP between registrars and media pods.
@@ -37,7 +39,12 @@ pub enum TlsError {
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
-/// Both directions' configuration, made from one Secret.
+/// Name of the Secret with the certificates of the gateway called `gateway`.
+pub fn secret_name(gateway: &str) -> String {
+    format!("{gateway}-control")
+}
+
+/// Both directions' configuration, made from one Secret with the keys `ca.crt`, `tls.crt` and `tls.key`.
 #[derive(Clone)]
 pub struct GatewayTls {
     /// For accepting.
@@ -56,25 +63,36 @@ impl GatewayTls {
         for root in CertificateDer::pem_slice_iter(ca) {
             roots.add(root.map_err(|_| TlsError::Pem("ca.crt"))?)?;
         }
+        if roots.is_empty() {
+            return Err(TlsError::Pem("ca.crt"));
+        }
         let roots = Arc::new(roots);
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate)
             .collect::<Result<_, _>>()
             .map_err(|_| TlsError::Pem("tls.crt"))?;
+        if chain.is_empty() {
+            return Err(TlsError::Pem("tls.crt"));
+        }
         let key = || PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Pem("tls.key"));
 
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider)).build()?;
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()?
+            .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain.clone(), key()?)?;
         server.alpn_protocols = vec![ALPN_SIP.to_vec(), ALPN_HTTP.to_vec()];
+        // Connections are few and long, and all servers carry the same name, so that a ticket would mostly meet another pod. Without
+        // resumption every connection proves its certificate anew.
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
 
         let client = |alpn: &[u8]| -> Result<Arc<ClientConfig>, TlsError> {
             let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
-                .with_safe_default_protocol_versions()?
+                .with_protocol_versions(&[&TLS13])?
                 .with_root_certificates(Arc::clone(&roots))
                 .with_client_auth_cert(chain.clone(), key()?)?;
             client.alpn_protocols = vec![alpn.to_vec()];
+            client.resumption = Resumption::disabled();
             Ok(Arc::new(client))
         };
         Ok(Self { server: Arc::new(server), client_http: client(ALPN_HTTP)?, client_sip: client(ALPN_SIP)? })

@@ -50,7 +50,13 @@ impl Receiver {
             known.ended |= ended;
             return None;
         }
-        let event = Event { ssrc, timestamp, code, duration, ended };
+        let event = Event {
+            ssrc,
+            timestamp,
+            code,
+            duration,
+            ended,
+        };
         let continues = self.recent[self.newest].is_some_and(|last| last.is_continued_by(&event));
         self.newest = (self.newest + 1) % REMEMBERED;
         self.recent[self.newest] = Some(event);
@@ -61,8 +67,16 @@ impl Receiver {
 impl Event {
     fn is_continued_by(&self, next: &Event) -> bool {
         let expected = self.timestamp.wrapping_add(u32::from(self.duration));
-        let off = next.timestamp.wrapping_sub(expected).cast_signed().unsigned_abs();
-        !self.ended && self.code == next.code && self.ssrc == next.ssrc && self.duration >= LONG_SEGMENT && off <= SEGMENT_TOLERANCE
+        let off = next
+            .timestamp
+            .wrapping_sub(expected)
+            .cast_signed()
+            .unsigned_abs();
+        !self.ended
+            && self.code == next.code
+            && self.ssrc == next.ssrc
+            && self.duration >= LONG_SEGMENT
+            && off <= SEGMENT_TOLERANCE
     }
 }
 
@@ -88,9 +102,15 @@ impl Generator {
     /// and at most 8 s.
     pub fn new(digit: char, duration_millis: u32) -> Option<Self> {
         let digit = digit.to_ascii_uppercase();
-        let code = DIGITS.iter().position(|known| char::from(*known) == digit)?;
+        let code = DIGITS
+            .iter()
+            .position(|known| char::from(*known) == digit)?;
         let frames = duration_millis.div_ceil(20).clamp(2, 400) as u16;
-        Some(Self { code: code as u8, sent: 0, frames })
+        Some(Self {
+            code: code as u8,
+            sent: 0,
+            frames,
+        })
     }
 }
 
@@ -119,7 +139,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn press(receiver: &mut Receiver, timestamp: u32, digit: char, keep: impl Fn(usize) -> bool) -> Vec<char> {
+    fn press(
+        receiver: &mut Receiver,
+        timestamp: u32,
+        digit: char,
+        keep: impl Fn(usize) -> bool,
+    ) -> Vec<char> {
         Generator::new(digit, 100)
             .unwrap()
             .enumerate()
@@ -132,7 +157,10 @@ mod tests {
     fn every_key_is_reported_once() {
         let mut receiver = Receiver::default();
         for (index, digit) in "0123456789*#ABCD".chars().enumerate() {
-            assert_eq!(press(&mut receiver, index as u32 * 2000, digit, |_| true), [digit]);
+            assert_eq!(
+                press(&mut receiver, index as u32 * 2000, digit, |_| true),
+                [digit]
+            );
         }
     }
 
@@ -145,7 +173,10 @@ mod tests {
 
     #[test]
     fn an_event_of_which_only_the_end_arrives_is_reported() {
-        assert_eq!(press(&mut Receiver::default(), 0, '#', |index| index == 6), ['#']);
+        assert_eq!(
+            press(&mut Receiver::default(), 0, '#', |index| index == 6),
+            ['#']
+        );
     }
 
     #[test]
@@ -163,7 +194,10 @@ mod tests {
         assert_eq!(receiver.receive(1, 1000, &[7, 10, 0xff, 0xff]), None);
         assert_eq!(receiver.receive(1, 1000 + 0xffff, &[7, 10, 0, 160]), None);
         assert_eq!(receiver.receive(1, 1000 + 0xffff, &[7, 0x8a, 0, 200]), None);
-        assert_eq!(receiver.receive(1, 1000 + 0xffff + 800, &[7, 10, 0, 160]), Some('7'));
+        assert_eq!(
+            receiver.receive(1, 1000 + 0xffff + 800, &[7, 10, 0, 160]),
+            Some('7')
+        );
     }
 
     #[test]
@@ -179,7 +213,13 @@ mod tests {
         let packets: Vec<_> = Generator::new('3', 100).unwrap().collect();
         assert_eq!(packets.len(), 7);
         assert!(packets[0].marker && !packets[1].marker);
-        assert_eq!(packets.iter().filter(|packet| packet.payload[1] & 0x80 != 0).count(), 3);
+        assert_eq!(
+            packets
+                .iter()
+                .filter(|packet| packet.payload[1] & 0x80 != 0)
+                .count(),
+            3
+        );
         assert_eq!(packets[6].payload, [3, 0x8a, 3, 32]);
     }
 

@@ -149,10 +149,25 @@ mod tests {
 
     #[test]
     fn known_values_are_those_of_the_recommendation() {
-        for (code, linear) in [(0x00, -32124), (0x80, 32124), (0xff, 0), (0x7f, 0), (0xfe, 8), (0xf0, 120), (0xef, 132)] {
+        for (code, linear) in [
+            (0x00, -32124),
+            (0x80, 32124),
+            (0xff, 0),
+            (0x7f, 0),
+            (0xfe, 8),
+            (0xf0, 120),
+            (0xef, 132),
+        ] {
             assert_eq!(decode_ulaw(code), linear, "µ-law {code:#x}");
         }
-        for (code, linear) in [(0xd5, 8), (0x55, -8), (0xaa, 32256), (0x2a, -32256), (0xd4, 24), (0x80, 5504)] {
+        for (code, linear) in [
+            (0xd5, 8),
+            (0x55, -8),
+            (0xaa, 32256),
+            (0x2a, -32256),
+            (0xd4, 24),
+            (0x80, 5504),
+        ] {
             assert_eq!(decode_alaw(code), linear, "A-law {code:#x}");
         }
         assert_eq!(encode_ulaw(i16::MAX), 0x80);
@@ -165,13 +180,22 @@ mod tests {
     fn encoding_is_monotonic_and_close() {
         let (mut ulaw, mut alaw) = (i16::MIN, i16::MIN);
         for sample in i16::MIN..=i16::MAX {
-            let (u, a) = (decode_ulaw(encode_ulaw(sample)), decode_alaw(encode_alaw(sample)));
+            let (u, a) = (
+                decode_ulaw(encode_ulaw(sample)),
+                decode_alaw(encode_alaw(sample)),
+            );
             assert!(u >= ulaw && a >= alaw, "sample {sample}");
             (ulaw, alaw) = (u, a);
             let allowed = i32::from(sample).abs() / 16 + 16;
             if i32::from(sample).abs() < 32_000 {
-                assert!((i32::from(u) - i32::from(sample)).abs() <= allowed, "sample {sample}");
-                assert!((i32::from(a) - i32::from(sample)).abs() <= allowed, "sample {sample}");
+                assert!(
+                    (i32::from(u) - i32::from(sample)).abs() <= allowed,
+                    "sample {sample}"
+                );
+                assert!(
+                    (i32::from(a) - i32::from(sample)).abs() <= allowed,
+                    "sample {sample}"
+                );
             }
         }
     }
@@ -182,7 +206,10 @@ mod tests {
         assert_eq!(alaw_to_ulaw(ALAW_SILENCE), ULAW_SILENCE);
         for code in 0..=255u8 {
             let (from, to) = (decode_ulaw(code), decode_alaw(ulaw_to_alaw(code)));
-            assert!((i32::from(from) - i32::from(to)).abs() <= i32::from(from).abs() / 16 + 16, "code {code:#x}");
+            assert!(
+                (i32::from(from) - i32::from(to)).abs() <= i32::from(from).abs() / 16 + 16,
+                "code {code:#x}"
+            );
         }
     }
 }

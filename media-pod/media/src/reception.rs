@@ -34,7 +34,14 @@ struct Run {
 
 impl Run {
     fn new(ssrc: u32, sequence: u16) -> Self {
-        Self { ssrc, base: sequence, highest: sequence, cycles: 0, received: 1, restart_at: None }
+        Self {
+            ssrc,
+            base: sequence,
+            highest: sequence,
+            cycles: 0,
+            received: 1,
+            restart_at: None,
+        }
     }
 
     fn lost(&self) -> i64 {
@@ -46,7 +53,14 @@ impl Run {
 impl Reception {
     /// Counts from zero; `now` is only the origin of arrival times.
     pub fn new(now: Instant) -> Self {
-        Self { epoch: now, run: None, lost_before: 0, received: 0, jitter: 0.0, transit: None }
+        Self {
+            epoch: now,
+            run: None,
+            lost_before: 0,
+            received: 0,
+            jitter: 0.0,
+            transit: None,
+        }
     }
 
     /// Counts one packet. `timestamp` is given for packets whose timestamp is their sampling time (audio, not telephone
@@ -133,7 +147,9 @@ mod tests {
 
     #[test]
     fn counts_holes_over_a_wrap() {
-        let numbers = (0..300u32).filter(|n| n % 10 != 3).map(|n| 65_400u16.wrapping_add(n as u16));
+        let numbers = (0..300u32)
+            .filter(|n| n % 10 != 3)
+            .map(|n| 65_400u16.wrapping_add(n as u16));
         assert_eq!(run(numbers).lost(), 30);
     }
 
@@ -165,9 +181,18 @@ mod tests {
             let timestamp = Some(u32::from(number) * 160);
             let at = start + Duration::from_millis(20 * u64::from(number));
             even.record(1, number, timestamp, at);
-            uneven.record(1, number, timestamp, at + Duration::from_millis(u64::from(number % 2) * 10));
+            uneven.record(
+                1,
+                number,
+                timestamp,
+                at + Duration::from_millis(u64::from(number % 2) * 10),
+            );
         }
         assert!(even.jitter_millis() < 0.01);
-        assert!((uneven.jitter_millis() - 10.0).abs() < 0.5, "{}", uneven.jitter_millis());
+        assert!(
+            (uneven.jitter_millis() - 10.0).abs() < 0.5,
+            "{}",
+            uneven.jitter_millis()
+        );
     }
 }

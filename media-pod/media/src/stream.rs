@@ -182,7 +182,14 @@ pub struct RtpStream {
 impl RtpStream {
     /// A stream that accepts packets but neither sends nor delivers frames before [`Self::start`].
     pub fn new(config: StreamConfig, now: Instant) -> Self {
-        let StreamConfig { session, signalling_ip, ssrc, sequence, timestamp, jitter_target_millis } = config;
+        let StreamConfig {
+            session,
+            signalling_ip,
+            ssrc,
+            sequence,
+            timestamp,
+            jitter_target_millis,
+        } = config;
         Self {
             session,
             ssrc,
@@ -212,6 +219,8 @@ impl RtpStream {
         if self.next_tick.is_none() {
             self.next_tick = Some(now);
             self.idle_since = now;
+            // What came before would be played late for the whole call.
+            self.jitter.reset();
         }
     }
 
@@ -238,14 +247,23 @@ impl RtpStream {
         };
         match self.source.check(from, packet.ssrc, packet.sequence, now) {
             Verdict::Accepted => {}
-            Verdict::Moved { from, to } => self.events.push_back(StreamEvent::SourceMoved { from, to }),
+            Verdict::Moved { from, to } => {
+                self.events.push_back(StreamEvent::SourceMoved { from, to });
+            }
             Verdict::Pending | Verdict::Rejected => return,
         }
         self.stats.octets_received += packet.payload.len() as u64;
         self.stats.last_received = Some(now);
-        if self.session.telephone_event.is_some_and(|event| event.receive == packet.payload_type) {
-            self.reception.record(packet.ssrc, packet.sequence, None, now);
-            let digit = self.keys_received.receive(packet.ssrc, packet.timestamp, packet.payload);
+        if self
+            .session
+            .telephone_event
+            .is_some_and(|event| event.receive == packet.payload_type)
+        {
+            self.reception
+                .record(packet.ssrc, packet.sequence, None, now);
+            let digit = self
+                .keys_received
+                .receive(packet.ssrc, packet.timestamp, packet.payload);
             // A flood of made-up keys must not fill the memory.
             if let Some(digit) = digit.filter(|_| self.events.len() < 2 * MAX_EVENTS) {
                 self.events.push_back(StreamEvent::Digit(digit));
@@ -254,7 +272,8 @@ impl RtpStream {
         }
         let Some(codec) = self.codec_of(packet.payload_type) else {
             self.stats.unknown_payload += u64::from(!matches!(packet.payload_type, 13 | 19));
-            self.reception.record(packet.ssrc, packet.sequence, None, now);
+            self.reception
+                .record(packet.ssrc, packet.sequence, None, now);
             return;
         };
         let at = Position {
@@ -274,7 +293,8 @@ impl RtpStream {
         };
         // A copy would hide a loss.
         if inserted != Insert::Duplicate {
-            self.reception.record(packet.ssrc, packet.sequence, Some(packet.timestamp), now);
+            self.reception
+                .record(packet.ssrc, packet.sequence, Some(packet.timestamp), now);
         }
     }
 
@@ -306,7 +326,9 @@ impl RtpStream {
             let skipped = count - MAX_CATCH_UP;
             self.stats.ticks_skipped += skipped;
             self.ticks += skipped;
-            self.timestamp = self.timestamp.wrapping_add((skipped as u32).wrapping_mul(FRAME_SAMPLES as u32));
+            self.timestamp = self
+                .timestamp
+                .wrapping_add((skipped as u32).wrapping_mul(FRAME_SAMPLES as u32));
             self.jitter.skip(skipped);
             count = MAX_CATCH_UP;
         }
@@ -321,7 +343,10 @@ impl RtpStream {
         let timestamp_millis = self.ticks * FRAME_MILLIS;
         self.ticks += 1;
         if self.events.len() < MAX_EVENTS {
-            self.events.push_back(StreamEvent::Frame { audio: frame, timestamp_millis });
+            self.events.push_back(StreamEvent::Frame {
+                audio: frame,
+                timestamp_millis,
+            });
         } else {
             self.stats.frames_dropped += 1;
         }
@@ -349,7 +374,12 @@ impl RtpStream {
             }
         }
         let marker = std::mem::take(&mut self.marker);
-        self.push_packet(marker, self.session.send_payload_type, self.timestamp, frame);
+        self.push_packet(
+            marker,
+            self.session.send_payload_type,
+            self.timestamp,
+            frame,
+        );
         while let Some(name) = self.playback.next_mark() {
             self.events.push_back(StreamEvent::MarkPlayed(name));
         }
@@ -361,7 +391,8 @@ impl RtpStream {
             self.key_pause -= 1;
             return false;
         }
-        let (Some(event), Some(generator)) = (self.session.telephone_event, self.keys.front_mut()) else {
+        let (Some(event), Some(generator)) = (self.session.telephone_event, self.keys.front_mut())
+        else {
             return false;
         };
         let timestamp = *self.key_timestamp.get_or_insert(self.timestamp);
@@ -380,7 +411,14 @@ impl RtpStream {
         if self.transmit.len() >= MAX_CATCH_UP as usize {
             self.transmit.pop_front();
         }
-        let packet = Packet { marker, payload_type, sequence: self.sequence, timestamp, ssrc: self.ssrc, payload };
+        let packet = Packet {
+            marker,
+            payload_type,
+            sequence: self.sequence,
+            timestamp,
+            ssrc: self.ssrc,
+            payload,
+        };
         let mut buffer = [0; PACKET_BYTES];
         if let Some(length) = packet.write(&mut buffer) {
             self.sequence = self.sequence.wrapping_add(1);
@@ -458,7 +496,10 @@ impl RtpStream {
 
     /// Time since the last accepted packet, or since the peer was first expected to send.
     pub fn idle_for(&self, now: Instant) -> Duration {
-        let last = self.stats.last_received.map_or(self.idle_since, |last| last.max(self.idle_since));
+        let last = self
+            .stats
+            .last_received
+            .map_or(self.idle_since, |last| last.max(self.idle_since));
         now.saturating_duration_since(last)
     }
 

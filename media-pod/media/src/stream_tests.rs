@@ -3,6 +3,9 @@ use crate::g711::ALAW_SILENCE;
 
 const PEER: &str = "192.0.2.1:4000";
 
+/// Marker, payload type, sequence, timestamp, payload.
+type Sent = (bool, u8, u16, u32, Vec<u8>);
+
 struct Bench {
     stream: RtpStream,
     now: Instant,
@@ -15,7 +18,10 @@ fn session(codec: Codec) -> Session {
         codec,
         send_payload_type: payload_type,
         receive_payload_type: payload_type,
-        telephone_event: Some(TelephoneEvent { send: 101, receive: 96 }),
+        telephone_event: Some(TelephoneEvent {
+            send: 101,
+            receive: 96,
+        }),
         remote: Some(PEER.parse().unwrap()),
         send: true,
         receive: true,
@@ -35,10 +41,14 @@ impl Bench {
         };
         let mut stream = RtpStream::new(config, now);
         stream.start(now);
-        Self { stream, now, sent: 0 }
+        Self {
+            stream,
+            now,
+            sent: 0,
+        }
     }
 
-    fn from_peer(&mut self, payload_type: u8, payload: &[u8]) {
+    fn peer_sends(&mut self, payload_type: u8, payload: &[u8]) {
         let packet = Packet {
             marker: false,
             payload_type,
@@ -50,11 +60,12 @@ impl Bench {
         let mut buffer = [0; 1500];
         let length = packet.write(&mut buffer).unwrap();
         self.sent += 1;
-        self.stream.receive(&buffer[..length], PEER.parse().unwrap(), self.now);
+        self.stream
+            .receive(&buffer[..length], PEER.parse().unwrap(), self.now);
     }
 
-    /// One tick: packets as (marker, type, sequence, timestamp, payload), and the events.
-    fn tick(&mut self) -> (Vec<(bool, u8, u16, u32, Vec<u8>)>, Vec<StreamEvent>) {
+    /// One tick: the packets and the events.
+    fn tick(&mut self) -> (Vec<Sent>, Vec<StreamEvent>) {
         self.stream.handle_timeout(self.now);
         self.now += TICK;
         let mut out = [0; PACKET_BYTES];
@@ -71,7 +82,10 @@ impl Bench {
                 packet.payload.to_vec(),
             ));
         }
-        (packets, std::iter::from_fn(|| self.stream.poll_event()).collect())
+        (
+            packets,
+            std::iter::from_fn(|| self.stream.poll_event()).collect(),
+        )
     }
 
     fn payload(&mut self) -> Vec<u8> {
@@ -85,7 +99,10 @@ fn frames(events: &[StreamEvent]) -> Vec<(u8, u64)> {
     events
         .iter()
         .filter_map(|event| match event {
-            StreamEvent::Frame { audio, timestamp_millis } => Some((audio[0], *timestamp_millis)),
+            StreamEvent::Frame {
+                audio,
+                timestamp_millis,
+            } => Some((audio[0], *timestamp_millis)),
             _ => None,
         })
         .collect()
@@ -111,7 +128,16 @@ fn silence_leaves_every_20_ms_with_continuous_numbers() {
             let timestamp = (u32::MAX - 100).wrapping_add(u32::from(number) * 160);
             let payload_type = session(codec).send_payload_type;
             let sequence = 65_534u16.wrapping_add(number);
-            assert_eq!(packets, [(number == 0, payload_type, sequence, timestamp, vec![silence; 160])]);
+            assert_eq!(
+                packets,
+                [(
+                    number == 0,
+                    payload_type,
+                    sequence,
+                    timestamp,
+                    vec![silence; 160]
+                )]
+            );
             assert_eq!(frames(&events), [(ULAW_SILENCE, u64::from(number) * 20)]);
         }
     }
@@ -120,12 +146,12 @@ fn silence_leaves_every_20_ms_with_continuous_numbers() {
 #[test]
 fn the_callers_audio_reaches_the_agent_as_ulaw() {
     let mut bench = Bench::new(Codec::Pcma);
-    bench.from_peer(8, &[0x2a; 160]);
+    bench.peer_sends(8, &[0x2a; 160]);
     assert_eq!(frames(&bench.tick().1), [(alaw_to_ulaw(0x2a), 0)]);
-    bench.from_peer(0, &[0x33; 160]);
+    bench.peer_sends(0, &[0x33; 160]);
     assert_eq!(frames(&bench.tick().1), [(0x33, 20)]);
-    bench.from_peer(13, &[1]);
-    bench.from_peer(120, &[1; 160]);
+    bench.peer_sends(13, &[1]);
+    bench.peer_sends(120, &[1; 160]);
     assert_eq!(frames(&bench.tick().1), [(ULAW_SILENCE, 40)]);
     assert_eq!(bench.stream.stats().unknown_payload, 1);
 }
@@ -196,7 +222,13 @@ fn audio_beyond_120_s_is_dropped_and_said_once() {
         bench.stream.play(&[1; 8000]);
     }
     let (_, events) = bench.tick();
-    assert_eq!(events.iter().filter(|event| **event == StreamEvent::AgentAudioOverflow).count(), 1);
+    assert_eq!(
+        events
+            .iter()
+            .filter(|event| **event == StreamEvent::AgentAudioOverflow)
+            .count(),
+        1
+    );
     assert_eq!(bench.stream.queued_millis(), 119_980);
     bench.stream.play(&[1; 8000]);
     assert!(!bench.tick().1.contains(&StreamEvent::AgentAudioOverflow));
@@ -221,7 +253,11 @@ fn on_hold_nothing_is_sent_the_queue_waits_and_timestamps_run_on() {
     let mut bench = Bench::new(Codec::Pcmu);
     let (packets, _) = bench.tick();
     let first = packets[0].3;
-    let held = Session { send: false, receive: false, ..session(Codec::Pcmu) };
+    let held = Session {
+        send: false,
+        receive: false,
+        ..session(Codec::Pcmu)
+    };
     bench.stream.update(held, bench.now);
     bench.stream.play(&[9; 320]);
     for _ in 0..50 {
@@ -234,7 +270,10 @@ fn on_hold_nothing_is_sent_the_queue_waits_and_timestamps_run_on() {
     assert_eq!(bench.stream.idle_for(bench.now), Duration::ZERO);
     let (packets, _) = bench.tick();
     assert_eq!(packets[0].3, first.wrapping_add(51 * 160));
-    assert_eq!((packets[0].0, packets[0].2, packets[0].4[0]), (true, 65_535, 9));
+    assert_eq!(
+        (packets[0].0, packets[0].2, packets[0].4[0]),
+        (true, 65_535, 9)
+    );
 }
 
 #[test]
@@ -253,10 +292,19 @@ fn a_late_thread_catches_up_without_a_burst() {
     let first = bench.tick().0[0].3;
     bench.now += Duration::from_millis(400);
     let (packets, events) = bench.tick();
-    let timestamps: Vec<_> = packets.iter().map(|packet| packet.3.wrapping_sub(first) / 160).collect();
+    let timestamps: Vec<_> = packets
+        .iter()
+        .map(|packet| packet.3.wrapping_sub(first) / 160)
+        .collect();
     assert_eq!(timestamps, [19, 20, 21]);
     assert_eq!(packets[0].2, 65_535);
-    assert_eq!(frames(&events).iter().map(|frame| frame.1).collect::<Vec<_>>(), [380, 400, 420]);
+    assert_eq!(
+        frames(&events)
+            .iter()
+            .map(|frame| frame.1)
+            .collect::<Vec<_>>(),
+        [380, 400, 420]
+    );
     assert_eq!(bench.stream.poll_timeout(), Some(bench.now));
     assert_eq!(bench.stream.stats().ticks_skipped, 18);
 }
@@ -265,11 +313,17 @@ fn a_late_thread_catches_up_without_a_burst() {
 fn digits_are_reported_once_each() {
     let mut bench = Bench::new(Codec::Pcmu);
     for _ in 0..5 {
-        bench.from_peer(96, &[5, 10, 0, 160]);
+        bench.peer_sends(96, &[5, 10, 0, 160]);
         bench.sent -= 1;
     }
     let (_, events) = bench.tick();
-    assert_eq!(events.iter().filter(|event| **event == StreamEvent::Digit('5')).count(), 1);
+    assert_eq!(
+        events
+            .iter()
+            .filter(|event| **event == StreamEvent::Digit('5'))
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -308,11 +362,26 @@ fn strangers_rtcp_and_noise_are_ignored_and_counted() {
     let mut bench = Bench::new(Codec::Pcmu);
     let mut rtp = [0x80; 172];
     rtp[1] = 0;
-    bench.stream.receive(&rtp, "203.0.113.5:9".parse().unwrap(), bench.now);
-    bench.stream.receive(&[0x80, 200, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0], PEER.parse().unwrap(), bench.now);
-    bench.stream.receive(b"noise", PEER.parse().unwrap(), bench.now);
+    bench
+        .stream
+        .receive(&rtp, "203.0.113.5:9".parse().unwrap(), bench.now);
+    bench.stream.receive(
+        &[0x80, 200, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0],
+        PEER.parse().unwrap(),
+        bench.now,
+    );
+    bench
+        .stream
+        .receive(b"noise", PEER.parse().unwrap(), bench.now);
     let stats = bench.stream.stats();
-    assert_eq!((stats.rejected_source, stats.malformed, stats.packets_received), (1, 1, 0));
+    assert_eq!(
+        (
+            stats.rejected_source,
+            stats.malformed,
+            stats.packets_received
+        ),
+        (1, 1, 0)
+    );
     assert_eq!(stats.last_received, None);
 }
 
@@ -323,16 +392,19 @@ fn counts_loss_duplicates_and_idle_time() {
         if number % 10 == 5 {
             bench.sent += 1;
         } else {
-            bench.from_peer(0, &[1; 160]);
+            bench.peer_sends(0, &[1; 160]);
         }
         if number == 20 {
             bench.sent -= 1;
-            bench.from_peer(0, &[1; 160]);
+            bench.peer_sends(0, &[1; 160]);
         }
         bench.tick();
     }
     let stats = bench.stream.stats();
-    assert_eq!((stats.packets_received, stats.packets_lost, stats.duplicates), (45, 5, 1));
+    assert_eq!(
+        (stats.packets_received, stats.packets_lost, stats.duplicates),
+        (45, 5, 1)
+    );
     assert_eq!(stats.octets_sent, 50 * 160);
     assert!(stats.jitter_millis < 0.1);
     bench.now += Duration::from_secs(30);
@@ -358,5 +430,22 @@ fn an_owner_that_fetches_nothing_does_not_fill_the_memory() {
     }
     assert_eq!(bench.stream.events.len(), MAX_EVENTS);
     assert_eq!(bench.stream.transmit.len(), 3);
-    assert_eq!(bench.stream.stats().frames_dropped, 1000 - MAX_EVENTS as u64);
+    assert_eq!(
+        bench.stream.stats().frames_dropped,
+        1000 - MAX_EVENTS as u64
+    );
+}
+
+#[test]
+fn packets_before_the_start_do_not_add_delay() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    bench.stream.stop();
+    for _ in 0..20 {
+        bench.peer_sends(0, &[1; 160]);
+        bench.now += TICK;
+    }
+    bench.stream.start(bench.now);
+    bench.peer_sends(0, &[2; 160]);
+    assert_eq!(frames(&bench.tick().1), [(2, 0)]);
+    assert_eq!(bench.stream.stats().packets_received, 21);
 }

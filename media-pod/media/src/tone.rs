@@ -36,7 +36,10 @@ fn syllable(out: &mut Vec<i16>, random: &mut Random) {
             (1..=(3400.0 / frequency) as u32)
                 .map(|harmonic| {
                     let hertz = frequency * f64::from(harmonic);
-                    let gain: f64 = formants.iter().map(|formant| 1.0 / (1.0 + ((hertz - formant) / 150.0).powi(2))).sum();
+                    let gain: f64 = formants
+                        .iter()
+                        .map(|formant| 1.0 / (1.0 + ((hertz - formant) / 150.0).powi(2)))
+                        .sum();
                     gain * (TAU * phase * f64::from(harmonic)).sin()
                 })
                 .sum::<f64>()
@@ -69,7 +72,15 @@ mod tests {
         assert_eq!(signal.len(), 24_000);
         assert_eq!(signal, speech_like(3000, 1));
         assert_ne!(signal, speech_like(3000, 2));
-        let power: f64 = signal.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>() / 24_000.0;
-        assert!((500.0..10_000.0).contains(&power.sqrt()), "{}", power.sqrt());
+        let power: f64 = signal
+            .iter()
+            .map(|sample| f64::from(*sample).powi(2))
+            .sum::<f64>()
+            / 24_000.0;
+        assert!(
+            (500.0..10_000.0).contains(&power.sqrt()),
+            "{}",
+            power.sqrt()
+        );
     }
 }

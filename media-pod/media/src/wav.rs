@@ -26,7 +26,9 @@ pub enum WavError {
     #[error("WAV file without a complete {0:?} chunk")]
     MissingChunk(&'static str),
     /// Encoding or bits per sample not read here.
-    #[error("WAV encoding {tag} with {bits} bits is not supported: use 8 or 16-bit PCM, A-law or µ-law")]
+    #[error(
+        "WAV encoding {tag} with {bits} bits is not supported: use 8 or 16-bit PCM, A-law or µ-law"
+    )]
     Encoding {
         /// The format tag.
         tag: u16,
@@ -37,7 +39,9 @@ pub enum WavError {
     #[error("WAV file with {0} channels: use one or two")]
     Channels(u16),
     /// Sample rate not read here.
-    #[error("WAV sample rate {0} Hz is not supported: use 8000, 16000, 24000, 32000, 44100 or 48000")]
+    #[error(
+        "WAV sample rate {0} Hz is not supported: use 8000, 16000, 24000, 32000, 44100 or 48000"
+    )]
     Rate(u32),
 }
 
@@ -66,18 +70,35 @@ pub fn read(file: &[u8]) -> Result<Vec<i16>, WavError> {
         return Err(WavError::Rate(format.rate));
     }
     let samples: Vec<i16> = match (format.tag, format.bits) {
-        (1, 16) => data.as_chunks::<2>().0.iter().map(|pair| i16::from_le_bytes(*pair)).collect(),
-        (1, 8) => data.iter().map(|byte| (i16::from(*byte) - 128) << 8).collect(),
+        (1, 16) => data
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|pair| i16::from_le_bytes(*pair))
+            .collect(),
+        (1, 8) => data
+            .iter()
+            .map(|byte| (i16::from(*byte) - 128) << 8)
+            .collect(),
         (6, 8) => data.iter().map(|code| decode_alaw(*code)).collect(),
         (7, 8) => data.iter().map(|code| decode_ulaw(*code)).collect(),
         (tag, bits) => return Err(WavError::Encoding { tag, bits }),
     };
     let mono = if format.channels == 2 {
-        samples.as_chunks::<2>().0.iter().map(|[left, right]| left.midpoint(*right)).collect()
+        samples
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|[left, right]| left.midpoint(*right))
+            .collect()
     } else {
         samples
     };
-    Ok(if format.rate == OUT_RATE { mono } else { resample(&mono, format.rate) })
+    Ok(if format.rate == OUT_RATE {
+        mono
+    } else {
+        resample(&mono, format.rate)
+    })
 }
 
 fn find_chunks(mut rest: &[u8]) -> Result<(Format, &[u8]), WavError> {
@@ -93,7 +114,11 @@ fn find_chunks(mut rest: &[u8]) -> Result<(Format, &[u8]), WavError> {
         }
         rest = body.get(length + (length & 1)..).unwrap_or_default();
     }
-    Err(WavError::MissingChunk(if format.is_some() { "data" } else { "fmt " }))
+    Err(WavError::MissingChunk(if format.is_some() {
+        "data"
+    } else {
+        "fmt "
+    }))
 }
 
 fn parse_format(chunk: &[u8]) -> Option<Format> {
@@ -120,12 +145,17 @@ fn resample(input: &[i16], rate: u32) -> Vec<i16> {
     let kernels: Vec<Vec<f32>> = (0..up)
         .map(|phase| {
             let fraction = (phase * down % up) as f64 / up as f64;
-            let mut taps: Vec<f64> = (0..2 * half)
-                .map(|tap| windowed_sinc(tap as f64 - (half as f64 - 1.0) - fraction, cutoff, half as f64))
+            let taps: Vec<f64> = (0..2 * half)
+                .map(|tap| {
+                    windowed_sinc(
+                        tap as f64 - (half as f64 - 1.0) - fraction,
+                        cutoff,
+                        half as f64,
+                    )
+                })
                 .collect();
             let sum: f64 = taps.iter().sum();
-            taps.iter_mut().for_each(|tap| *tap /= sum);
-            taps.into_iter().map(|tap| tap as f32).collect()
+            taps.into_iter().map(|tap| (tap / sum) as f32).collect()
         })
         .collect();
     let count = input.len() * up / down;
@@ -205,7 +235,11 @@ mod tests {
 
     fn sine(rate: u32, hertz: f64) -> Vec<u8> {
         (0..rate)
-            .flat_map(|n| ((2.0 * PI * hertz * f64::from(n) / f64::from(rate)).sin() * 10_000.0).round().to_le_pcm())
+            .flat_map(|n| {
+                ((2.0 * PI * hertz * f64::from(n) / f64::from(rate)).sin() * 10_000.0)
+                    .round()
+                    .to_le_pcm()
+            })
             .collect()
     }
 
@@ -232,28 +266,49 @@ mod tests {
             assert!((7998..=8000).contains(&out.len()), "{rate}: {}", out.len());
             for (n, sample) in out.iter().enumerate().skip(200).take(7500) {
                 let expected = (2.0 * PI * 1000.0 * n as f64 / 8000.0).sin() * 10_000.0;
-                assert!((f64::from(*sample) - expected).abs() < 60.0, "{rate} Hz, sample {n}: {sample} {expected}");
+                assert!(
+                    (f64::from(*sample) - expected).abs() < 60.0,
+                    "{rate} Hz, sample {n}: {sample} {expected}"
+                );
             }
             let out = read(&file(1, 1, rate, 16, &sine(rate, 5000.0))).unwrap();
-            assert!(out[200..7500].iter().all(|sample| sample.abs() < 30), "{rate}");
+            assert!(
+                out[200..7500].iter().all(|sample| sample.abs() < 30),
+                "{rate}"
+            );
         }
     }
 
     #[test]
     fn mixes_stereo_and_reads_8_bit_and_g711() {
         assert_eq!(read(&file(1, 2, 8000, 16, &[0, 1, 0, 3])).unwrap(), [512]);
-        assert_eq!(read(&file(1, 1, 8000, 8, &[128, 255, 0])).unwrap(), [0, 32_512, -32_768]);
-        assert_eq!(read(&file(7, 1, 8000, 8, &[0xff, 0x80])).unwrap(), [0, 32_124]);
+        assert_eq!(
+            read(&file(1, 1, 8000, 8, &[128, 255, 0])).unwrap(),
+            [0, 32_512, -32_768]
+        );
+        assert_eq!(
+            read(&file(7, 1, 8000, 8, &[0xff, 0x80])).unwrap(),
+            [0, 32_124]
+        );
         assert_eq!(read(&file(6, 1, 8000, 8, &[0xd5])).unwrap(), [8]);
     }
 
     #[test]
     fn says_what_is_wrong_with_a_file() {
         assert_eq!(read(b"ID3 something else"), Err(WavError::NotWav));
-        assert_eq!(read(b"RIFF\0\0\0\0WAVE"), Err(WavError::MissingChunk("fmt ")));
-        assert_eq!(read(&file(3, 1, 8000, 32, &[])), Err(WavError::Encoding { tag: 3, bits: 32 }));
+        assert_eq!(
+            read(b"RIFF\0\0\0\0WAVE"),
+            Err(WavError::MissingChunk("fmt "))
+        );
+        assert_eq!(
+            read(&file(3, 1, 8000, 32, &[])),
+            Err(WavError::Encoding { tag: 3, bits: 32 })
+        );
         assert_eq!(read(&file(1, 6, 8000, 16, &[])), Err(WavError::Channels(6)));
-        assert_eq!(read(&file(1, 1, 11_025, 16, &[])), Err(WavError::Rate(11_025)));
+        assert_eq!(
+            read(&file(1, 1, 11_025, 16, &[])),
+            Err(WavError::Rate(11_025))
+        );
     }
 
     proptest! {

@@ -13,7 +13,7 @@ pub use call::{Action, CallEvent, EndedBy, RespondTo};
 
 use crate::message::{HeaderName, Method, NameAddr, ParseError, Request, Response, Uri};
 
-/// The largest CSeq number (RFC 3261 section 8.1.1.5).
+/// The largest `CSeq` number (RFC 3261 section 8.1.1.5).
 const MAX_CSEQ: u32 = (1 << 31) - 1;
 
 /// What identifies a dialog, seen from our side.
@@ -43,7 +43,11 @@ pub struct Dialog {
 impl Dialog {
     /// The dialog of a call that comes in (section 12.1.1). Fails when `From`, `To`, `Call-ID`, `CSeq` or `Contact` are
     /// missing or can't be read.
-    pub fn from_invite(request: &Request, local_tag: &str, contact: &NameAddr) -> Result<Self, ParseError> {
+    pub fn from_invite(
+        request: &Request,
+        local_tag: &str,
+        contact: &NameAddr,
+    ) -> Result<Self, ParseError> {
         let headers = &request.headers;
         let remote = headers.from_()?;
         let (remote_cseq, _) = headers.cseq()?;
@@ -56,7 +60,10 @@ impl Dialog {
             local: headers.to()?.with_tag(local_tag),
             remote,
             contact: contact.clone(),
-            target: headers.contact()?.ok_or(ParseError::Missing("Contact"))?.uri,
+            target: headers
+                .contact()?
+                .ok_or(ParseError::Missing("Contact"))?
+                .uri,
             route_set: headers.record_routes(),
             local_cseq: 0,
             remote_cseq: Some(remote_cseq),
@@ -64,14 +71,22 @@ impl Dialog {
     }
 
     /// The dialog that a 2xx or a tagged provisional response to an INVITE of ours makes (section 12.1.2).
-    pub fn from_response(request: &Request, response: &Response, contact: &NameAddr) -> Result<Self, ParseError> {
+    pub fn from_response(
+        request: &Request,
+        response: &Response,
+        contact: &NameAddr,
+    ) -> Result<Self, ParseError> {
         let headers = &response.headers;
         let remote = headers.to()?;
         let local = request.headers.from_()?;
         let mut route_set = headers.record_routes();
         route_set.reverse();
         // Some leave out the Contact: the Request-URI then reaches them as it did before.
-        let target = headers.contact().ok().flatten().map_or_else(|| request.uri.clone(), |contact| contact.uri);
+        let target = headers
+            .contact()
+            .ok()
+            .flatten()
+            .map_or_else(|| request.uri.clone(), |contact| contact.uri);
         Ok(Self {
             id: DialogId {
                 call_id: request.headers.call_id()?.to_owned(),
@@ -123,7 +138,11 @@ impl Dialog {
         // A strict router (RFC 2543) expects its own URI in the request line and the target as last route.
         let mut uri = self.target.clone();
         let mut routes: Vec<String> = self.route_set.iter().map(ToString::to_string).collect();
-        if let Some(first) = self.route_set.first().filter(|first| !first.uri.is_loose_router()) {
+        if let Some(first) = self
+            .route_set
+            .first()
+            .filter(|first| !first.uri.is_loose_router())
+        {
             routes.remove(0);
             routes.push(format!("<{uri}>"));
             uri = first.uri.clone();
@@ -138,7 +157,10 @@ impl Dialog {
         headers.push(HeaderName::To, self.remote.to_string());
         headers.push(HeaderName::CallId, self.id.call_id.clone());
         headers.push(HeaderName::CSeq, format!("{cseq} {}", request.method));
-        if matches!(request.method.as_str(), "INVITE" | "UPDATE" | "OPTIONS" | "REFER" | "SUBSCRIBE" | "NOTIFY") {
+        if matches!(
+            request.method.as_str(),
+            "INVITE" | "UPDATE" | "OPTIONS" | "REFER" | "SUBSCRIBE" | "NOTIFY"
+        ) {
             headers.push(HeaderName::Contact, self.contact.to_string());
         }
         request

@@ -31,7 +31,10 @@ impl Outbox {
 
     pub fn request(&mut self, request: Request) -> u64 {
         self.next_token += 1;
-        self.actions.push_back(Action::Request { token: self.next_token, request });
+        self.actions.push_back(Action::Request {
+            token: self.next_token,
+            request,
+        });
         self.next_token
     }
 
@@ -166,7 +169,9 @@ impl Session {
     pub fn reply(&self, request: &Request, status: u16, phrase: Option<&str>) -> Response {
         let mut response = Response::to_request(request, status, phrase);
         response.set_to_tag(&self.dialog.id().local_tag);
-        response.headers.push(HeaderName::Server, self.own.product.clone());
+        response
+            .headers
+            .push(HeaderName::Server, self.own.product.clone());
         response
     }
 
@@ -176,7 +181,9 @@ impl Session {
         for route in request.headers.get_all(&HeaderName::RecordRoute) {
             response.headers.push(HeaderName::RecordRoute, route);
         }
-        response.headers.push(HeaderName::Contact, self.dialog.contact().to_string());
+        response
+            .headers
+            .push(HeaderName::Contact, self.dialog.contact().to_string());
         response.headers.push(HeaderName::Allow, ALLOW);
         if let Some(body) = body {
             response.set_body(sdp::CONTENT_TYPE, body.to_bytes());
@@ -238,7 +245,10 @@ impl Session {
                 Info::Empty => out.respond(to, self.reply(request, 200, None)),
                 Info::Unsupported => {
                     let mut response = self.reply(request, 415, None);
-                    response.headers.push(HeaderName::Accept, "application/dtmf-relay, application/dtmf");
+                    response.headers.push(
+                        HeaderName::Accept,
+                        "application/dtmf-relay, application/dtmf",
+                    );
                     out.respond(to, response);
                 }
             },
@@ -292,7 +302,11 @@ impl Session {
         } else {
             out.respond(to, response);
         }
-        if let Some(negotiated) = self.negotiated.clone().filter(|now| before.as_ref() != Some(now)) {
+        if let Some(negotiated) = self
+            .negotiated
+            .clone()
+            .filter(|now| before.as_ref() != Some(now))
+        {
             out.tell(CallEvent::MediaChanged(negotiated));
         }
     }
@@ -300,7 +314,9 @@ impl Session {
     /// Adds to a refusal what each response of ours carries.
     fn finish(&self, mut response: Response) -> Response {
         response.set_to_tag(&self.dialog.id().local_tag);
-        response.headers.push(HeaderName::Server, self.own.product.clone());
+        response
+            .headers
+            .push(HeaderName::Server, self.own.product.clone());
         response
     }
 
@@ -309,12 +325,19 @@ impl Session {
         if out.ended || self.dialog.check_tags(request).is_err() {
             return false;
         }
-        let Ok((cseq, _)) = request.headers.cseq() else { return false };
-        let Some(at) = self.unacked.iter().position(|unacked| unacked.cseq == cseq) else { return false };
+        let Ok((cseq, _)) = request.headers.cseq() else {
+            return false;
+        };
+        let Some(at) = self.unacked.iter().position(|unacked| unacked.cseq == cseq) else {
+            return false;
+        };
         let unacked = self.unacked.remove(at);
         if let Some(offer) = unacked.offer {
-            let answer = body::description(&request.headers, &request.body).ok().flatten();
-            let agreed = answer.map(|answer| sdp::apply_answer(&offer, &answer, &self.own.capabilities));
+            let answer = body::description(&request.headers, &request.body)
+                .ok()
+                .flatten();
+            let agreed =
+                answer.map(|answer| sdp::apply_answer(&offer, &answer, &self.own.capabilities));
             match agreed {
                 Some(Ok(negotiated)) => self.set_negotiated(negotiated, out),
                 // A re-INVITE that fails late leaves what was agreed before.
@@ -339,7 +362,11 @@ impl Session {
         if out.ended || self.bye.is_some() || self.hang_up.is_some() {
             return;
         }
-        if self.unacked.iter().any(|unacked| unacked.to == RespondTo::Invite) {
+        if self
+            .unacked
+            .iter()
+            .any(|unacked| unacked.to == RespondTo::Invite)
+        {
             self.hang_up = Some((by, reason));
         } else {
             self.send_bye(by, reason, out);
@@ -348,7 +375,8 @@ impl Session {
 
     fn send_bye(&mut self, by: EndedBy, reason: Option<String>, out: &mut Outbox) {
         let mut bye = self.dialog.request(Method::BYE);
-        bye.headers.push(HeaderName::UserAgent, self.own.product.clone());
+        bye.headers
+            .push(HeaderName::UserAgent, self.own.product.clone());
         if let Some(reason) = &reason {
             bye.headers.push(HeaderName::Reason, reason.clone());
         }
@@ -378,7 +406,9 @@ impl Session {
         }
         let mut options = self.dialog.request(Method::OPTIONS);
         options.headers.push(HeaderName::Accept, sdp::CONTENT_TYPE);
-        options.headers.push(HeaderName::UserAgent, self.own.product.clone());
+        options
+            .headers
+            .push(HeaderName::UserAgent, self.own.product.clone());
         self.probe = Some(out.request(options));
     }
 
@@ -403,7 +433,11 @@ impl Session {
         if self.probe == Some(token) {
             self.probe = None;
             let gone = matches!(response.status, 408 | 481);
-            out.tell(if gone { CallEvent::PeerGone } else { CallEvent::PeerAlive });
+            out.tell(if gone {
+                CallEvent::PeerGone
+            } else {
+                CallEvent::PeerAlive
+            });
         } else if self.bye == Some(token) {
             self.closed(out);
         }
@@ -422,7 +456,10 @@ impl Session {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.unacked.iter().map(|unacked| unacked.next.min(unacked.deadline)).min()
+        self.unacked
+            .iter()
+            .map(|unacked| unacked.next.min(unacked.deadline))
+            .min()
     }
 
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
@@ -430,14 +467,24 @@ impl Session {
             // Section 13.3.1.4: the session is to be ended with a BYE.
             let pending = self.hang_up.take();
             let (by, reason) = pending.unwrap_or_else(|| {
-                (EndedBy::NoAck, Some("SIP;cause=408;text=\"no ACK\"".to_owned()))
+                (
+                    EndedBy::NoAck,
+                    Some("SIP;cause=408;text=\"no ACK\"".to_owned()),
+                )
             });
             return self.send_bye(by, reason, out);
         }
-        for unacked in self.unacked.iter_mut().filter(|unacked| unacked.next <= now) {
+        for unacked in self
+            .unacked
+            .iter_mut()
+            .filter(|unacked| unacked.next <= now)
+        {
             unacked.interval = (unacked.interval * 2).min(self.own.t2);
             unacked.next = now + unacked.interval;
-            out.act(Action::ResendFinal { to: unacked.to, response: unacked.response.clone() });
+            out.act(Action::ResendFinal {
+                to: unacked.to,
+                response: unacked.response.clone(),
+            });
         }
     }
 }
@@ -447,7 +494,9 @@ pub(crate) fn refuse_unknown_extensions(request: &Request) -> Option<Response> {
     let required: Vec<String> = request.headers.values(&HeaderName::Require).collect();
     (!required.is_empty()).then(|| {
         let mut response = Response::to_request(request, 420, None);
-        response.headers.push(HeaderName::Unsupported, required.join(", "));
+        response
+            .headers
+            .push(HeaderName::Unsupported, required.join(", "));
         response
     })
 }
@@ -458,7 +507,9 @@ pub(crate) fn refuse_body(request: &Request, error: &BodyError) -> Response {
         BodyError::Unsupported => {
             let mut response = Response::to_request(request, 415, None);
             response.headers.push(HeaderName::Accept, sdp::CONTENT_TYPE);
-            response.headers.push(HeaderName::from("Accept-Encoding"), "identity");
+            response
+                .headers
+                .push(HeaderName::from("Accept-Encoding"), "identity");
             response
         }
         BodyError::Malformed(error) => refuse_offer(request, error),
@@ -471,8 +522,16 @@ pub(crate) fn refuse_offer(request: &Request, error: &OfferError) -> Response {
         return Response::to_request(request, 400, Some("Bad Session Description"));
     }
     let mut response = Response::to_request(request, 488, None);
-    let text: String = error.to_string().chars().filter(|c| !matches!(c, '"' | '\\') && !c.is_control()).take(120).collect();
-    response.headers.push(HeaderName::Warning, format!("{} ringwire \"{text}\"", error.warn_code()));
+    let text: String = error
+        .to_string()
+        .chars()
+        .filter(|c| !matches!(c, '"' | '\\') && !c.is_control())
+        .take(120)
+        .collect();
+    response.headers.push(
+        HeaderName::Warning,
+        format!("{} ringwire \"{text}\"", error.warn_code()),
+    );
     response
 }
 

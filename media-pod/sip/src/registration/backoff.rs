@@ -27,7 +27,11 @@ impl Backoff {
     /// many of us don't come back at the same moment.
     pub fn failed(&mut self, now: Instant, rng: &mut impl Rng) -> Duration {
         let since = *self.since.get_or_insert(now);
-        let cap = if now.saturating_duration_since(since) < YOUNG { YOUNG_CAP } else { SLOW };
+        let cap = if now.saturating_duration_since(since) < YOUNG {
+            YOUNG_CAP
+        } else {
+            SLOW
+        };
         let pause = Duration::from_secs(1 << self.count.min(9)).min(cap);
         self.count = self.count.saturating_add(1);
         pause.mul_f64(rng.random_range(0.75..=1.0))
@@ -39,5 +43,8 @@ impl Backoff {
 pub(super) fn refresh_after(seconds: u32, rng: &mut impl Rng) -> Duration {
     let whole = Duration::from_secs(u64::from(seconds));
     let margin = Duration::from_secs(5);
-    whole.mul_f64(rng.random_range(0.8..=0.9)).min(whole.saturating_sub(margin)).max(margin)
+    whole
+        .mul_f64(rng.random_range(0.8..=0.9))
+        .min(whole.saturating_sub(margin))
+        .max(margin)
 }

@@ -155,14 +155,16 @@ impl Registration {
     /// Takes a changed configuration: everything begins anew, at once. A Contact that is replaced is taken back with the
     /// same REGISTER; a binding at another registrar or user is left to expire.
     pub fn update(&mut self, config: RegistrationConfig, now: Instant) {
-        let same_account = config.registrar == self.config.registrar && config.aor == self.config.aor;
+        let same_account =
+            config.registrar == self.config.registrar && config.aor == self.config.aor;
         if !same_account {
             self.obsolete.clear();
             self.service_route.clear();
         } else if config.contact != self.config.contact {
             self.obsolete.push(self.config.contact.clone());
         }
-        self.obsolete.retain(|old| !old.uri.equivalent(&config.contact.uri));
+        self.obsolete
+            .retain(|old| !old.uri.equivalent(&config.contact.uri));
         let excess = self.obsolete.len().saturating_sub(MAX_OBSOLETE);
         self.obsolete.drain(..excess);
         self.server = config.registrar.host.to_string();
@@ -210,13 +212,22 @@ impl Registration {
 
     /// Takes a response to the request with that token.
     pub fn on_response(&mut self, token: u64, response: &Response, now: Instant) {
-        let Some(flight) = self.flight(token) else { return };
-        if response.is_provisional() || response.headers.cseq().is_ok_and(|(cseq, _)| cseq != flight.cseq) {
+        let Some(flight) = self.flight(token) else {
+            return;
+        };
+        if response.is_provisional()
+            || response
+                .headers
+                .cseq()
+                .is_ok_and(|(cseq, _)| cseq != flight.cseq)
+        {
             return;
         }
         self.in_flight = None;
         let line = format!("{} {}", response.status, printable(&response.reason));
-        if (response.status == 401 || response.status == 407) && self.answer_challenge(flight, response, now) {
+        if (response.status == 401 || response.status == 407)
+            && self.answer_challenge(flight, response, now)
+        {
             // Part of every registration: not worth telling.
             return;
         }
@@ -244,16 +255,29 @@ impl Registration {
             }
             404 => {
                 let user = self.config.aor.user.as_deref().unwrap_or_default();
-                let message = format!("the carrier does not know user {user} ({line}): check the user name and the domain");
+                let message = format!(
+                    "the carrier does not know user {user} ({line}): check the user name and the domain"
+                );
                 self.fail(Reason::NotFound, message, now);
             }
             500..600 => {
                 let message = format!("the carrier's server answered {line}; trying again");
-                let asked = response.headers.retry_after().map(|seconds| Duration::from_secs(u64::from(seconds)));
-                let pause = self.backoff.failed(now, &mut self.rng).max(asked.unwrap_or_default()).min(backoff::SLOW);
+                let asked = response
+                    .headers
+                    .retry_after()
+                    .map(|seconds| Duration::from_secs(u64::from(seconds)));
+                let pause = self
+                    .backoff
+                    .failed(now, &mut self.rng)
+                    .max(asked.unwrap_or_default())
+                    .min(backoff::SLOW);
                 self.fail_for(Reason::ServerError, message, pause, now);
             }
-            _ => self.fail(Reason::Rejected, format!("the carrier answered {line}: check server, domain and user name"), now),
+            _ => self.fail(
+                Reason::Rejected,
+                format!("the carrier answered {line}: check server, domain and user name"),
+                now,
+            ),
         }
     }
 
@@ -267,18 +291,22 @@ impl Registration {
         }
         let server = &self.server;
         let (reason, message) = match error {
-            ClientError::Timeout => {
-                (Reason::NoAnswer, format!("no reply from {server} in 32 s: firewall or wrong transport?"))
-            }
-            ClientError::Transport(TransportError::TimedOut) => {
-                (Reason::NoAnswer, format!("no connection to {server}: firewall or wrong transport?"))
-            }
-            ClientError::Transport(TransportError::Refused) => {
-                (Reason::ConnectionRefused, format!("{server} refused the connection: wrong port or transport?"))
-            }
-            ClientError::Transport(error) => {
-                (Reason::NoAnswer, format!("no reply from {server}: {error}; wrong port or transport?"))
-            }
+            ClientError::Timeout => (
+                Reason::NoAnswer,
+                format!("no reply from {server} in 32 s: firewall or wrong transport?"),
+            ),
+            ClientError::Transport(TransportError::TimedOut) => (
+                Reason::NoAnswer,
+                format!("no connection to {server}: firewall or wrong transport?"),
+            ),
+            ClientError::Transport(TransportError::Refused) => (
+                Reason::ConnectionRefused,
+                format!("{server} refused the connection: wrong port or transport?"),
+            ),
+            ClientError::Transport(error) => (
+                Reason::NoAnswer,
+                format!("no reply from {server}: {error}; wrong port or transport?"),
+            ),
         };
         self.fail(reason, message, now);
     }
@@ -287,7 +315,10 @@ impl Registration {
     pub fn on_retransmitted(&mut self, token: u64, sends: u32, _elapsed: Duration) {
         if self.flight(token).is_some() && self.status.reason == Reason::Registering {
             let message = format!("no reply yet from {}, {sends} tries", self.server);
-            self.set_status(RegistrationStatus { message, ..self.status.clone() });
+            self.set_status(RegistrationStatus {
+                message,
+                ..self.status.clone()
+            });
         }
     }
 
@@ -297,7 +328,10 @@ impl Registration {
             return self.done();
         }
         if matches!(self.goal, Goal::Register) {
-            let message = format!("the server {} was not found: {error}; check its name", self.config.registrar.host);
+            let message = format!(
+                "the server {} was not found: {error}; check its name",
+                self.config.registrar.host
+            );
             self.fail(Reason::ServerNotFound, message, now);
         }
     }
@@ -305,11 +339,20 @@ impl Registration {
     /// The connection over which we registered is gone, and calls can't come in over it: registers again.
     pub fn on_flow_lost(&mut self, now: Instant) {
         // What is on its way fails by itself.
-        if !matches!(self.goal, Goal::Register) || self.in_flight.is_some() || self.binding.is_none() {
+        if !matches!(self.goal, Goal::Register)
+            || self.in_flight.is_some()
+            || self.binding.is_none()
+        {
             return;
         }
-        let message = format!("the connection to {} was lost; registering again", self.server);
-        if self.last_success.is_some_and(|last| now.saturating_duration_since(last) < QUICK_LOSS) {
+        let message = format!(
+            "the connection to {} was lost; registering again",
+            self.server
+        );
+        if self
+            .last_success
+            .is_some_and(|last| now.saturating_duration_since(last) < QUICK_LOSS)
+        {
             self.fail(Reason::NoAnswer, message, now);
         } else {
             self.set_failure(Reason::NoAnswer, message, now);
@@ -324,11 +367,18 @@ impl Registration {
         {
             return self.done();
         }
-        if self.binding.as_ref().is_some_and(|binding| binding.expires_at <= now) {
+        if self
+            .binding
+            .as_ref()
+            .is_some_and(|binding| binding.expires_at <= now)
+        {
             self.binding = None;
             let (reason, message) = self.failure.clone().unwrap_or((
                 Reason::NoAnswer,
-                format!("the binding has expired and {} has not answered the refresh yet", self.server),
+                format!(
+                    "the binding has expired and {} has not answered the refresh yet",
+                    self.server
+                ),
             ));
             self.set_failure(reason, message, now);
         }
@@ -340,7 +390,11 @@ impl Registration {
     /// When [`Self::handle_timeout`] is due next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let expiry = self.binding.as_ref().map(|binding| binding.expires_at);
-        let limit = if let Goal::Unregister(at) = self.goal { Some(at) } else { None };
+        let limit = if let Goal::Unregister(at) = self.goal {
+            Some(at)
+        } else {
+            None
+        };
         [self.next_try, expiry, limit].into_iter().flatten().min()
     }
 
@@ -356,7 +410,9 @@ impl Registration {
 
     /// How long the binding still holds.
     pub fn expires_in(&self, now: Instant) -> Option<Duration> {
-        self.binding.as_ref().map(|binding| binding.expires_at.saturating_duration_since(now))
+        self.binding
+            .as_ref()
+            .map(|binding| binding.expires_at.saturating_duration_since(now))
     }
 
     /// The `Service-Route` of the last 200: the route of our requests to this carrier (RFC 3608).
@@ -385,11 +441,23 @@ impl Registration {
         let mut request = Request::new(Method::REGISTER, self.config.registrar.clone());
         let headers = &mut request.headers;
         headers.push(HeaderName::MaxForwards, "70");
-        headers.push(HeaderName::From, NameAddr::new(self.config.aor.clone()).with_tag(&self.from_tag).to_string());
-        headers.push(HeaderName::To, NameAddr::new(self.config.aor.clone()).to_string());
+        headers.push(
+            HeaderName::From,
+            NameAddr::new(self.config.aor.clone())
+                .with_tag(&self.from_tag)
+                .to_string(),
+        );
+        headers.push(
+            HeaderName::To,
+            NameAddr::new(self.config.aor.clone()).to_string(),
+        );
         headers.push(HeaderName::CallId, self.config.call_id.clone());
         headers.push(HeaderName::CSeq, format!("{} REGISTER", self.cseq));
-        let expiry = if matches!(self.goal, Goal::Register) { self.expiry } else { 0 };
+        let expiry = if matches!(self.goal, Goal::Register) {
+            self.expiry
+        } else {
+            0
+        };
         let mut contact = self.config.contact.clone();
         contact.params.set("expires", Some(&expiry.to_string()));
         headers.push(HeaderName::Contact, contact.to_string());
@@ -400,7 +468,12 @@ impl Registration {
         }
         headers.push(HeaderName::Expires, expiry.to_string());
         headers.push(HeaderName::UserAgent, self.config.user_agent.clone());
-        let mut flight = InFlight { token: self.next_token, cseq: self.cseq, authorized: false, ..flight };
+        let mut flight = InFlight {
+            token: self.next_token,
+            cseq: self.cseq,
+            authorized: false,
+            ..flight
+        };
         if !self.challenges.is_empty() {
             let cnonce = format!("{:016x}", self.rng.random::<u64>());
             let uri = self.config.registrar.to_string();
@@ -419,7 +492,10 @@ impl Registration {
             }
         }
         self.in_flight = Some(flight);
-        self.action = Some(Action::Send { token: flight.token, request });
+        self.action = Some(Action::Send {
+            token: flight.token,
+            request,
+        });
     }
 
     /// Sends the REGISTER again with an answer to the challenge, if that may help.
@@ -431,7 +507,13 @@ impl Registration {
             return false;
         }
         self.challenges = challenges;
-        self.send(InFlight { answers: flight.answers + 1, ..flight }, now);
+        self.send(
+            InFlight {
+                answers: flight.answers + 1,
+                ..flight
+            },
+            now,
+        );
         true
     }
 
@@ -440,17 +522,33 @@ impl Registration {
         let uri = self.config.registrar.to_string();
         let cnonce = "0".to_owned();
         let credentials = &self.config.credentials;
-        DigestClient::new().answer(challenges, credentials, &Method::REGISTER, &uri, &[], cnonce).map(|_| ())
+        DigestClient::new()
+            .answer(
+                challenges,
+                credentials,
+                &Method::REGISTER,
+                &uri,
+                &[],
+                cnonce,
+            )
+            .map(|_| ())
     }
 
-    fn on_refused_answer(&mut self, flight: InFlight, response: &Response, line: &str, now: Instant) {
+    fn on_refused_answer(
+        &mut self,
+        flight: InFlight,
+        response: &Response,
+        line: &str,
+        now: Instant,
+    ) {
         self.challenges.clear();
         if matches!(self.goal, Goal::Unregister(_)) {
             return self.done();
         }
         match self.can_answer(&Challenge::from_response(response)) {
             Err(error) if flight.answers == 0 => {
-                let message = format!("the carrier answered {line}, which can't be followed: {error}");
+                let message =
+                    format!("the carrier answered {line}, which can't be followed: {error}");
                 self.fail(Reason::ChallengeUnsupported, message, now);
             }
             _ => self.refused_credentials(line, now),
@@ -469,10 +567,19 @@ impl Registration {
         match response.headers.min_expires() {
             Some(least) if least > self.expiry && !flight.lengthened => {
                 self.expiry = least;
-                self.send(InFlight { lengthened: true, ..flight }, now);
+                self.send(
+                    InFlight {
+                        lengthened: true,
+                        ..flight
+                    },
+                    now,
+                );
             }
             least => {
-                let least = least.map_or_else(|| "no minimum".to_owned(), |least| format!("a minimum of {least} s"));
+                let least = least.map_or_else(
+                    || "no minimum".to_owned(),
+                    |least| format!("a minimum of {least} s"),
+                );
                 let message = format!(
                     "the carrier finds {} s too short and names {least}: set registration.expirySeconds higher",
                     self.expiry
@@ -485,18 +592,26 @@ impl Registration {
     fn on_success(&mut self, response: &Response, now: Instant) {
         let ours = &self.config.contact.uri;
         let contacts = response.headers.readable(&HeaderName::Contact);
-        let found = contacts.iter().find(|contact| contact.uri.equivalent(ours)).or_else(|| {
-            // Some registrars write the address that they saw into our Contact; the user part is still ours.
-            contacts.iter().find(|contact| ours.user.is_some() && contact.uri.user == ours.user)
-        });
+        let found = contacts
+            .iter()
+            .find(|contact| contact.uri.equivalent(ours))
+            .or_else(|| {
+                // Some registrars write the address that they saw into our Contact; the user part is still ours.
+                contacts
+                    .iter()
+                    .find(|contact| ours.user.is_some() && contact.uri.user == ours.user)
+            });
         let granted = found.map(|contact| {
-            let own = contact.params.get("expires").and_then(|text| text.trim().parse::<u32>().ok());
-            own.or_else(|| response.headers.expires()).unwrap_or(self.expiry)
+            let own = contact
+                .params
+                .get("expires")
+                .and_then(|text| text.trim().parse::<u32>().ok());
+            own.or_else(|| response.headers.expires())
+                .unwrap_or(self.expiry)
         });
         let Some(granted) = granted.filter(|granted| *granted > 0) else {
             self.binding = None;
-            let message =
-                "the carrier said 200, but our contact is not among its bindings: is another device using the account?";
+            let message = "the carrier said 200, but our contact is not among its bindings: is another device using the account?";
             return self.fail(Reason::BindingRemoved, message.to_owned(), now);
         };
         let since = self.binding.as_ref().map_or(now, |binding| binding.since);
@@ -533,11 +648,19 @@ impl Registration {
     /// Tells of a failure: while the binding holds, calls still come in.
     fn set_failure(&mut self, reason: Reason, message: String, now: Instant) {
         self.failure = Some((reason, message.clone()));
-        let holds = self.binding.as_ref().is_some_and(|binding| binding.expires_at > now);
+        let holds = self
+            .binding
+            .as_ref()
+            .is_some_and(|binding| binding.expires_at > now);
         let status = self.status.clone();
         self.set_status(if holds {
             let message = format!("the binding still holds, but its refresh fails: {message}");
-            RegistrationStatus { state: State::Registered, reason: Reason::RefreshFailing, message, ..status }
+            RegistrationStatus {
+                state: State::Registered,
+                reason: Reason::RefreshFailing,
+                message,
+                ..status
+            }
         } else {
             RegistrationStatus {
                 state: State::Unregistered,
@@ -577,7 +700,13 @@ impl Registration {
 
 impl InFlight {
     fn first() -> Self {
-        Self { token: 0, cseq: 0, authorized: false, answers: 0, lengthened: false }
+        Self {
+            token: 0,
+            cseq: 0,
+            authorized: false,
+            answers: 0,
+            lengthened: false,
+        }
     }
 }
 
@@ -597,15 +726,21 @@ fn registering(received: Option<SocketAddr>) -> RegistrationStatus {
 fn source_of(response: &Response) -> Option<SocketAddr> {
     let via = response.headers.via().ok()?;
     let address = via.received().or_else(|| via.host.ip())?;
-    Some(SocketAddr::new(address, via.rport().or(via.port).unwrap_or(5060)))
+    Some(SocketAddr::new(
+        address,
+        via.rport().or(via.port).unwrap_or(5060),
+    ))
 }
 
 /// Whether a refusal is about the account and not about the password.
 fn speaks_of_account(phrase: &str) -> bool {
     let phrase = phrase.to_ascii_lowercase();
-    ["account", "suspend", "disabled", "blocked", "balance", "unpaid", "expired", "inactive", "barred"]
-        .iter()
-        .any(|word| phrase.contains(word))
+    [
+        "account", "suspend", "disabled", "blocked", "balance", "unpaid", "expired", "inactive",
+        "barred",
+    ]
+    .iter()
+    .any(|word| phrase.contains(word))
 }
 
 /// Text of a peer's, short and on one line.

@@ -67,13 +67,23 @@ pub(super) enum Verdict {
 }
 
 impl Client {
-    pub fn new(key: String, request: Request, bytes: Vec<u8>, flow: Flow, now: Instant, config: &EndpointConfig) -> Self {
+    pub fn new(
+        key: String,
+        request: Request,
+        bytes: Vec<u8>,
+        flow: Flow,
+        now: Instant,
+        config: &EndpointConfig,
+    ) -> Self {
         let resend = (!flow.transport.is_reliable()).then_some(now + config.t1);
         Self {
             key,
             bytes: if resend.is_some() { bytes } else { Vec::new() },
             flow,
-            request: Request { body: Vec::new(), ..request },
+            request: Request {
+                body: Vec::new(),
+                ..request
+            },
             state: State::Waiting,
             started: now,
             sends: 1,
@@ -99,7 +109,11 @@ impl Client {
 
     pub fn on_timeout(&mut self, now: Instant, config: &EndpointConfig) -> Expired {
         if self.end.is_some_and(|end| end <= now) {
-            return if self.is_pending() { Expired::Failed } else { Expired::Ended };
+            return if self.is_pending() {
+                Expired::Failed
+            } else {
+                Expired::Ended
+            };
         }
         if self.resend.is_none_or(|resend| resend > now) {
             return Expired::Nothing;
@@ -137,11 +151,18 @@ impl Client {
                 let reliable = self.flow.transport.is_reliable();
                 if self.is_invite() {
                     // Timer D is at least 32 s over datagrams.
-                    let wait = if reliable { Duration::ZERO } else { (config.t1 * 64).max(Duration::from_secs(32)) };
+                    let wait = if reliable {
+                        Duration::ZERO
+                    } else {
+                        (config.t1 * 64).max(Duration::from_secs(32))
+                    };
                     self.finish(State::Completed, now + wait);
                     Verdict::DeliverAndAck
                 } else {
-                    self.finish(State::Completed, now + if reliable { Duration::ZERO } else { config.t4 });
+                    self.finish(
+                        State::Completed,
+                        now + if reliable { Duration::ZERO } else { config.t4 },
+                    );
                     Verdict::Deliver
                 }
             }
@@ -190,13 +211,23 @@ impl Client {
             headers.push(HeaderName::Via, via);
         }
         headers.push(HeaderName::MaxForwards, "70");
-        for name in [HeaderName::Route, HeaderName::From, HeaderName::To, HeaderName::CallId] {
+        for name in [
+            HeaderName::Route,
+            HeaderName::From,
+            HeaderName::To,
+            HeaderName::CallId,
+        ] {
             for value in own.get_all(&name) {
                 headers.push(name.clone(), value);
             }
         }
         let number = own.cseq().map_or(1, |(number, _)| number);
         headers.push(HeaderName::CSeq, format!("{number} {method}"));
-        Request { method, uri: self.request.uri.clone(), headers, body: Vec::new() }
+        Request {
+            method,
+            uri: self.request.uri.clone(),
+            headers,
+            body: Vec::new(),
+        }
     }
 }

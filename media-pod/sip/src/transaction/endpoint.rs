@@ -10,11 +10,12 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::client::{self, Cancel, Client, Verdict};
+use super::key;
 use super::server::{self, Server};
 use super::types::{
-    ClientError, ClientId, Counts, EndpointConfig, Event, Flow, ServerId, Transmit, Transport, TransportError,
+    ClientError, ClientId, Counts, EndpointConfig, Event, Flow, ServerId, Transmit, Transport,
+    TransportError,
 };
-use super::key;
 use crate::message::{BRANCH_MAGIC, HeaderName, Host, Message, Method, Request, Response, Via};
 
 /// How long an INVITE may wait for its first response before 100 goes (RFC 3261 section 17.2.1).
@@ -89,27 +90,59 @@ impl Endpoint {
         now: Instant,
     ) -> ClientId {
         let id = ClientId(self.id());
-        let branch =
-            format!("{BRANCH_MAGIC}{}{:016x}{:x}", self.config.branch_prefix, self.rng.random::<u64>(), id.0);
-        let mut via = Via::new(flow.transport.as_str(), via_host.clone(), Some(via_port), &branch);
+        let branch = format!(
+            "{BRANCH_MAGIC}{}{:016x}{:x}",
+            self.config.branch_prefix,
+            self.rng.random::<u64>(),
+            id.0
+        );
+        let mut via = Via::new(
+            flow.transport.as_str(),
+            via_host.clone(),
+            Some(via_port),
+            &branch,
+        );
         via.request_rport();
-        request.headers.insert_first(HeaderName::Via, via.to_string());
-        self.start_client(id, key::client(&branch, &request.method), request, flow, now);
+        request
+            .headers
+            .insert_first(HeaderName::Via, via.to_string());
+        self.start_client(
+            id,
+            key::client(&branch, &request.method),
+            request,
+            flow,
+            now,
+        );
         id
     }
 
     /// Sends a message without a transaction: the ACK for a 2xx, or a forwarded response. Its `Via`s are the
     /// caller's business, see [`Self::new_via`].
-    #[expect(clippy::needless_pass_by_value, reason = "the message is gone: nothing is repeated")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the message is gone: nothing is repeated"
+    )]
     pub fn send_stateless(&mut self, message: Message, flow: Flow) {
-        self.transmits.push_back(Transmit { flow, bytes: message.to_bytes() });
+        self.transmits.push_back(Transmit {
+            flow,
+            bytes: message.to_bytes(),
+        });
     }
 
     /// A `Via` of ours with a fresh branch, for [`Self::send_stateless`].
     pub fn new_via(&mut self, transport: Transport, via_host: &Host, via_port: u16) -> Via {
         let id = self.id();
-        let branch = format!("{BRANCH_MAGIC}{}{:016x}{id:x}", self.config.branch_prefix, self.rng.random::<u64>());
-        let mut via = Via::new(transport.as_str(), via_host.clone(), Some(via_port), &branch);
+        let branch = format!(
+            "{BRANCH_MAGIC}{}{:016x}{id:x}",
+            self.config.branch_prefix,
+            self.rng.random::<u64>()
+        );
+        let mut via = Via::new(
+            transport.as_str(),
+            via_host.clone(),
+            Some(via_port),
+            &branch,
+        );
         via.request_rport();
         via
     }
@@ -124,7 +157,10 @@ impl Endpoint {
             return None;
         }
         self.next_id += 1;
-        client.cancel = Cancel::Asked { id: cancel, reason: reason.map(str::to_owned) };
+        client.cancel = Cancel::Asked {
+            id: cancel,
+            reason: reason.map(str::to_owned),
+        };
         self.waiting_cancels += 1;
         if client.state == client::State::Proceeding {
             self.send_cancel(id, now);
@@ -134,16 +170,28 @@ impl Endpoint {
 
     /// Sends a response. What the state of the transaction doesn't allow (a second final response) is ignored; a 2xx
     /// to an INVITE may be sent again until the transaction has ended.
-    #[expect(clippy::needless_pass_by_value, reason = "the response is given away: repeats are the endpoint's")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the response is given away: repeats are the endpoint's"
+    )]
     pub fn respond(&mut self, id: ServerId, response: Response, now: Instant) {
-        let Some(server) = self.servers.get_mut(&id) else { return };
+        let Some(server) = self.servers.get_mut(&id) else {
+            return;
+        };
         let before = server.deadline();
         let bytes = response.to_bytes();
         if server.respond(response.status, &bytes, now, &self.config) {
             if response.status > 100 {
-                server.to_tag = response.headers.to().ok().and_then(|to| to.tag().map(str::to_owned));
+                server.to_tag = response
+                    .headers
+                    .to()
+                    .ok()
+                    .and_then(|to| to.tag().map(str::to_owned));
             }
-            self.transmits.push_back(Transmit { flow: server.reply.clone(), bytes });
+            self.transmits.push_back(Transmit {
+                flow: server.reply.clone(),
+                bytes,
+            });
         }
         self.server_changed(id, before, now);
     }
@@ -186,7 +234,9 @@ impl Endpoint {
             .iter()
             .filter(|(_, client)| client.flow == *flow && client.is_pending())
             // An ICMP error after a response was heard is about something else, or is forged.
-            .filter(|(_, client)| flow.transport.is_reliable() || client.state == client::State::Waiting)
+            .filter(|(_, client)| {
+                flow.transport.is_reliable() || client.state == client::State::Waiting
+            })
             .map(|(id, _)| *id)
             .collect();
         failed.sort_unstable();
@@ -213,8 +263,13 @@ impl Endpoint {
     /// Whether this request outside a dialog is a copy of one that is being handled, come over another path
     /// (RFC 3261 section 8.2.2.2): a user agent answers it with 482.
     pub fn is_merged(&self, id: ServerId) -> bool {
-        let merge_key = self.servers.get(&id).and_then(|server| server.merge_key.as_ref());
-        merge_key.and_then(|key| self.merge_keys.get(key)).is_some_and(|first| *first != id)
+        let merge_key = self
+            .servers
+            .get(&id)
+            .and_then(|server| server.merge_key.as_ref());
+        merge_key
+            .and_then(|key| self.merge_keys.get(key))
+            .is_some_and(|first| *first != id)
     }
 
     fn id(&mut self) -> u64 {
@@ -222,9 +277,19 @@ impl Endpoint {
         self.next_id
     }
 
-    fn start_client(&mut self, id: ClientId, key: String, request: Request, flow: Flow, now: Instant) {
+    fn start_client(
+        &mut self,
+        id: ClientId,
+        key: String,
+        request: Request,
+        flow: Flow,
+        now: Instant,
+    ) {
         let bytes = request.to_bytes();
-        self.transmits.push_back(Transmit { flow: flow.clone(), bytes: bytes.clone() });
+        self.transmits.push_back(Transmit {
+            flow: flow.clone(),
+            bytes: bytes.clone(),
+        });
         let client = Client::new(key.clone(), request, bytes, flow, now, &self.config);
         self.client_keys.insert(key, id);
         self.clients.insert(id, client);
@@ -240,25 +305,37 @@ impl Endpoint {
             .and_then(|(via, (_, method))| via.branch().map(|branch| key::client(branch, &method)))
             .and_then(|key| self.client_keys.get(&key).copied());
         let Some((id, client)) = found.and_then(|id| Some((id, self.clients.get_mut(&id)?))) else {
-            self.events.push_back(Event::StrayResponse { response, flow });
+            self.events
+                .push_back(Event::StrayResponse { response, flow });
             return;
         };
         let before = client.deadline();
         match client.on_response(response.status, now, &self.config) {
-            Verdict::Deliver => self.events.push_back(Event::Response { id, response, flow }),
+            Verdict::Deliver => self
+                .events
+                .push_back(Event::Response { id, response, flow }),
             Verdict::DeliverAndAck => {
                 let ack = client.ack(response.headers.get(&HeaderName::To)).to_bytes();
-                self.transmits.push_back(Transmit { flow: client.flow.clone(), bytes: ack.clone() });
+                self.transmits.push_back(Transmit {
+                    flow: client.flow.clone(),
+                    bytes: ack.clone(),
+                });
                 client.bytes = ack;
-                self.events.push_back(Event::Response { id, response, flow });
+                self.events
+                    .push_back(Event::Response { id, response, flow });
             }
             Verdict::RepeatAck => {
-                self.transmits.push_back(Transmit { flow: client.flow.clone(), bytes: client.bytes.clone() });
+                self.transmits.push_back(Transmit {
+                    flow: client.flow.clone(),
+                    bytes: client.bytes.clone(),
+                });
             }
             Verdict::Absorb => {}
         }
         match client.state {
-            client::State::Proceeding if matches!(client.cancel, Cancel::Asked { .. }) => self.send_cancel(id, now),
+            client::State::Proceeding if matches!(client.cancel, Cancel::Asked { .. }) => {
+                self.send_cancel(id, now);
+            }
             client::State::Completed | client::State::Accepted => self.drop_waiting_cancel(id),
             _ => {}
         }
@@ -266,22 +343,41 @@ impl Endpoint {
     }
 
     fn send_cancel(&mut self, id: ClientId, now: Instant) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
-        let Cancel::Asked { id: cancel_id, reason } = std::mem::replace(&mut client.cancel, Cancel::Sent) else {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let Cancel::Asked {
+            id: cancel_id,
+            reason,
+        } = std::mem::replace(&mut client.cancel, Cancel::Sent)
+        else {
             return;
         };
         let before = client.deadline();
         let request = client.cancel_request(reason.as_deref());
         let flow = client.flow.clone();
-        let branch = request.headers.via().ok().and_then(|via| via.branch().map(str::to_owned)).unwrap_or_default();
+        let branch = request
+            .headers
+            .via()
+            .ok()
+            .and_then(|via| via.branch().map(str::to_owned))
+            .unwrap_or_default();
         client.cancel_sent(now, &self.config);
         self.waiting_cancels -= 1;
         self.client_changed(id, before, now);
-        self.start_client(cancel_id, key::client(&branch, &Method::CANCEL), request, flow, now);
+        self.start_client(
+            cancel_id,
+            key::client(&branch, &Method::CANCEL),
+            request,
+            flow,
+            now,
+        );
     }
 
     fn drop_waiting_cancel(&mut self, id: ClientId) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
         if let Cancel::Asked { id: cancel_id, .. } = client.cancel {
             client.cancel = Cancel::Sent;
             self.waiting_cancels -= 1;
@@ -291,10 +387,19 @@ impl Endpoint {
 
     fn on_request(&mut self, request: Request, flow: Flow, reply: Flow, now: Instant) {
         // Without these there is nothing to answer to; the parser refuses such requests before.
-        let Some(key) = key::server(&request, &request.method) else { return };
-        if let Some(server) = self.server_keys.get(&key).and_then(|id| self.servers.get(id)) {
+        let Some(key) = key::server(&request, &request.method) else {
+            return;
+        };
+        if let Some(server) = self
+            .server_keys
+            .get(&key)
+            .and_then(|id| self.servers.get(id))
+        {
             if let Some(bytes) = server.repeat() {
-                self.transmits.push_back(Transmit { flow: server.reply.clone(), bytes: bytes.to_vec() });
+                self.transmits.push_back(Transmit {
+                    flow: server.reply.clone(),
+                    bytes: bytes.to_vec(),
+                });
             }
             return;
         }
@@ -336,7 +441,8 @@ impl Endpoint {
     }
 
     fn on_ack(&mut self, request: Request, flow: Flow, now: Instant) {
-        let id = key::server(&request, &Method::INVITE).and_then(|key| self.server_keys.get(&key).copied());
+        let id = key::server(&request, &Method::INVITE)
+            .and_then(|key| self.server_keys.get(&key).copied());
         let Some((id, server)) = id.and_then(|id| Some((id, self.servers.get_mut(&id)?))) else {
             self.events.push_back(Event::Ack { request, flow });
             return;
@@ -350,39 +456,66 @@ impl Endpoint {
     }
 
     fn on_cancel(&mut self, request: Request, reply: Flow, now: Instant) {
-        let Some(own_key) = key::server(&request, &Method::CANCEL) else { return };
-        if let Some(server) = self.server_keys.get(&own_key).and_then(|id| self.servers.get(id)) {
+        let Some(own_key) = key::server(&request, &Method::CANCEL) else {
+            return;
+        };
+        if let Some(server) = self
+            .server_keys
+            .get(&own_key)
+            .and_then(|id| self.servers.get(id))
+        {
             if let Some(bytes) = server.repeat() {
-                self.transmits.push_back(Transmit { flow: server.reply.clone(), bytes: bytes.to_vec() });
+                self.transmits.push_back(Transmit {
+                    flow: server.reply.clone(),
+                    bytes: bytes.to_vec(),
+                });
             }
             return;
         }
-        let invite = key::server(&request, &Method::INVITE).and_then(|key| self.server_keys.get(&key).copied());
-        let Some((invite, server)) = invite.and_then(|id| Some((id, self.servers.get_mut(&id)?))) else {
+        let invite = key::server(&request, &Method::INVITE)
+            .and_then(|key| self.server_keys.get(&key).copied());
+        let Some((invite, server)) = invite.and_then(|id| Some((id, self.servers.get_mut(&id)?)))
+        else {
             self.refuse(&request, &own_key, 481, reply);
             return;
         };
         // There is at most one CANCEL for an INVITE, so this needs no bound of its own.
-        let tag = server.to_tag.clone().unwrap_or_else(|| stateless_tag(&server.key));
+        let tag = server
+            .to_tag
+            .clone()
+            .unwrap_or_else(|| stateless_tag(&server.key));
         let pending = server.state == server::State::Proceeding;
         let mut response = Response::to_request(&request, 200, None);
         response.set_to_tag(&tag);
         let id = ServerId(self.id());
         self.server_keys.insert(own_key.clone(), id);
-        self.servers.insert(id, Server::new(own_key, false, true, reply));
+        self.servers
+            .insert(id, Server::new(own_key, false, true, reply));
         self.respond(id, response, now);
         if pending {
-            self.events.push_back(Event::Cancelled { id: invite, request });
+            self.events.push_back(Event::Cancelled {
+                id: invite,
+                request,
+            });
         }
     }
 
     fn client_timeout(&mut self, id: ClientId, now: Instant) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
         match client.on_timeout(now, &self.config) {
             client::Expired::Resend => {
-                self.transmits.push_back(Transmit { flow: client.flow.clone(), bytes: client.bytes.clone() });
+                self.transmits.push_back(Transmit {
+                    flow: client.flow.clone(),
+                    bytes: client.bytes.clone(),
+                });
                 let elapsed = now.saturating_duration_since(client.started);
-                self.events.push_back(Event::Retransmitted { id, sends: client.sends, elapsed });
+                self.events.push_back(Event::Retransmitted {
+                    id,
+                    sends: client.sends,
+                    elapsed,
+                });
             }
             client::Expired::Failed => return self.fail_client(id, ClientError::Timeout),
             client::Expired::Ended => return self.remove_client(id),
@@ -392,10 +525,15 @@ impl Endpoint {
     }
 
     fn server_timeout(&mut self, id: ServerId, now: Instant) {
-        let Some(server) = self.servers.get_mut(&id) else { return };
+        let Some(server) = self.servers.get_mut(&id) else {
+            return;
+        };
         match server.on_timeout(now, &self.config) {
             server::Expired::Send => {
-                self.transmits.push_back(Transmit { flow: server.reply.clone(), bytes: server.bytes.clone() });
+                self.transmits.push_back(Transmit {
+                    flow: server.reply.clone(),
+                    bytes: server.bytes.clone(),
+                });
             }
             server::Expired::NoAck => {
                 self.events.push_back(Event::AckTimeout { id });
@@ -409,7 +547,9 @@ impl Endpoint {
 
     /// Puts the new deadline in place of the old one; one that has passed already means that the timer is zero.
     fn client_changed(&mut self, id: ClientId, before: Option<Instant>, now: Instant) {
-        let Some(client) = self.clients.get(&id) else { return };
+        let Some(client) = self.clients.get(&id) else {
+            return;
+        };
         let after = client.deadline();
         if let Some(before) = before.filter(|before| Some(*before) != after) {
             self.deadlines.remove(&(before, Id::Client(id)));
@@ -423,7 +563,9 @@ impl Endpoint {
     }
 
     fn server_changed(&mut self, id: ServerId, before: Option<Instant>, now: Instant) {
-        let Some(server) = self.servers.get(&id) else { return };
+        let Some(server) = self.servers.get(&id) else {
+            return;
+        };
         let after = server.deadline();
         if let Some(before) = before.filter(|before| Some(*before) != after) {
             self.deadlines.remove(&(before, Id::Server(id)));
@@ -457,7 +599,11 @@ impl Endpoint {
     fn remove_server(&mut self, id: ServerId) {
         if let Some(server) = self.servers.remove(&id) {
             self.server_keys.remove(&server.key);
-            if let Some(key) = server.merge_key.as_ref().filter(|key| self.merge_keys.get(*key) == Some(&id)) {
+            if let Some(key) = server
+                .merge_key
+                .as_ref()
+                .filter(|key| self.merge_keys.get(*key) == Some(&id))
+            {
                 self.merge_keys.remove(key);
             }
             if let Some(deadline) = server.deadline() {

@@ -13,9 +13,10 @@ pub(super) fn server(request: &Request, method: &Method) -> Option<String> {
     let via = request.headers.via().ok()?;
     let sent_by = format!("{}:{}", via.host, via.port.unwrap_or(5060)).to_ascii_lowercase();
     match via.branch() {
-        Some(branch) if via.has_magic_branch() => {
-            Some(format!("{}|{sent_by}|{method}", branch.to_ascii_lowercase()))
-        }
+        Some(branch) if via.has_magic_branch() => Some(format!(
+            "{}|{sent_by}|{method}",
+            branch.to_ascii_lowercase()
+        )),
         // An element older than RFC 3261: everything that an INVITE, its ACK and its CANCEL have in common.
         _ => {
             let from = request.headers.from_().ok()?;
@@ -37,6 +38,14 @@ pub(super) fn merge(headers: &Headers, method: &Method) -> Option<String> {
         return None;
     }
     let from = headers.from_().ok()?;
-    let cseq = headers.get(&HeaderName::CSeq)?.split_ascii_whitespace().next()?.to_owned();
-    Some(format!("{}|{}|{cseq}|{method}", headers.call_id().ok()?, from.tag()?))
+    let cseq = headers
+        .get(&HeaderName::CSeq)?
+        .split_ascii_whitespace()
+        .next()?
+        .to_owned();
+    Some(format!(
+        "{}|{}|{cseq}|{method}",
+        headers.call_id().ok()?,
+        from.tag()?
+    ))
 }

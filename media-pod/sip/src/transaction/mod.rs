@@ -17,5 +17,6 @@ mod types;
 
 pub use endpoint::Endpoint;
 pub use types::{
-    ClientError, ClientId, Counts, EndpointConfig, Event, Flow, ServerId, Transmit, Transport, TransportError,
+    ClientError, ClientId, Counts, EndpointConfig, Event, Flow, ServerId, Transmit, Transport,
+    TransportError,
 };

@@ -82,7 +82,13 @@ impl Server {
 
     /// Takes the owner's response; whether it is to be sent. When `deadline` says now afterwards, the transaction is
     /// over.
-    pub fn respond(&mut self, status: u16, bytes: &[u8], now: Instant, config: &EndpointConfig) -> bool {
+    pub fn respond(
+        &mut self,
+        status: u16,
+        bytes: &[u8],
+        now: Instant,
+        config: &EndpointConfig,
+    ) -> bool {
         let reliable = self.reply.transport.is_reliable();
         match (self.state, status) {
             (State::Proceeding, ..200) => {
@@ -121,14 +127,22 @@ impl Server {
             self.state = State::Confirmed;
             self.resend = None;
             self.bytes = Vec::new();
-            self.end = Some(if self.reply.transport.is_reliable() { now } else { now + config.t4 });
+            self.end = Some(if self.reply.transport.is_reliable() {
+                now
+            } else {
+                now + config.t4
+            });
         }
         self.state == State::Accepted
     }
 
     pub fn on_timeout(&mut self, now: Instant, config: &EndpointConfig) -> Expired {
         if self.end.is_some_and(|end| end <= now) {
-            return if self.invite && self.state == State::Completed { Expired::NoAck } else { Expired::Ended };
+            return if self.invite && self.state == State::Completed {
+                Expired::NoAck
+            } else {
+                Expired::Ended
+            };
         }
         if self.resend.is_none_or(|resend| resend > now) {
             return Expired::Nothing;

@@ -15,7 +15,11 @@ fn udp() -> Flow {
 }
 
 fn tcp() -> Flow {
-    Flow { transport: Transport::Tcp, remote: peer(), connection: Some(7) }
+    Flow {
+        transport: Transport::Tcp,
+        remote: peer(),
+        connection: Some(7),
+    }
 }
 
 fn endpoint() -> Endpoint {
@@ -36,7 +40,10 @@ fn request(method: Method) -> Request {
 
 fn incoming(method: Method, branch: &str) -> Request {
     let mut request = request(method);
-    request.headers.insert_first(HeaderName::Via, format!("SIP/2.0/UDP 192.0.2.1:5060;branch={branch};rport"));
+    request.headers.insert_first(
+        HeaderName::Via,
+        format!("SIP/2.0/UDP 192.0.2.1:5060;branch={branch};rport"),
+    );
     request
 }
 
@@ -45,20 +52,34 @@ fn send(endpoint: &mut Endpoint, method: Method, flow: Flow, now: Instant) -> Cl
 }
 
 fn sent(endpoint: &mut Endpoint) -> Vec<Message> {
-    std::iter::from_fn(|| endpoint.poll_transmit()).map(|sent| parse_datagram(&sent.bytes).expect("our own")).collect()
+    std::iter::from_fn(|| endpoint.poll_transmit())
+        .map(|sent| parse_datagram(&sent.bytes).expect("our own"))
+        .collect()
 }
 
 fn sent_requests(endpoint: &mut Endpoint) -> Vec<Request> {
     sent(endpoint)
         .into_iter()
-        .filter_map(|message| if let Message::Request(request) = message { Some(request) } else { None })
+        .filter_map(|message| {
+            if let Message::Request(request) = message {
+                Some(request)
+            } else {
+                None
+            }
+        })
         .collect()
 }
 
 fn sent_statuses(endpoint: &mut Endpoint) -> Vec<u16> {
     sent(endpoint)
         .into_iter()
-        .filter_map(|message| if let Message::Response(response) = message { Some(response.status) } else { None })
+        .filter_map(|message| {
+            if let Message::Response(response) = message {
+                Some(response.status)
+            } else {
+                None
+            }
+        })
         .collect()
 }
 
@@ -96,7 +117,11 @@ fn run(endpoint: &mut Endpoint, start: Instant) -> Vec<u128> {
     let mut times = Vec::new();
     while let Some(at) = endpoint.poll_timeout() {
         endpoint.handle_timeout(at);
-        times.extend(sent(endpoint).iter().map(|_| at.duration_since(start).as_millis()));
+        times.extend(
+            sent(endpoint)
+                .iter()
+                .map(|_| at.duration_since(start).as_millis()),
+        );
     }
     times
 }
@@ -105,7 +130,13 @@ fn accept_request(endpoint: &mut Endpoint, request: Request, flow: Flow, now: In
     endpoint.receive(request.into(), flow, now);
     events(endpoint)
         .into_iter()
-        .find_map(|event| if let Event::Request { id, .. } = event { Some(id) } else { None })
+        .find_map(|event| {
+            if let Event::Request { id, .. } = event {
+                Some(id)
+            } else {
+                None
+            }
+        })
         .expect("a request")
 }
 
@@ -125,8 +156,16 @@ fn invite_is_repeated_by_timer_a_until_timer_b() {
     let times = run(&mut endpoint, start);
     assert_eq!(times, [500, 1500, 3500, 7500, 15_500, 31_500]);
     let all = events(&mut endpoint);
-    assert!(matches!(all[5], Event::Retransmitted { sends: 7, elapsed, .. } if elapsed == Duration::from_millis(31_500)));
-    assert!(matches!(all[6], Event::Failed { error: ClientError::Timeout, .. }));
+    assert!(
+        matches!(all[5], Event::Retransmitted { sends: 7, elapsed, .. } if elapsed == Duration::from_millis(31_500))
+    );
+    assert!(matches!(
+        all[6],
+        Event::Failed {
+            error: ClientError::Timeout,
+            ..
+        }
+    ));
     assert!(matches!(all[7], Event::ClientEnded { .. }));
     assert_eq!(endpoint.counts(), Counts::default());
 }
@@ -139,7 +178,9 @@ fn other_requests_are_repeated_by_timer_e_until_timer_f() {
     sent(&mut endpoint);
     assert_eq!(
         run(&mut endpoint, now),
-        [500, 1500, 3500, 7500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500]
+        [
+            500, 1500, 3500, 7500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500
+        ]
     );
     assert_eq!(names(&mut endpoint).last(), Some(&"client ended"));
 }
@@ -151,12 +192,19 @@ fn a_provisional_slows_timer_e_to_t2_and_stops_timer_a() {
     send(&mut endpoint, Method::OPTIONS, udp(), now);
     let options = sent_requests(&mut endpoint).remove(0);
     answer(&mut endpoint, &options, 100, now);
-    assert_eq!(run(&mut endpoint, now), [500, 4500, 8500, 12_500, 16_500, 20_500, 24_500, 28_500]);
+    assert_eq!(
+        run(&mut endpoint, now),
+        [500, 4500, 8500, 12_500, 16_500, 20_500, 24_500, 28_500]
+    );
 
     let id = send(&mut endpoint, Method::INVITE, udp(), now);
     let invite = sent_requests(&mut endpoint).remove(0);
     answer(&mut endpoint, &invite, 180, now);
-    assert_eq!(endpoint.poll_timeout(), None, "how long it rings is the owner's decision");
+    assert_eq!(
+        endpoint.poll_timeout(),
+        None,
+        "how long it rings is the owner's decision"
+    );
     endpoint.abandon_client(id);
     assert_eq!(endpoint.counts(), Counts::default());
 }
@@ -169,7 +217,10 @@ fn nothing_is_repeated_over_a_stream() {
     send(&mut endpoint, Method::OPTIONS, tcp(), now);
     sent(&mut endpoint);
     assert!(run(&mut endpoint, now).is_empty());
-    assert_eq!(names(&mut endpoint), ["failed", "client ended", "failed", "client ended"]);
+    assert_eq!(
+        names(&mut endpoint),
+        ["failed", "client ended", "failed", "client ended"]
+    );
 }
 
 #[test]
@@ -182,7 +233,10 @@ fn a_refused_invite_is_acknowledged_each_time_until_timer_d() {
         answer(&mut endpoint, &invite, 486, now);
         let ack = sent_requests(&mut endpoint).remove(0);
         assert_eq!(ack.method, Method::ACK);
-        assert_eq!(ack.headers.get(&HeaderName::Via), invite.headers.get(&HeaderName::Via));
+        assert_eq!(
+            ack.headers.get(&HeaderName::Via),
+            invite.headers.get(&HeaderName::Via)
+        );
         assert_eq!(ack.headers.cseq().unwrap(), (1, Method::ACK));
         assert_eq!(ack.headers.to().unwrap().tag(), Some("b"));
     }
@@ -201,7 +255,10 @@ fn timers_d_and_k_are_zero_over_a_stream() {
     for request in sent_requests(&mut endpoint) {
         answer(&mut endpoint, &request, 486, now);
     }
-    assert_eq!(names(&mut endpoint), ["response", "client ended", "response", "client ended"]);
+    assert_eq!(
+        names(&mut endpoint),
+        ["response", "client ended", "response", "client ended"]
+    );
     assert_eq!(endpoint.counts(), Counts::default());
     assert_eq!(endpoint.poll_timeout(), None);
 }
@@ -230,8 +287,15 @@ fn every_2xx_to_an_invite_is_delivered_until_timer_m() {
     for status in [180, 200, 200, 180, 486] {
         answer(&mut endpoint, &invite, status, now);
     }
-    assert_eq!(names(&mut endpoint), ["response"; 3], "after a 2xx only further 2xx count");
-    assert!(sent(&mut endpoint).is_empty(), "the ACK for a 2xx is the owner's");
+    assert_eq!(
+        names(&mut endpoint),
+        ["response"; 3],
+        "after a 2xx only further 2xx count"
+    );
+    assert!(
+        sent(&mut endpoint).is_empty(),
+        "the ACK for a 2xx is the owner's"
+    );
     assert_eq!(endpoint.poll_timeout(), Some(now + T1 * 64));
     run(&mut endpoint, now);
     answer(&mut endpoint, &invite, 200, now);
@@ -248,7 +312,9 @@ fn a_response_needs_branch_and_method_of_the_request() {
     other.headers.set(HeaderName::CSeq, "1 OPTIONS");
     answer(&mut endpoint, &other, 200, now);
     other = invite;
-    other.headers.replace_first(&HeaderName::Via, "SIP/2.0/UDP 192.0.2.9;branch=z9hG4bKx");
+    other
+        .headers
+        .replace_first(&HeaderName::Via, "SIP/2.0/UDP 192.0.2.9;branch=z9hG4bKx");
     answer(&mut endpoint, &other, 200, now);
     assert_eq!(names(&mut endpoint), ["stray", "stray"]);
 }
@@ -259,7 +325,9 @@ fn cancel_waits_for_a_provisional_response() {
     let mut endpoint = endpoint();
     let id = send(&mut endpoint, Method::INVITE, udp(), now);
     let invite = sent_requests(&mut endpoint).remove(0);
-    let cancel_id = endpoint.cancel(id, Some("SIP;cause=200"), now).expect("pending");
+    let cancel_id = endpoint
+        .cancel(id, Some("SIP;cause=200"), now)
+        .expect("pending");
     assert_eq!(endpoint.cancel(id, None, now), None, "once is enough");
     assert!(sent(&mut endpoint).is_empty());
     assert_eq!(endpoint.counts().client, 2);
@@ -267,15 +335,23 @@ fn cancel_waits_for_a_provisional_response() {
     let cancel = sent_requests(&mut endpoint).remove(0);
     assert_eq!(cancel.method, Method::CANCEL);
     assert_eq!(cancel.uri, invite.uri);
-    assert_eq!(cancel.headers.get(&HeaderName::Via), invite.headers.get(&HeaderName::Via));
+    assert_eq!(
+        cancel.headers.get(&HeaderName::Via),
+        invite.headers.get(&HeaderName::Via)
+    );
     assert_eq!(cancel.headers.to().unwrap().tag(), None);
     assert_eq!(cancel.headers.cseq().unwrap(), (1, Method::CANCEL));
-    assert_eq!(cancel.headers.get(&HeaderName::Reason), Some("SIP;cause=200"));
+    assert_eq!(
+        cancel.headers.get(&HeaderName::Reason),
+        Some("SIP;cause=200")
+    );
     answer(&mut endpoint, &cancel, 200, now);
     answer(&mut endpoint, &invite, 487, now);
     let all = events(&mut endpoint);
     assert!(matches!(&all[1], Event::Response { id, .. } if *id == cancel_id));
-    assert!(matches!(&all[2], Event::Response { id: of, response, .. } if *of == id && response.status == 487));
+    assert!(
+        matches!(&all[2], Event::Response { id: of, response, .. } if *of == id && response.status == 487)
+    );
     assert_eq!(sent_requests(&mut endpoint)[0].method, Method::ACK);
     run(&mut endpoint, now);
     assert_eq!(endpoint.counts(), Counts::default());
@@ -323,7 +399,16 @@ fn a_failed_flow_fails_its_requests() {
     let invite = send(&mut endpoint, Method::INVITE, tcp(), now);
     endpoint.cancel(invite, None, now);
     endpoint.flow_failed(&tcp(), TransportError::Refused, now);
-    assert_eq!(names(&mut endpoint), ["failed", "client ended", "client ended", "failed", "client ended"]);
+    assert_eq!(
+        names(&mut endpoint),
+        [
+            "failed",
+            "client ended",
+            "client ended",
+            "failed",
+            "client ended"
+        ]
+    );
     assert_eq!(endpoint.counts().client, 1);
     endpoint.abandon_client(other);
     assert_eq!(endpoint.poll_timeout(), None);
@@ -358,7 +443,11 @@ fn timers_i_and_j_are_zero_over_a_stream() {
     let invite = incoming(Method::INVITE, "z9hG4bK2");
     let id = accept_request(&mut endpoint, invite.clone(), tcp(), now);
     respond(&mut endpoint, id, &invite, 486, now);
-    assert_eq!(endpoint.poll_timeout(), Some(now + T1 * 64), "timer H, without timer G");
+    assert_eq!(
+        endpoint.poll_timeout(),
+        Some(now + T1 * 64),
+        "timer H, without timer G"
+    );
     endpoint.receive(incoming(Method::ACK, "z9hG4bK2").into(), tcp(), now);
     assert_eq!(names(&mut endpoint), ["server ended"]);
     assert_eq!(endpoint.counts(), Counts::default());
@@ -377,7 +466,10 @@ fn trying_goes_after_200_ms_or_at_once() {
     late.receive(invite.clone().into(), udp(), now);
     assert_eq!(sent_statuses(&mut late), [100, 100]);
 
-    let config = EndpointConfig { trying_at_once: true, ..EndpointConfig::default() };
+    let config = EndpointConfig {
+        trying_at_once: true,
+        ..EndpointConfig::default()
+    };
     let mut at_once = Endpoint::new(config, 1);
     let id = accept_request(&mut at_once, invite.clone(), udp(), now);
     assert_eq!(sent_statuses(&mut at_once), [100]);
@@ -407,7 +499,9 @@ fn a_refusal_is_repeated_by_timer_g_until_timer_h() {
     sent(&mut endpoint);
     assert_eq!(
         run(&mut endpoint, now),
-        [500, 1500, 3500, 7500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500]
+        [
+            500, 1500, 3500, 7500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500
+        ]
     );
     assert_eq!(names(&mut endpoint), ["no ack", "server ended"]);
     assert_eq!(endpoint.counts(), Counts::default());
@@ -464,12 +558,20 @@ fn cancel_is_answered_and_told_while_the_invite_is_pending() {
     endpoint.receive(cancel.into(), udp(), now);
     let answers = sent(&mut endpoint);
     assert_eq!(answers.len(), 2);
-    assert_eq!(answers[0].headers().to().unwrap().tag(), Some("b"), "the tag of our 180");
+    assert_eq!(
+        answers[0].headers().to().unwrap().tag(),
+        Some("b"),
+        "the tag of our 180"
+    );
     assert!(matches!(events(&mut endpoint)[..], [Event::Cancelled { id: of, .. }] if of == id));
     respond(&mut endpoint, id, &invite, 487, now);
     endpoint.receive(incoming(Method::ACK, "z9hG4bK1").into(), udp(), now);
     run(&mut endpoint, now);
-    assert_eq!(names(&mut endpoint), ["server ended"], "the CANCEL's own transaction is not the owner's");
+    assert_eq!(
+        names(&mut endpoint),
+        ["server ended"],
+        "the CANCEL's own transaction is not the owner's"
+    );
     assert_eq!(endpoint.counts(), Counts::default());
 }
 
@@ -489,7 +591,11 @@ fn cancel_after_the_answer_is_answered_and_has_no_effect() {
 #[test]
 fn cancel_for_nothing_gets_481() {
     let mut endpoint = endpoint();
-    endpoint.receive(incoming(Method::CANCEL, "z9hG4bK1").into(), udp(), Instant::now());
+    endpoint.receive(
+        incoming(Method::CANCEL, "z9hG4bK1").into(),
+        udp(),
+        Instant::now(),
+    );
     assert_eq!(sent_statuses(&mut endpoint), [481]);
     assert!(events(&mut endpoint).is_empty());
     assert_eq!(endpoint.counts(), Counts::default());
@@ -519,31 +625,65 @@ fn answers_go_to_the_source_port_only_if_asked_for() {
     let now = Instant::now();
     let source = Flow::udp("203.0.113.7:40000".parse().unwrap());
     for (via, expected, received) in [
-        ("SIP/2.0/UDP 192.0.2.1:5070;branch=z9hG4bK1;rport", "203.0.113.7:40000", true),
-        ("SIP/2.0/UDP 192.0.2.1:5070;branch=z9hG4bK2", "203.0.113.7:5070", true),
-        ("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK3", "203.0.113.7:5060", true),
+        (
+            "SIP/2.0/UDP 192.0.2.1:5070;branch=z9hG4bK1;rport",
+            "203.0.113.7:40000",
+            true,
+        ),
+        (
+            "SIP/2.0/UDP 192.0.2.1:5070;branch=z9hG4bK2",
+            "203.0.113.7:5070",
+            true,
+        ),
+        (
+            "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK3",
+            "203.0.113.7:5060",
+            true,
+        ),
     ] {
         let mut endpoint = endpoint();
         let mut options = request(Method::OPTIONS);
         options.headers.insert_first(HeaderName::Via, via);
         endpoint.receive(options.into(), source.clone(), now);
-        let Some(Event::Request { id, request, .. }) = endpoint.poll_event() else { panic!("a request") };
-        assert_eq!(request.headers.via().unwrap().received().is_some(), received);
+        let Some(Event::Request { id, request, .. }) = endpoint.poll_event() else {
+            panic!("a request")
+        };
+        assert_eq!(
+            request.headers.via().unwrap().received().is_some(),
+            received
+        );
         respond(&mut endpoint, id, &request, 200, now);
-        assert_eq!(endpoint.poll_transmit().unwrap().flow.remote, expected.parse().unwrap());
+        assert_eq!(
+            endpoint.poll_transmit().unwrap().flow.remote,
+            expected.parse().unwrap()
+        );
     }
 }
 
 #[test]
 fn too_many_transactions_get_503_except_inside_dialogs() {
     let now = Instant::now();
-    let config = EndpointConfig { max_transactions: 4, ..EndpointConfig::default() };
+    let config = EndpointConfig {
+        max_transactions: 4,
+        ..EndpointConfig::default()
+    };
     let mut endpoint = Endpoint::new(config, 1);
     for number in 0..6 {
-        endpoint.receive(incoming(Method::INVITE, &format!("z9hG4bK{number}")).into(), udp(), now);
+        endpoint.receive(
+            incoming(Method::INVITE, &format!("z9hG4bK{number}")).into(),
+            udp(),
+            now,
+        );
     }
     assert_eq!(sent_statuses(&mut endpoint), [503, 503]);
-    assert_eq!(endpoint.counts(), Counts { client: 0, server: 4, refused: 2 });
+    assert_eq!(
+        endpoint.counts(),
+        Counts {
+            client: 0,
+            server: 4,
+            refused: 2
+        }
+    );
     let mut bye = incoming(Method::BYE, "z9hG4bKbye");
     bye.headers.set(HeaderName::To, "<sip:bob@192.0.2.1>;tag=b");
     accept_request(&mut endpoint, bye, udp(), now);
@@ -553,8 +693,18 @@ fn too_many_transactions_get_503_except_inside_dialogs() {
 fn the_same_invite_over_two_paths_is_merged() {
     let now = Instant::now();
     let mut endpoint = endpoint();
-    let first = accept_request(&mut endpoint, incoming(Method::INVITE, "z9hG4bK1"), udp(), now);
-    let second = accept_request(&mut endpoint, incoming(Method::INVITE, "z9hG4bK2"), udp(), now);
+    let first = accept_request(
+        &mut endpoint,
+        incoming(Method::INVITE, "z9hG4bK1"),
+        udp(),
+        now,
+    );
+    let second = accept_request(
+        &mut endpoint,
+        incoming(Method::INVITE, "z9hG4bK2"),
+        udp(),
+        now,
+    );
     assert!(!endpoint.is_merged(first));
     assert!(endpoint.is_merged(second));
 }

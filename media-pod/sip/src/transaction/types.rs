@@ -53,7 +53,11 @@ pub struct Flow {
 impl Flow {
     /// A UDP flow to that address.
     pub fn udp(remote: SocketAddr) -> Self {
-        Self { transport: Transport::Udp, remote, connection: None }
+        Self {
+            transport: Transport::Udp,
+            remote,
+            connection: None,
+        }
     }
 }
 

@@ -93,7 +93,7 @@ impl UacCall {
     pub fn new(params: UacParams, _now: Instant) -> Self {
         let own = Own {
             capabilities: params.capabilities.clone(),
-            local: params.local.clone(),
+            local: params.local,
             product: params.user_agent.clone(),
             t1: params.t1,
             t2: params.t2,
@@ -130,7 +130,10 @@ impl UacCall {
         for route in &params.routes {
             headers.push(HeaderName::Route, route.to_string());
         }
-        headers.push(HeaderName::From, params.from.clone().with_tag(&params.local_tag).to_string());
+        headers.push(
+            HeaderName::From,
+            params.from.clone().with_tag(&params.local_tag).to_string(),
+        );
         headers.push(HeaderName::To, params.to.to_string());
         headers.push(HeaderName::CallId, params.call_id.clone());
         headers.push(HeaderName::CSeq, format!("{} INVITE", self.cseq));
@@ -152,11 +155,15 @@ impl UacCall {
             return;
         }
         match (self.state, &mut self.session) {
-            (State::Answered, Some(session)) => session.hang_up_as(EndedBy::Us, reason, &mut self.out),
+            (State::Answered, Some(session)) => {
+                session.hang_up_as(EndedBy::Us, reason, &mut self.out);
+            }
             (State::Calling, _) => {
                 self.state = State::Cancelling;
                 self.reason = reason;
-                self.out.act(Action::Cancel { token: self.invite_token });
+                self.out.act(Action::Cancel {
+                    token: self.invite_token,
+                });
             }
             _ => {}
         }
@@ -167,16 +174,26 @@ impl UacCall {
         if self.out.ended {
             return;
         }
-        let ours = response.headers.cseq().is_ok_and(|(number, method)| number == self.cseq && method == Method::INVITE);
+        let ours = response
+            .headers
+            .cseq()
+            .is_ok_and(|(number, method)| number == self.cseq && method == Method::INVITE);
         if token == self.invite_token && ours {
             self.on_invite_response(response);
         } else if let Some(session) = &mut self.session {
-            let challenged = matches!(response.status, 401 | 407) && session.bye_token() == Some(token);
+            let challenged =
+                matches!(response.status, 401 | 407) && session.bye_token() == Some(token);
             if challenged && self.bye_answers < MAX_ANSWERS {
                 let uri = session.dialog.remote_target().to_string();
-                if let Some(headers) =
-                    authorize(&mut self.digest, &self.params, response, self.bye_answers, &Method::BYE, &uri, &[])
-                {
+                if let Some(headers) = authorize(
+                    &mut self.digest,
+                    &self.params,
+                    response,
+                    self.bye_answers,
+                    &Method::BYE,
+                    &uri,
+                    &[],
+                ) {
                     self.bye_answers += 1;
                     return session.repeat_bye(headers, &mut self.out);
                 }
@@ -215,15 +232,22 @@ impl UacCall {
     }
 
     fn refused(&mut self, response: &Response) {
-        let by = if self.state == State::Cancelling { EndedBy::Us } else { EndedBy::Peer };
-        self.out.end(by, Some(response.status), Some(response.reason.clone()));
+        let by = if self.state == State::Cancelling {
+            EndedBy::Us
+        } else {
+            EndedBy::Peer
+        };
+        self.out
+            .end(by, Some(response.status), Some(response.reason.clone()));
     }
 
     fn on_progress(&mut self, response: &Response) {
         if self.state != State::Calling || response.status == 100 {
             return;
         }
-        self.out.tell(CallEvent::Progress { status: response.status });
+        self.out.tell(CallEvent::Progress {
+            status: response.status,
+        });
         if let Ok(Some(answer)) = body::description(&response.headers, &response.body)
             && let Ok(negotiated) = sdp::apply_answer(&self.offer, &answer, &self.own.capabilities)
             && self.early.as_ref() != Some(&negotiated)
@@ -234,7 +258,12 @@ impl UacCall {
     }
 
     fn on_success(&mut self, response: &Response) {
-        let remote_tag = response.headers.to().ok().and_then(|to| to.tag().map(str::to_owned)).unwrap_or_default();
+        let remote_tag = response
+            .headers
+            .to()
+            .ok()
+            .and_then(|to| to.tag().map(str::to_owned))
+            .unwrap_or_default();
         if let Some(session) = &self.session
             && session.dialog.id().remote_tag == remote_tag
         {
@@ -245,7 +274,8 @@ impl UacCall {
             let request = fork.dialog.ack(self.cseq);
             return self.acknowledge(request);
         }
-        let Ok(mut dialog) = Dialog::from_response(&self.invite, response, &self.params.contact) else {
+        let Ok(mut dialog) = Dialog::from_response(&self.invite, response, &self.params.contact)
+        else {
             // Nothing can be sent to whom that names; the peer gives up without ACK.
             return;
         };
@@ -263,8 +293,11 @@ impl UacCall {
         let mut session = Session::new(self.own.clone(), dialog);
         session.waits_for_bye_answer = true;
         session.offered(self.offer.clone());
-        let answer = body::description(&response.headers, &response.body).ok().flatten();
-        let agreed = answer.map(|answer| sdp::apply_answer(&self.offer, &answer, &self.own.capabilities));
+        let answer = body::description(&response.headers, &response.body)
+            .ok()
+            .flatten();
+        let agreed =
+            answer.map(|answer| sdp::apply_answer(&self.offer, &answer, &self.own.capabilities));
         if cancelled {
             // The CANCEL came too late.
             session.hang_up_as(EndedBy::Us, self.reason.take(), &mut self.out);
@@ -310,7 +343,11 @@ impl UacCall {
         if let Some(session) = &mut self.session {
             session.on_failed(token, &mut self.out);
         } else if token == self.invite_token {
-            let by = if self.state == State::Cancelling { EndedBy::Us } else { EndedBy::NoAnswer };
+            let by = if self.state == State::Cancelling {
+                EndedBy::Us
+            } else {
+                EndedBy::NoAnswer
+            };
             self.out.end(by, None, Some("no answer".to_owned()));
         }
     }
@@ -321,8 +358,15 @@ impl UacCall {
         match &mut self.session {
             Some(session) if !self.out.ended => {
                 // A fork that ends itself is none of our call.
-                let tag = request.headers.from_().ok().and_then(|from| from.tag().map(str::to_owned));
-                let fork = self.forks.iter().any(|fork| tag.as_deref() == Some(&fork.remote_tag));
+                let tag = request
+                    .headers
+                    .from_()
+                    .ok()
+                    .and_then(|from| from.tag().map(str::to_owned));
+                let fork = self
+                    .forks
+                    .iter()
+                    .any(|fork| tag.as_deref() == Some(&fork.remote_tag));
                 if fork && request.method == Method::BYE {
                     let response = session.reply(request, 200, None);
                     return self.out.respond(to, response);
@@ -375,7 +419,10 @@ impl UacCall {
 
     /// What was agreed on media.
     pub fn negotiated(&self) -> Option<&Negotiated> {
-        self.session.as_ref().and_then(Session::negotiated).or(self.early.as_ref())
+        self.session
+            .as_ref()
+            .and_then(Session::negotiated)
+            .or(self.early.as_ref())
     }
 
     /// The dialog's identity, once answered.
@@ -405,5 +452,14 @@ fn authorize(
     if answers > 0 && (!stale || answers >= MAX_ANSWERS) {
         return None;
     }
-    digest.answer(&challenges, credentials, method, uri, body, params.cnonce.clone()).ok()
+    digest
+        .answer(
+            &challenges,
+            credentials,
+            method,
+            uri,
+            body,
+            params.cnonce.clone(),
+        )
+        .ok()
 }

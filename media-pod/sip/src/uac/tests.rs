@@ -1,1 +1,186 @@
+use std::time::Instant;
 
+use super::*;
+use crate::dialog::testing::{sdp, simulate, uac_params};
+
+fn invite_of(call: &mut UacCall) -> (u64, Request) {
+    match call.poll_action() {
+        Some(Action::Request { token, request }) => (token, request),
+        other => panic!("no request but {other:?}"),
+    }
+}
+
+fn reply(request: &Request, status: u16, tag: &str, body: Option<&str>) -> Response {
+    let mut response = Response::to_request(request, status, None);
+    response.set_to_tag(tag);
+    response
+        .headers
+        .push(HeaderName::Contact, "<sip:bob@192.0.2.77>");
+    if let Some(body) = body {
+        response.set_body("application/sdp", body.as_bytes().to_vec());
+    }
+    response
+}
+
+fn ended(call: &mut UacCall) -> Option<(EndedBy, Option<u16>)> {
+    std::iter::from_fn(|| call.poll_event()).find_map(|event| match event {
+        CallEvent::Ended { by, status, .. } => Some((by, status)),
+        _ => None,
+    })
+}
+
+#[test]
+fn every_repeated_2xx_is_acknowledged_again() {
+    let now = Instant::now();
+    let mut call = UacCall::new(uac_params(), now);
+    let (token, invite) = invite_of(&mut call);
+    let ok = reply(&invite, 200, "b", Some(&sdp(4000, "0", "sendrecv")));
+    for _ in 0..2 {
+        call.on_response(token, &ok, now);
+        let Some(Action::Ack { request }) = call.poll_action() else {
+            panic!("an ACK")
+        };
+        assert_eq!(request.uri.to_string(), "sip:bob@192.0.2.77");
+        assert_eq!(request.headers.cseq().unwrap(), (1, Method::ACK));
+    }
+    assert!(call.poll_action().is_none());
+    assert_eq!(call.negotiated().unwrap().remote.unwrap().port(), 4000);
+}
+
+#[test]
+fn a_second_fork_is_acknowledged_and_ended() {
+    let now = Instant::now();
+    let mut call = UacCall::new(uac_params(), now);
+    let (token, invite) = invite_of(&mut call);
+    let body = sdp(4000, "0", "sendrecv");
+    call.on_response(token, &reply(&invite, 200, "b", Some(&body)), now);
+    call.poll_action();
+    call.on_response(token, &reply(&invite, 200, "fork", Some(&body)), now);
+    assert!(
+        matches!(call.poll_action(), Some(Action::Ack { request }) if request.headers.to().unwrap().tag() == Some("fork"))
+    );
+    let (_, bye) = invite_of(&mut call);
+    assert_eq!(
+        (bye.method.as_str(), bye.headers.to().unwrap().tag()),
+        ("BYE", Some("fork"))
+    );
+    assert!(!call.is_ended());
+}
+
+#[test]
+fn a_challenge_is_answered_once() {
+    let now = Instant::now();
+    let credentials = Credentials {
+        username: "alice".to_owned(),
+        password: "secret".to_owned(),
+        realm: None,
+    };
+    let mut call = UacCall::new(
+        UacParams {
+            credentials: Some(credentials),
+            ..uac_params()
+        },
+        now,
+    );
+    let (token, invite) = invite_of(&mut call);
+    let mut challenge = reply(&invite, 407, "p", None);
+    challenge.headers.push(
+        HeaderName::ProxyAuthenticate,
+        "Digest realm=\"r\", nonce=\"n\", qop=\"auth\"",
+    );
+    call.on_response(token, &challenge, now);
+    let (token, second) = invite_of(&mut call);
+    assert_eq!(second.headers.cseq().unwrap().0, 2);
+    assert!(
+        second
+            .headers
+            .get(&HeaderName::ProxyAuthorization)
+            .unwrap()
+            .contains("username=\"alice\"")
+    );
+    let mut again = reply(&second, 407, "p", None);
+    again.headers.push(
+        HeaderName::ProxyAuthenticate,
+        "Digest realm=\"r\", nonce=\"m\", qop=\"auth\"",
+    );
+    call.on_response(token, &again, now);
+    assert_eq!(ended(&mut call), Some((EndedBy::Peer, Some(407))));
+}
+
+#[test]
+fn hanging_up_before_the_answer_cancels_and_a_late_2xx_is_ended() {
+    let now = Instant::now();
+    let mut call = UacCall::new(uac_params(), now);
+    let (token, invite) = invite_of(&mut call);
+    call.on_response(token, &reply(&invite, 180, "b", None), now);
+    call.hang_up(None, now);
+    assert!(matches!(call.poll_action(), Some(Action::Cancel { token: of }) if of == token));
+    call.on_response(
+        token,
+        &reply(&invite, 200, "b", Some(&sdp(4000, "0", "sendrecv"))),
+        now,
+    );
+    assert!(matches!(call.poll_action(), Some(Action::Ack { .. })));
+    let (bye_token, bye) = invite_of(&mut call);
+    assert_eq!(bye.method, Method::BYE);
+    assert!(ended(&mut call).is_none());
+    call.on_response(bye_token, &Response::to_request(&bye, 200, None), now);
+    assert_eq!(ended(&mut call), Some((EndedBy::Us, None)));
+}
+
+#[test]
+fn an_unusable_answer_ends_the_call() {
+    let now = Instant::now();
+    let mut call = UacCall::new(uac_params(), now);
+    let (token, invite) = invite_of(&mut call);
+    call.on_response(token, &reply(&invite, 200, "b", None), now);
+    assert!(matches!(call.poll_action(), Some(Action::Ack { .. })));
+    assert_eq!(invite_of(&mut call).1.method, Method::BYE);
+}
+
+#[test]
+fn early_media_is_told_and_stays_when_the_2xx_has_no_body() {
+    let now = Instant::now();
+    let mut call = UacCall::new(uac_params(), now);
+    let (token, invite) = invite_of(&mut call);
+    call.on_response(
+        token,
+        &reply(&invite, 183, "b", Some(&sdp(4002, "8", "sendrecv"))),
+        now,
+    );
+    assert!(matches!(
+        call.poll_event(),
+        Some(CallEvent::Progress { status: 183 })
+    ));
+    assert!(matches!(
+        call.poll_event(),
+        Some(CallEvent::MediaChanged(_))
+    ));
+    call.on_response(token, &reply(&invite, 200, "b", None), now);
+    assert!(matches!(call.poll_event(), Some(CallEvent::Answered)));
+    assert_eq!(call.negotiated().unwrap().remote.unwrap().port(), 4002);
+}
+
+#[test]
+fn no_answer_at_all_ends_the_call() {
+    let now = Instant::now();
+    let mut call = UacCall::new(uac_params(), now);
+    let (token, _) = invite_of(&mut call);
+    call.on_failed(token, now);
+    assert_eq!(ended(&mut call), Some((EndedBy::NoAnswer, None)));
+}
+
+#[test]
+fn calls_over_a_bad_network_always_end_on_both_sides() {
+    let (mut stood, mut never) = (0, 0);
+    for seed in 0..600 {
+        let outcome = simulate(seed);
+        stood += u32::from(outcome.confirmed_by_both);
+        never += u32::from(outcome.answered_by_none);
+    }
+    // Otherwise the simulation would show nothing.
+    assert!(
+        stood > 150 && never > 50,
+        "{stood} calls stood, {never} were never answered"
+    );
+}

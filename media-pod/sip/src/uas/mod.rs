@@ -58,7 +58,15 @@ impl UasCall {
     /// # Errors
     /// The final response that refuses it: 400, 415, 420 or 488.
     pub fn new(invite: Request, params: UasParams, _now: Instant) -> Result<Self, Response> {
-        let UasParams { contact, local_tag, capabilities, local, server, t1, t2 } = params;
+        let UasParams {
+            contact,
+            local_tag,
+            capabilities,
+            local,
+            server,
+            t1,
+            t2,
+        } = params;
         let refuse = |mut response: Response| {
             response.set_to_tag(&local_tag);
             response.headers.push(HeaderName::Server, server.clone());
@@ -66,7 +74,11 @@ impl UasCall {
         };
         let dialog = Dialog::from_invite(&invite, &local_tag, &contact).map_err(|error| {
             // Upper case as in other phrases is not needed: people read it in traces.
-            refuse(Response::to_request(&invite, 400, Some(&format!("Bad Request: {error}"))))
+            refuse(Response::to_request(
+                &invite,
+                400,
+                Some(&format!("Bad Request: {error}")),
+            ))
         })?;
         if let Some(response) = session::refuse_unknown_extensions(&invite) {
             return Err(refuse(response));
@@ -74,12 +86,28 @@ impl UasCall {
         let offer = body::description(&invite.headers, &invite.body)
             .map_err(|error| refuse(session::refuse_body(&invite, &error)))?;
         let cseq = invite.headers.cseq().map_or(0, |(number, _)| number);
-        let own = Own { capabilities, local, product: server.clone(), t1, t2 };
+        let own = Own {
+            capabilities,
+            local,
+            product: server.clone(),
+            t1,
+            t2,
+        };
         let mut session = Session::new(own, dialog);
         if let Some(offer) = &offer {
-            session.preview(offer).map_err(|error| refuse(session::refuse_offer(&invite, &error)))?;
+            session
+                .preview(offer)
+                .map_err(|error| refuse(session::refuse_offer(&invite, &error)))?;
         }
-        Ok(Self { state: State::Incoming, invite, cseq, offer, ringing: false, session, out: Outbox::default() })
+        Ok(Self {
+            state: State::Incoming,
+            invite,
+            cseq,
+            offer,
+            ringing: false,
+            session,
+            out: Outbox::default(),
+        })
     }
 
     /// The INVITE.
@@ -102,7 +130,10 @@ impl UasCall {
             for route in self.invite.headers.get_all(&HeaderName::RecordRoute) {
                 response.headers.push(HeaderName::RecordRoute, route);
             }
-            response.headers.push(HeaderName::Contact, self.session.dialog.contact().to_string());
+            response.headers.push(
+                HeaderName::Contact,
+                self.session.dialog.contact().to_string(),
+            );
             self.out.respond(RespondTo::Invite, response);
         }
     }
@@ -112,26 +143,38 @@ impl UasCall {
         if self.state != State::Incoming || self.out.ended {
             return;
         }
-        let (body, offer) = match &self.offer {
-            Some(offer) => match self.session.answer(offer) {
+        let (body, offer) = if let Some(offer) = &self.offer {
+            match self.session.answer(offer) {
                 Ok(answer) => (answer, None),
                 Err(error) => {
                     let response = session::refuse_offer(&self.invite, &error);
                     return self.refuse(response, EndedBy::Us, Some(error.to_string()));
                 }
-            },
-            None => {
-                let offer = self.session.offer();
-                (offer.clone(), Some(offer))
             }
+        } else {
+            let offer = self.session.offer();
+            (offer.clone(), Some(offer))
         };
         self.state = State::Answered;
         let response = self.session.success(&self.invite, Some(&body));
-        self.session.send_success(RespondTo::Invite, self.cseq, response, offer, now, &mut self.out);
+        self.session.send_success(
+            RespondTo::Invite,
+            self.cseq,
+            response,
+            offer,
+            now,
+            &mut self.out,
+        );
     }
 
     /// Refuses the call, if it isn't answered yet.
-    pub fn reject(&mut self, status: u16, phrase: Option<&str>, headers: Vec<(HeaderName, String)>, _now: Instant) {
+    pub fn reject(
+        &mut self,
+        status: u16,
+        phrase: Option<&str>,
+        headers: Vec<(HeaderName, String)>,
+        _now: Instant,
+    ) {
         if self.state != State::Incoming || self.out.ended {
             return;
         }
@@ -145,7 +188,9 @@ impl UasCall {
 
     fn refuse(&mut self, mut response: Response, by: EndedBy, reason: Option<String>) {
         response.set_to_tag(&self.session.dialog.id().local_tag);
-        response.headers.push(HeaderName::Server, self.session.own.product.clone());
+        response
+            .headers
+            .push(HeaderName::Server, self.session.own.product.clone());
         let status = response.status;
         self.out.respond(RespondTo::Invite, response);
         self.out.end(by, Some(status), reason);
@@ -156,7 +201,15 @@ impl UasCall {
     pub fn hang_up(&mut self, reason: Option<String>, now: Instant) {
         match self.state {
             State::Incoming => {
-                self.reject(480, None, reason.map(|reason| (HeaderName::Reason, reason)).into_iter().collect(), now);
+                self.reject(
+                    480,
+                    None,
+                    reason
+                        .map(|reason| (HeaderName::Reason, reason))
+                        .into_iter()
+                        .collect(),
+                    now,
+                );
             }
             State::Answered => self.session.hang_up_as(EndedBy::Us, reason, &mut self.out),
         }
@@ -170,25 +223,25 @@ impl UasCall {
     }
 
     /// A request with our dialog's Call-ID; never ACK or CANCEL. It is always answered.
-    pub fn on_request(&mut self, id: ServerId, request: Request, now: Instant) {
+    pub fn on_request(&mut self, id: ServerId, request: &Request, now: Instant) {
         let to = RespondTo::Request(id);
         if self.out.ended {
-            let response = self.session.reply(&request, 481, None);
+            let response = self.session.reply(request, 481, None);
             return self.out.respond(to, response);
         }
         if self.state == State::Incoming {
             match request.method.as_str() {
-                "BYE" if self.session.dialog.check_tags(&request).is_ok() => {
+                "BYE" if self.session.dialog.check_tags(request).is_ok() => {
                     // A caller may end an early dialog by BYE as well (section 15).
-                    let response = self.session.reply(&request, 200, None);
+                    let response = self.session.reply(request, 200, None);
                     self.out.respond(to, response);
                     let refusal = Response::to_request(&self.invite, 487, None);
-                    return self.refuse(refusal, EndedBy::Peer, session::reason_of(&request));
+                    return self.refuse(refusal, EndedBy::Peer, session::reason_of(request));
                 }
                 // The first offer is not answered yet (section 14.2, RFC 3311 section 5.2).
                 "INVITE" | "UPDATE" => {
-                    let status = self.session.dialog.check(&request).err().unwrap_or(500);
-                    let mut response = self.session.reply(&request, status, None);
+                    let status = self.session.dialog.check(request).err().unwrap_or(500);
+                    let mut response = self.session.reply(request, status, None);
                     if status == 500 {
                         response.headers.push(HeaderName::RetryAfter, "3");
                     }
@@ -198,20 +251,23 @@ impl UasCall {
             }
         }
         debug_assert!(request.method != Method::ACK && request.method != Method::CANCEL);
-        self.session.on_request(id, &request, now, &mut self.out);
+        self.session.on_request(id, request, now, &mut self.out);
     }
 
     /// An ACK that belongs to no refusal.
-    pub fn on_ack(&mut self, request: Request, _now: Instant) {
+    pub fn on_ack(&mut self, request: &Request, _now: Instant) {
         if self.state != State::Answered {
             return;
         }
-        let first = self.session.dialog.check_tags(&request).is_ok()
-            && request.headers.cseq().is_ok_and(|(number, _)| number == self.cseq);
+        let first = self.session.dialog.check_tags(request).is_ok()
+            && request
+                .headers
+                .cseq()
+                .is_ok_and(|(number, _)| number == self.cseq);
         if first && self.session.awaits_ack(self.cseq) {
             self.out.tell(CallEvent::Confirmed);
         }
-        self.session.on_ack(&request, &mut self.out);
+        self.session.on_ack(request, &mut self.out);
     }
 
     /// The INVITE was cancelled; its CANCEL is answered already. After our answer it has no effect.

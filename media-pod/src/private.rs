@@ -1,0 +1,55 @@
+//! Headers between our own registrars and media pods. They never reach a carrier, and a carrier's are removed before use.
+
+use ringwire_sip::message::{HeaderName, Headers};
+
+/// The SipProvider, `namespace/name`.
+pub const PROVIDER: &str = "X-Ringwire-Provider";
+/// The PhoneNumber, `namespace/name`.
+pub const NUMBER: &str = "X-Ringwire-Number";
+/// The dialled number in E.164.
+pub const CALLED: &str = "X-Ringwire-Called";
+/// The VoiceAgent, `namespace/name`.
+pub const AGENT: &str = "X-Ringwire-Agent";
+/// The provider's codecs in order, comma-separated.
+pub const CODECS: &str = "X-Ringwire-Codecs";
+/// Where the request came from: `address:port`.
+pub const SOURCE: &str = "X-Ringwire-Source";
+/// The URI of our Contact towards the carrier, still without its user part.
+pub const CONTACT: &str = "X-Ringwire-Contact";
+/// The connection that a request came over, and that requests of the same dialog should go back over: `transport:number`.
+pub const FLOW: &str = "X-Ringwire-Flow";
+/// In a 503 between our own: another media pod may take the call.
+pub const TRY_ANOTHER: &str = "X-Ringwire-Try-Another";
+
+/// A private header's name.
+pub fn name(text: &str) -> HeaderName {
+    HeaderName::from(text)
+}
+
+/// Removes every private header.
+pub fn strip(headers: &mut Headers) {
+    let ours: Vec<HeaderName> = headers
+        .iter()
+        .map(|(name, _)| name)
+        .filter(|name| name.as_str().len() > 11 && name.as_str()[..11].eq_ignore_ascii_case("X-Ringwire-"))
+        .cloned()
+        .collect();
+    for name in ours {
+        headers.remove(&name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removes_private_headers_whatever_their_case() {
+        let mut headers = Headers::new();
+        headers.push(HeaderName::from("x-ringwire-agent"), "a/b");
+        headers.push(HeaderName::from("X-Ringwire-Unknown"), "1");
+        headers.push(HeaderName::from("Subject"), "x");
+        strip(&mut headers);
+        assert_eq!(headers.len(), 1);
+    }
+}

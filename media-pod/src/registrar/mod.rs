@@ -1,0 +1,517 @@
+//! The registrar role: the sockets, look-ups and reports around [`edge::Edge`].
+
+pub mod edge;
+mod lookup;
+mod names;
+mod trunks;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hickory_resolver::TokioResolver;
+use ringwire_config::Reason;
+use ringwire_config::address;
+use ringwire_config::gateway::RegistrarConfig;
+use ringwire_config::state::{MAX_REFUSED_SOURCES, RefusedSource};
+use ringwire_control::Reporter;
+use ringwire_sip::message::{Message, parse_datagram};
+use ringwire_sip::transaction::{Flow, Transmit, Transport, TransportError};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::edge::{Edge, Local, Output, Owns, RefusedCall};
+use self::names::Lookup;
+use crate::link::LinkEvent;
+use crate::record::CallRecord;
+use crate::streams::{Idle, StreamEvent, Streams, transport_error};
+
+/// Receive buffer to ask for; the kernel may give less.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// Datagrams that are read before timers and other sources get their turn.
+const BATCH: usize = 64;
+
+/// A carrier's connection that says nothing for so long is closed.
+const TCP_IDLE: Duration = Duration::from_secs(900);
+
+/// Connections of carriers at a time.
+const MAX_STREAMS: usize = 2_000;
+
+/// A connection of ours has to stand by then.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Messages that wait for a connection to stand.
+const MAX_WAITING: usize = 64;
+
+/// The same refusal from the same source is logged once in so long.
+const BURST: Duration = Duration::from_secs(10);
+
+/// Sources whose refusals are remembered for that.
+const MAX_BURSTS: usize = 1_024;
+
+/// How long a stopping registrar goes on relaying what is under way.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+
+/// Where a role runs.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The pod's name.
+    pub pod: String,
+    /// The node's name.
+    pub node: Option<String>,
+    /// The pod's address.
+    pub pod_ip: Option<IpAddr>,
+    /// The address to bind.
+    pub bind: IpAddr,
+}
+
+/// What a registrar is made of.
+pub struct Params {
+    /// Its configuration; the first one has to be there.
+    pub config: watch::Receiver<Option<Arc<RegistrarConfig>>>,
+    /// Which providers it keeps registered.
+    pub owns: watch::Receiver<Owns>,
+    /// Its media pods.
+    pub links: mpsc::Receiver<LinkEvent>,
+    /// Its report.
+    pub reporter: Reporter,
+    /// Where it runs.
+    pub identity: Identity,
+    /// Looks up names.
+    pub resolver: TokioResolver,
+    /// From now on new calls are refused.
+    pub drain: CancellationToken,
+    /// Stop now.
+    pub stop: CancellationToken,
+    /// Told that the loop turns.
+    pub beat: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// A registrar could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No configuration will come.
+    #[error("the source of the configuration is gone")]
+    NoConfig,
+    /// A port is taken, or may not be used.
+    #[error("cannot listen on {address} over {transport}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// UDP or TCP.
+        transport: &'static str,
+        /// What failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+struct Sockets {
+    udp: UdpSocket,
+    tcp: TcpListener,
+}
+
+impl Sockets {
+    async fn bind(address: IpAddr, config: &RegistrarConfig) -> Result<Self, StartError> {
+        let failed = |address, transport| move |source| StartError::Bind { address, transport, source };
+        let udp_address = SocketAddr::new(address, config.settings.sip_udp_port);
+        let tcp_address = SocketAddr::new(address, config.settings.sip_tcp_port);
+        let udp = udp_socket(udp_address).map_err(failed(udp_address, "UDP"))?;
+        let tcp = TcpListener::bind(tcp_address).await.map_err(failed(tcp_address, "TCP"))?;
+        Ok(Self { udp, tcp })
+    }
+}
+
+fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// Which of our addresses leads to `peer`: what the kernel would send from. No packet is sent.
+fn source_towards(peer: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = if peer.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
+    let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((peer, 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
+}
+
+/// A running registrar's moving parts.
+struct Shell {
+    edge: Edge,
+    udp: UdpSocket,
+    streams: Streams,
+    /// Connections that we made, by where to.
+    outgoing: HashMap<SocketAddr, u64>,
+    /// Messages for connections that are being made.
+    connecting: HashMap<SocketAddr, Vec<Vec<u8>>>,
+    connected: mpsc::Sender<(SocketAddr, io::Result<TcpStream>)>,
+    wanted_names: watch::Sender<BTreeSet<String>>,
+    reporter: Reporter,
+    bursts: HashMap<(Reason, IpAddr), (Instant, u64)>,
+}
+
+/// Runs a registrar until `stop`.
+pub async fn run(params: Params) -> Result<(), StartError> {
+    let Params { mut config, mut owns, mut links, reporter, identity, resolver, drain, stop, beat } = params;
+    let first = config.wait_for(Option::is_some).await.map_err(|_| StartError::NoConfig)?.clone();
+    let Some(first) = first else { return Err(StartError::NoConfig) };
+    let Sockets { udp, tcp } = Sockets::bind(identity.bind, &first).await?;
+    tracing::info!(
+        udp = first.settings.sip_udp_port, tcp = first.settings.sip_tcp_port, address = %identity.bind, "listening for SIP"
+    );
+
+    let (events_in, mut events) = mpsc::channel(1_024);
+    let (connected_in, mut connected) = mpsc::channel(64);
+    let (names_in, mut names) = mpsc::channel(64);
+    let (wanted_names, wanted) = watch::channel(BTreeSet::new());
+    let looking_up = tokio::spawn(lookup::run(resolver, wanted, names_in, stop.clone()));
+
+    let mut shell = Shell {
+        edge: Edge::new(Arc::clone(&first), local(&first, &identity), source_towards, rand::random()),
+        udp,
+        streams: Streams::new(events_in),
+        outgoing: HashMap::new(),
+        connecting: HashMap::new(),
+        connected: connected_in,
+        wanted_names,
+        reporter,
+        bursts: HashMap::new(),
+    };
+    shell.configure(&first, &owns.borrow_and_update().clone(), &identity);
+    shell.reporter.update(|state| state.ready = true);
+
+    let mut buffer = vec![0; 65_535];
+    let mut draining = false;
+    let mut stopping = None;
+    loop {
+        shell.flush();
+        beat();
+        let now = Instant::now();
+        if stopping.is_some_and(|at| at <= now || shell.edge.is_quiet()) {
+            break;
+        }
+        let timeout = [shell.edge.poll_timeout(), stopping].into_iter().flatten().min();
+        // A turn at least every second, for the heartbeat.
+        let sleep = timeout.map_or(Duration::from_secs(1), |at| at.saturating_duration_since(now)).min(Duration::from_secs(1));
+        tokio::select! {
+            received = shell.udp.recv_from(&mut buffer) => {
+                shell.on_datagram(received, &buffer);
+                for _ in 1..BATCH {
+                    match shell.udp.try_recv_from(&mut buffer) {
+                        Ok(received) => shell.on_datagram(Ok(received), &buffer),
+                        Err(_) => break,
+                    }
+                }
+            }
+            Some(event) = events.recv() => shell.on_stream(event),
+            accepted = tcp.accept() => shell.on_accepted(accepted).await,
+            Some((remote, result)) = connected.recv() => shell.on_connected(remote, result),
+            Some((name, lookup)) = names.recv() => shell.on_lookup(name, lookup),
+            Some(event) = links.recv() => shell.on_link(event),
+            changed = config.changed() => {
+                if changed.is_err() {
+                    tracing::warn!("the source of the configuration is gone; the last one stays");
+                    std::future::pending::<()>().await;
+                }
+                let latest = config.borrow_and_update().clone();
+                if let Some(latest) = latest {
+                    shell.configure(&latest, &owns.borrow().clone(), &identity);
+                }
+            }
+            Ok(()) = owns.changed() => {
+                let latest = config.borrow().clone();
+                let owns = owns.borrow_and_update().clone();
+                if let Some(latest) = latest {
+                    shell.configure(&latest, &owns, &identity);
+                }
+            }
+            () = tokio::time::sleep(sleep) => shell.edge.handle_timeout(Instant::now()),
+            () = drain.cancelled(), if !draining => {
+                draining = true;
+                shell.edge.drain();
+                shell.reporter.update(|state| { state.draining = true; state.ready = false; });
+            }
+            () = stop.cancelled(), if stopping.is_none() => {
+                shell.edge.drain();
+                stopping = Some(Instant::now() + STOP_GRACE);
+            }
+        }
+    }
+    shell.flush();
+    shell.streams.close_all();
+    looking_up.abort();
+    tracing::info!("registrar stopped");
+    Ok(())
+}
+
+fn local(config: &RegistrarConfig, identity: &Identity) -> Local {
+    let settings = &config.settings;
+    let node = identity.node.as_ref().and_then(|node| settings.nodes.get(node));
+    Local {
+        advertised: address::advertised(&settings.sip, node, identity.pod_ip),
+        udp_port: settings.sip_udp_port,
+        tcp_port: settings.sip_tcp_port,
+    }
+}
+
+impl Shell {
+    fn configure(&mut self, config: &Arc<RegistrarConfig>, owns: &Owns, identity: &Identity) {
+        let local = local(config, identity);
+        let shown = local.advertised.map_or_else(|| identity.bind.to_string(), |address| address.to_string());
+        let addresses = vec![format!("udp:{shown}:{}", local.udp_port), format!("tcp:{shown}:{}", local.tcp_port)];
+        self.reporter.update(|state| {
+            state.addresses = addresses;
+            state.registrations.retain(|id, _| config.providers.contains_key(id));
+            state.resolved.retain(|id, _| config.providers.contains_key(id));
+            state.refused_sources.retain(|id, _| config.providers.contains_key(id));
+        });
+        self.edge.configure(Arc::clone(config), local, Arc::clone(owns), Instant::now());
+    }
+
+    fn on_datagram(&mut self, received: io::Result<(usize, SocketAddr)>, buffer: &[u8]) {
+        let (length, remote) = match received {
+            Ok(received) => received,
+            // An ICMP error of an earlier packet; the transaction finds out by itself.
+            Err(error) => return tracing::debug!(%error, "UDP"),
+        };
+        let flow = Flow::udp(SocketAddr::new(remote.ip().to_canonical(), remote.port()));
+        match parse_datagram(&buffer[..length]) {
+            Ok(message) => self.edge.receive(message, flow, Instant::now()),
+            Err(failure) => self.reply_to_unreadable(flow, failure),
+        }
+    }
+
+    fn reply_to_unreadable(&mut self, flow: Flow, failure: ringwire_sip::message::ParseFailure) {
+        if let Some(mut reply) = failure.reply {
+            tracing::debug!(source = %flow.remote, error = %failure.error, "malformed request");
+            reply.headers.note_source(flow.remote);
+            self.edge.send_stateless(Message::Response(*reply), flow);
+        }
+    }
+
+    fn on_stream(&mut self, event: StreamEvent) {
+        let now = Instant::now();
+        match event {
+            StreamEvent::Message(flow, message) => self.edge.receive(message, flow, now),
+            StreamEvent::Unreadable(flow, failure) => self.reply_to_unreadable(flow, *failure),
+            StreamEvent::Closed(flow, error) => {
+                self.streams.closed(&flow);
+                if self.outgoing.get(&flow.remote).copied() == flow.connection {
+                    self.outgoing.remove(&flow.remote);
+                    self.edge.flow_failed(&Flow { connection: None, ..flow.clone() }, error.clone(), now);
+                }
+                self.edge.flow_failed(&flow, error, now);
+            }
+        }
+    }
+
+    async fn on_accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
+        match accepted {
+            Ok((stream, remote)) if self.streams.len() < MAX_STREAMS => {
+                let _ = stream.set_nodelay(true);
+                let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+                self.streams.add(stream, remote, Idle::After(TCP_IDLE), CancellationToken::new());
+            }
+            Ok((_, remote)) => tracing::warn!(source = %remote, "too many connections; one was refused"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a SIP connection");
+                // Out of descriptors, most likely: others need the time.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+
+    fn on_connected(&mut self, remote: SocketAddr, result: io::Result<TcpStream>) {
+        let waiting = self.connecting.remove(&remote).unwrap_or_default();
+        match result {
+            Ok(stream) => {
+                let _ = stream.set_nodelay(true);
+                let flow = self.streams.add(stream, remote, Idle::After(TCP_IDLE), CancellationToken::new());
+                if let Some(connection) = flow.connection {
+                    self.outgoing.insert(remote, connection);
+                    for bytes in waiting {
+                        self.streams.send(connection, bytes);
+                    }
+                }
+            }
+            Err(error) => {
+                let flow = Flow { transport: Transport::Tcp, remote, connection: None };
+                self.edge.flow_failed(&flow, transport_error(&error), Instant::now());
+            }
+        }
+    }
+
+    fn on_lookup(&mut self, name: String, lookup: Lookup) {
+        if let Lookup::Failed(error) = &lookup {
+            tracing::warn!(%error, "name look-up failed");
+        }
+        self.edge.resolved(name, lookup, Instant::now());
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { incarnation, pod, stream, closed } => {
+                tracing::info!(%pod, "link to media pod is up");
+                let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+                let flow = self.streams.add(stream, nowhere, Idle::Forever, closed);
+                self.edge.link_up(incarnation, flow);
+            }
+            LinkEvent::Load { incarnation, calls, accepting } => self.edge.link_load(incarnation, calls, accepting),
+        }
+    }
+
+    /// Sends what the edge wants sent, and does what it wants done.
+    fn flush(&mut self) {
+        loop {
+            let mut idle = true;
+            while let Some(transmit) = self.edge.poll_transmit() {
+                idle = false;
+                self.transmit(transmit);
+            }
+            while let Some(output) = self.edge.poll_output() {
+                idle = false;
+                self.perform(output);
+            }
+            if idle {
+                return;
+            }
+        }
+    }
+
+    fn transmit(&mut self, Transmit { flow, bytes }: Transmit) {
+        if flow.transport == Transport::Udp {
+            match self.udp.try_send_to(&bytes, flow.remote) {
+                Ok(_) => {}
+                // The buffer is full: lost like any other datagram.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    tracing::debug!(remote = %flow.remote, %error, "cannot send");
+                    self.edge.flow_failed(&flow, transport_error(&error), Instant::now());
+                }
+            }
+            return;
+        }
+        let known = flow.connection.or_else(|| self.outgoing.get(&flow.remote).copied());
+        let Some(connection) = known.filter(|_| flow.connection.is_some() || self.outgoing.contains_key(&flow.remote)) else {
+            return self.connect(flow.remote, bytes);
+        };
+        if !self.streams.send(connection, bytes.clone()) {
+            if flow.remote.port() == 0 {
+                // A link that is gone: there is nowhere to connect to.
+                return self.edge.flow_failed(&flow, TransportError::Closed, Instant::now());
+            }
+            self.outgoing.remove(&flow.remote);
+            self.connect(flow.remote, bytes);
+        }
+    }
+
+    fn connect(&mut self, remote: SocketAddr, bytes: Vec<u8>) {
+        if let Some(waiting) = self.connecting.get_mut(&remote) {
+            if waiting.len() < MAX_WAITING {
+                waiting.push(bytes);
+            }
+            return;
+        }
+        self.connecting.insert(remote, vec![bytes]);
+        let connected = self.connected.clone();
+        tokio::spawn(async move {
+            let result = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(remote)).await {
+                Ok(result) => result,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            };
+            let _ = connected.send((remote, result)).await;
+        });
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Names(names) => drop(self.wanted_names.send_replace(names)),
+            Output::Registration(id, report) => {
+                tracing::info!(
+                    kind = "SipProvider", object = %id, reason = %report.reason, message = %report.message, "registration"
+                );
+                self.reporter.update(|state| drop(state.registrations.insert(id, report)));
+            }
+            Output::Registrations(ids) => {
+                let stale = self.reporter.read(|state| state.registrations.keys().any(|id| !ids.contains(id)));
+                if stale {
+                    self.reporter.update(|state| state.registrations.retain(|id, _| ids.contains(id)));
+                }
+            }
+            Output::Resolved(resolved) => self.report_resolved(resolved),
+            Output::Refused(call) => self.report_refused(call),
+            Output::Forwarded { number } => {
+                // To the second: two calls within one need no second report.
+                let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default();
+                if self.reporter.read(|state| state.last_call.get(&number) != Some(&now)) {
+                    self.reporter.update(|state| drop(state.last_call.insert(number, now)));
+                }
+            }
+            Output::KeepAlive(flow) => self.transmit(Transmit { flow, bytes: b"\r\n\r\n".to_vec() }),
+        }
+    }
+
+    fn report_resolved(&mut self, resolved: BTreeMap<ringwire_config::ObjectRef, Vec<IpAddr>>) {
+        if self.reporter.read(|state| state.resolved != resolved) {
+            self.reporter.update(|state| state.resolved = resolved);
+        }
+    }
+
+    fn report_refused(&mut self, call: RefusedCall) {
+        self.reporter.update(|state| {
+            *state.refusals.entry(call.reason).or_default() += 1;
+            if call.reason == Reason::SourceNotAllowed
+                && let (Some(provider), Some(number)) = (&call.provider, &call.number)
+            {
+                let refused = state.refused_sources.entry(provider.clone()).or_default();
+                let address = call.source.ip();
+                refused.retain(|other| other.address != address);
+                let minute = jiff::Timestamp::now().as_second() / 60 * 60;
+                let at = jiff::Timestamp::from_second(minute).unwrap_or_default();
+                refused.insert(0, RefusedSource { address, number: number.clone(), at });
+                refused.truncate(MAX_REFUSED_SOURCES);
+            }
+        });
+        // Scanners refuse themselves a million times; once in a while is enough for the log.
+        let now = Instant::now();
+        if self.bursts.len() >= MAX_BURSTS {
+            self.bursts.retain(|_, (since, _)| now.duration_since(*since) < BURST);
+        }
+        let key = (call.reason, call.source.ip());
+        if let Some((since, more)) = self.bursts.get_mut(&key)
+            && now.duration_since(*since) < BURST
+        {
+            *more += 1;
+            return;
+        }
+        let suppressed = self.bursts.remove(&key).map_or(0, |(_, more)| more);
+        if self.bursts.len() < MAX_BURSTS {
+            self.bursts.insert(key, (now, 0));
+        }
+        let started = jiff::Timestamp::now();
+        let detail =
+            if suppressed > 0 { format!("{} ({suppressed} more like this before)", call.detail) } else { call.detail };
+        let record = CallRecord {
+            call_id: call.call_id,
+            start: Some(started),
+            end: Some(started),
+            from: call.from,
+            to: call.number.clone().unwrap_or(call.to),
+            provider: call.provider.map(|provider| provider.to_string()),
+            ended_by: "gateway",
+            reason: Some(call.reason),
+            status: call.status,
+            detail,
+            source: call.source.to_string(),
+            ..CallRecord::default()
+        };
+        record.write();
+    }
+}

@@ -1,0 +1,458 @@
+//! `ringwire run`: both roles in one process, without a cluster, from the same YAML.
+//!
+//! The manifests go through the same schema, compilation and status code as on a cluster. Status goes to the log, to `/status` and so to
+//! `ringwire get`. The files are read again when they change.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use hickory_resolver::TokioResolver;
+use ringwire_agent::connect::{self, Connector};
+use ringwire_config::compile::{Compiled, compile};
+use ringwire_config::gateway::{MediaConfig, RegistrarConfig};
+use ringwire_config::manifests::{self, Manifests};
+use ringwire_config::shard::Role;
+use ringwire_config::state::PodState;
+use ringwire_config::status::{self, GatewayWorkload, Observed, ObservedPod};
+use ringwire_config::token::{Incarnation, TokenKey};
+use ringwire_config::{ObjectRef, Objects, Settings};
+use ringwire_control::Reporter;
+use ringwire_crds::{Condition, MediaGateway, MediaGatewaySpec, NamespacesFrom, Time};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::link::LinkEvent;
+use crate::media::node;
+use crate::registrar::{self, Identity};
+
+/// How often the files are looked at.
+const POLL: Duration = Duration::from_millis(250);
+
+/// Bytes on their way between the two roles.
+const PIPE: usize = 256 << 10;
+
+/// Serve phone calls from manifests, without a cluster.
+///
+/// Reads the same YAML as a cluster: SipProvider, PhoneNumber, VoiceAgent, MediaGateway, and the Secrets that they
+/// name. Edits take effect when a file is saved: the next call uses them, running calls keep what they have.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  ringwire run -f config/samples/local\n  ringwire get sipproviders,phonenumbers")]
+pub struct Args {
+    /// Folder (or file) with the manifests.
+    #[arg(short = 'f', long = "filename", value_name = "DIR")]
+    path: PathBuf,
+    /// Address to listen on for SIP and RTP.
+    #[arg(long, default_value = "0.0.0.0", value_name = "ADDRESS")]
+    bind: IpAddr,
+    /// Where /status, /metrics and /healthz are served.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
+    http: SocketAddr,
+    /// Where the signing key is kept, so that carriers see the same Contact after a restart.
+    #[arg(long, env = "RINGWIRE_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+/// The objects with their status, as `kubectl get -o json` would show them.
+type StatusBoard = Arc<Mutex<Vec<Value>>>;
+
+/// What stays the same over reloads.
+struct World {
+    path: PathBuf,
+    key: TokenKey,
+    /// When each object was first seen: its age, and who is older in a conflict.
+    created: BTreeMap<String, jiff::Timestamp>,
+    generations: BTreeMap<String, (Value, i64)>,
+}
+
+struct Loaded {
+    objects: Objects,
+    compiled: Compiled,
+    gateway: ObjectRef,
+    registrar: Arc<RegistrarConfig>,
+    media: Arc<MediaConfig>,
+}
+
+/// Runs until SIGTERM or Ctrl-C.
+pub async fn run(args: Args) -> ExitCode {
+    match serve(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringwire run: {error}");
+            let mut source = error.source();
+            while let Some(cause) = source {
+                eprintln!("  because: {cause}");
+                source = cause.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
+    let key = signing_key(args.state_dir.as_deref());
+    let mut world = World { path: args.path.clone(), key, created: BTreeMap::new(), generations: BTreeMap::new() };
+    let stamp = world.stamp();
+    let first = world.load()?;
+    tracing::info!(
+        providers = first.objects.providers.len(),
+        numbers = first.objects.numbers.len(),
+        agents = first.objects.agents.len(),
+        "manifests read from {}",
+        args.path.display()
+    );
+    let identity = Identity { pod: "local".into(), node: None, pod_ip: specific(args.bind), bind: args.bind };
+    let incarnation = Incarnation(rand::random());
+    let registrar_report = Reporter::new(PodState::new("local-registrar", Role::Registrar, incarnation));
+    let media_report = Reporter::new(PodState::new("local-media", Role::Media, incarnation));
+    let (registrar_config, registrar_configs) = watch::channel(Some(Arc::clone(&first.registrar)));
+    let (media_config, media_configs) = watch::channel(Some(Arc::clone(&first.media)));
+    let (_owns, owns) = watch::channel::<registrar::edge::Owns>(Arc::new(|_| true));
+    let (links_in, links) = mpsc::channel(16);
+    let (pipes_in, pipes) = mpsc::channel(1);
+    let (drain, stop, hurry) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+
+    let (ours, theirs) = tokio::io::duplex(PIPE);
+    let up = LinkEvent::Up {
+        incarnation,
+        pod: "local".into(),
+        stream: Box::new(ours),
+        closed: CancellationToken::new(),
+    };
+    let _ = links_in.send(up).await;
+    let _ = pipes_in.send(Box::new(theirs) as Box<dyn crate::link::LinkStream>).await;
+    tokio::spawn(report_load(media_report.clone(), incarnation, links_in));
+
+    let resolver = TokioResolver::builder_tokio()?.build()?;
+    let media = tokio::spawn(node::run(node::Params {
+        config: media_configs,
+        links: pipes,
+        reporter: media_report.clone(),
+        identity: identity.clone(),
+        incarnation,
+        connector: Connector::new(connect::public_tls()?)?,
+        drain: drain.clone(),
+        hurry: hurry.clone(),
+        workers: std::thread::available_parallelism().map_or(1, usize::from),
+        beat: Arc::new(|| {}),
+    }));
+    let mut edge = tokio::spawn(registrar::run(registrar::Params {
+        config: registrar_configs,
+        owns,
+        links,
+        reporter: registrar_report.clone(),
+        identity,
+        resolver,
+        drain: drain.clone(),
+        stop: stop.clone(),
+        beat: Arc::new(|| {}),
+    }));
+
+    let board = StatusBoard::default();
+    let listener = tokio::net::TcpListener::bind(args.http).await.map_err(|error| {
+        std::io::Error::new(error.kind(), format!("cannot serve /status on {}: {error}; choose another with --http", args.http))
+    })?;
+    tracing::info!("status on http://{}/status; see it with `ringwire get all`", args.http);
+    tokio::spawn(serve_http(listener, Arc::clone(&board), registrar_report.clone(), media_report.clone()));
+
+    let mut keeper = tokio::spawn(keep(
+        world,
+        stamp,
+        first,
+        board,
+        (registrar_report, media_report),
+        (registrar_config, media_config),
+    ));
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = &mut edge => return ended?.map_err(Into::into),
+        ended = &mut keeper => return Err(format!("the status keeper ended: {ended:?}").into()),
+    }
+    tracing::info!("stopping: no new calls; waiting for the running ones (a second signal ends them)");
+    drain.cancel();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        hurry.cancel();
+    });
+    let _ = media.await;
+    stop.cancel();
+    edge.await??;
+    Ok(())
+}
+
+/// An address that peers can be told, if one is bound.
+fn specific(bind: IpAddr) -> Option<IpAddr> {
+    (!bind.is_unspecified()).then_some(bind)
+}
+
+/// Tells the registrar how busy the media role is.
+async fn report_load(media: Reporter, incarnation: Incarnation, links: mpsc::Sender<LinkEvent>) {
+    let mut changes = media.subscribe();
+    loop {
+        let (calls, accepting) = media.read(|state| (state.calls.total, !state.draining));
+        if links.send(LinkEvent::Load { incarnation, calls, accepting }).await.is_err() || changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The key that signs Contacts: kept in a file, so that a restart doesn't orphan our bindings.
+fn signing_key(dir: Option<&Path>) -> TokenKey {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    let dir = dir.map(Path::to_owned).or_else(|| {
+        let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home)?;
+        Some(state.join("ringwire"))
+    });
+    let random = || TokenKey::from_bytes(1, rand::random());
+    let Some(dir) = dir else { return random() };
+    let file = dir.join("signing-key");
+    if let Ok(text) = std::fs::read_to_string(&file)
+        && text.trim().len() == 64
+    {
+        return TokenKey { id: 1, key: ringwire_config::Secret::new(text.trim()) };
+    }
+    let key = random();
+    if let Err(error) = write_private(&dir, &file, key.key.expose()) {
+        tracing::warn!(%error, "cannot keep the signing key in {}; carriers will see a new Contact after a restart", file.display());
+    }
+    key
+}
+
+fn write_private(dir: &Path, file: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    std::fs::create_dir_all(dir)?;
+    std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?.write_all(text.as_bytes())
+}
+
+impl World {
+    /// Changes whenever a file of the folder does.
+    fn stamp(&self) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
+        let entries = std::fs::read_dir(&self.path).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut stamp: Vec<_> = std::iter::once(self.path.clone())
+            .chain(entries)
+            .filter_map(|path| {
+                let meta = std::fs::metadata(&path).ok()?;
+                Some((path, meta.modified().ok(), meta.len()))
+            })
+            .collect();
+        stamp.sort();
+        stamp
+    }
+
+    fn load(&mut self) -> Result<Loaded, Box<dyn std::error::Error>> {
+        let Manifests { mut objects, problems, .. } = manifests::read(&self.path)?;
+        for problem in &problems {
+            if problem.ignored {
+                tracing::info!("{problem}");
+            } else {
+                tracing::error!("{problem}");
+            }
+        }
+        let default = ObjectRef::new("default", "default");
+        let gateway = match &objects.gateways[..] {
+            [only] => ObjectRef::of(only),
+            _ => default.clone(),
+        };
+        if !objects.gateways.iter().any(|object| ObjectRef::of(object) == gateway) {
+            let mut spec = MediaGatewaySpec::default();
+            spec.allowed_namespaces.from = NamespacesFrom::All;
+            let mut object = MediaGateway::new(&gateway.name, spec);
+            object.metadata.namespace = Some(gateway.namespace.clone());
+            objects.gateways.push(object);
+        }
+        self.stamp_metadata(&mut objects);
+        objects.keys.insert(gateway.clone(), vec![self.key.clone()]);
+        let settings = Settings {
+            default_gateway: gateway.clone(),
+            shared_gateway_namespaces: [gateway.namespace.clone()].into(),
+            restrict_agent_addresses: false,
+        };
+        let mut compiled = compile(&objects, &settings);
+        let config = compiled.gateways.remove(&gateway).ok_or("the gateway could not be compiled")?;
+        Ok(Loaded {
+            registrar: Arc::new(RegistrarConfig { settings: config.settings.clone(), providers: config.providers }),
+            media: Arc::new(MediaConfig { settings: config.settings, agents: config.agents }),
+            objects,
+            compiled,
+            gateway,
+        })
+    }
+
+    /// Fills in what the API server would: creation time, generation.
+    fn stamp_metadata(&mut self, objects: &mut Objects) {
+        fn each<K>(world: &mut World, objects: &mut [K])
+        where
+            K: kube::Resource<DynamicType = ()> + serde::Serialize,
+        {
+            for object in objects {
+                let id = format!("{} {}", K::kind(&()), ObjectRef::of(object));
+                let spec = serde_json::to_value(&*object).map(|mut value| value["spec"].take()).unwrap_or_default();
+                let (known, generation) = world.generations.entry(id.clone()).or_insert((spec.clone(), 1));
+                if *known != spec {
+                    *known = spec;
+                    *generation += 1;
+                }
+                let generation = *generation;
+                let created = *world.created.entry(id).or_insert_with(jiff::Timestamp::now);
+                let meta = object.meta_mut();
+                meta.generation = Some(generation);
+                meta.creation_timestamp.get_or_insert(Time(created));
+            }
+        }
+        each(self, &mut objects.providers);
+        each(self, &mut objects.numbers);
+        each(self, &mut objects.agents);
+        each(self, &mut objects.gateways);
+    }
+}
+
+/// Keeps configuration and status up to date.
+async fn keep(
+    mut world: World,
+    mut stamp: Vec<(PathBuf, Option<SystemTime>, u64)>,
+    mut loaded: Loaded,
+    board: StatusBoard,
+    (registrar, media): (Reporter, Reporter),
+    configs: (watch::Sender<Option<Arc<RegistrarConfig>>>, watch::Sender<Option<Arc<MediaConfig>>>),
+) {
+    let (mut from_registrar, mut from_media) = (registrar.subscribe(), media.subscribe());
+    loop {
+        let observed = observe(&loaded.gateway, &registrar, &media);
+        write_board(&mut loaded, &observed, &board);
+        tokio::select! {
+            _ = from_registrar.changed() => {}
+            _ = from_media.changed() => {}
+            () = tokio::time::sleep(POLL) => {
+                let now = world.stamp();
+                if now == stamp {
+                    continue;
+                }
+                stamp = now;
+                match world.load() {
+                    Ok(mut fresh) => {
+                        keep_statuses(&loaded.objects, &mut fresh.objects);
+                        loaded = fresh;
+                        configs.0.send_replace(Some(Arc::clone(&loaded.registrar)));
+                        configs.1.send_replace(Some(Arc::clone(&loaded.media)));
+                        tracing::info!("manifests read again");
+                    }
+                    Err(error) => tracing::error!(%error, "the manifests cannot be read; the last ones stay"),
+                }
+            }
+        }
+    }
+}
+
+/// Conditions keep their times over a reload.
+fn keep_statuses(old: &Objects, new: &mut Objects) {
+    macro_rules! keep {
+        ($($field:ident),*) => {$(
+            for object in &mut new.$field {
+                let id = ObjectRef::of(object);
+                object.status = old.$field.iter().find(|other| ObjectRef::of(*other) == id).and_then(|o| o.status.clone());
+            }
+        )*};
+    }
+    keep!(providers, numbers, agents, gateways);
+}
+
+fn observe(gateway: &ObjectRef, registrar: &Reporter, media: &Reporter) -> Observed {
+    let pods = [registrar, media].map(|reporter| {
+        let state = reporter.snapshot();
+        (state.pod.clone(), ObservedPod { state, reachable: true })
+    });
+    Observed { pods: BTreeMap::from([(gateway.clone(), pods.into())]) }
+}
+
+fn write_board(loaded: &mut Loaded, observed: &Observed, board: &StatusBoard) {
+    let now = jiff::Timestamp::now();
+    let Loaded { objects, compiled, .. } = loaded;
+    let mut items = Vec::new();
+    for object in &mut objects.providers {
+        let Some(findings) = compiled.providers.get(&ObjectRef::of(object)) else { continue };
+        let fresh = status::sip_provider(object, findings, observed, now);
+        tell("SipProvider", &ObjectRef::of(object), object.status.as_ref().map(|s| &s.conditions[..]), &fresh.conditions);
+        object.status = Some(fresh);
+        items.push(json!(object));
+    }
+    for object in &mut objects.numbers {
+        let Some(findings) = compiled.numbers.get(&ObjectRef::of(object)) else { continue };
+        let fresh = status::phone_number(object, findings, observed, now);
+        tell("PhoneNumber", &ObjectRef::of(object), object.status.as_ref().map(|s| &s.conditions[..]), &fresh.conditions);
+        object.status = Some(fresh);
+        items.push(json!(object));
+    }
+    for object in &mut objects.agents {
+        let Some(findings) = compiled.agents.get(&ObjectRef::of(object)) else { continue };
+        let fresh = status::voice_agent(object, findings, observed, now);
+        tell("VoiceAgent", &ObjectRef::of(object), object.status.as_ref().map(|s| &s.conditions[..]), &fresh.conditions);
+        object.status = Some(fresh);
+        items.push(json!(object));
+    }
+    let ready = |role| observed.pods.values().flat_map(BTreeMap::values).any(|pod| pod.state.role == role && pod.state.ready);
+    let workload = GatewayWorkload {
+        replicas: 1,
+        ready_replicas: i32::from(ready(Role::Media)),
+        ready_registrars: i32::from(ready(Role::Registrar)),
+        selector: None,
+        trouble: None,
+    };
+    for object in &mut objects.gateways {
+        let fresh = status::media_gateway(object, &workload, observed, now);
+        tell("MediaGateway", &ObjectRef::of(object), object.status.as_ref().map(|s| &s.conditions[..]), &fresh.conditions);
+        object.status = Some(fresh);
+        items.push(json!(object));
+    }
+    *board.lock().unwrap_or_else(PoisonError::into_inner) = items;
+}
+
+/// Logs a condition that changed, as an Event would tell it.
+fn tell(kind: &str, object: &ObjectRef, old: Option<&[Condition]>, new: &[Condition]) {
+    for condition in new {
+        let before = old.unwrap_or_default().iter().find(|other| other.type_ == condition.type_);
+        if before.is_some_and(|before| before.status == condition.status && before.reason == condition.reason) {
+            continue;
+        }
+        let Condition { type_, status, reason, message, .. } = condition;
+        if status == "False" {
+            tracing::warn!(kind, %object, condition = type_, status, reason, "{message}");
+        } else {
+            tracing::info!(kind, %object, condition = type_, status, reason, "{message}");
+        }
+    }
+}
+
+async fn serve_http(listener: tokio::net::TcpListener, board: StatusBoard, registrar: Reporter, media: Reporter) {
+    let ready = move || {
+        let good = registrar.read(|state| state.ready) && media.read(|state| state.ready);
+        async move { if good { (http::StatusCode::OK, "ok\n") } else { (http::StatusCode::SERVICE_UNAVAILABLE, "not ready\n") } }
+    };
+    let router = Router::new()
+        .route("/status", get(board_json))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(board);
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "the status server ended");
+    }
+}
+
+async fn board_json(State(board): State<StatusBoard>) -> Json<Value> {
+    let items = board.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Json(json!({"apiVersion": "v1", "kind": "List", "items": items}))
+}
+

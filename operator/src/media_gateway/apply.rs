@@ -1,0 +1,251 @@
+//! Making the API server hold what was built: server-side apply of what changed or drifted, deletion of what is left over.
+//!
+//! [`Children`] remembers what was applied and compares; the functions below it do the requests.
+
+use std::collections::BTreeMap;
+
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::{DynamicObject, PartialObjectMeta, Request};
+use kube::runtime::reflector::Lookup as _;
+use kube::{Client, Resource};
+use ringwire_config::ObjectRef;
+use serde_json::Value;
+
+use super::build::{Child, ChildKey, ChildKind, GATEWAY, is_child};
+use super::certificates::Write;
+use super::validate::ValidGateway;
+use crate::failure::{Failure, limited};
+use crate::retry::Fingerprint;
+use crate::watch::Views;
+
+/// Our name in `metadata.managedFields` of children.
+pub const FIELD_MANAGER: &str = "ringwire";
+
+/// A child as the watch shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Live {
+    /// Its UID.
+    pub uid: String,
+    /// What grows when somebody edits it: the generation where there is one, else the version.
+    pub revision: u64,
+    /// UID of its controlling owner.
+    pub owner: Option<String>,
+    /// The gateway in its labels.
+    pub gateway: Option<String>,
+}
+
+/// The metadata that a comparison needs.
+fn live(kind: ChildKind, meta: &kube::core::ObjectMeta) -> Live {
+    Live {
+        uid: meta.uid.clone().unwrap_or_default(),
+        revision: revision(kind, meta),
+        owner: meta
+            .owner_references
+            .iter()
+            .flatten()
+            .find(|owner| owner.controller == Some(true))
+            .map(|owner| owner.uid.clone()),
+        gateway: meta.labels.as_ref().and_then(|labels| labels.get(GATEWAY)).cloned(),
+    }
+}
+
+fn revision(kind: ChildKind, meta: &kube::core::ObjectMeta) -> u64 {
+    match kind {
+        // Its status changes all the time.
+        ChildKind::Deployment => meta.generation.and_then(|number| number.try_into().ok()).unwrap_or(0),
+        _ => meta.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0),
+    }
+}
+
+/// All children that the watches show.
+pub fn observe(views: &Views) -> BTreeMap<ChildKey, Live> {
+    fn add<K>(found: &mut BTreeMap<ChildKey, Live>, kind: ChildKind, view: &crate::watch::View<K>)
+    where
+        K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
+    {
+        for object in view.all() {
+            let meta = object.meta();
+            let live = live(kind, meta);
+            if live.gateway.is_some() {
+                let id = ObjectRef::new(
+                    object.namespace().unwrap_or_default(),
+                    object.name().unwrap_or_default(),
+                );
+                found.insert(ChildKey { kind, id }, live);
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    add(&mut found, ChildKind::Secret, &views.secrets);
+    add(&mut found, ChildKind::ServiceAccount, &views.service_accounts);
+    add(&mut found, ChildKind::Role, &views.roles);
+    add(&mut found, ChildKind::RoleBinding, &views.role_bindings);
+    add(&mut found, ChildKind::Service, &views.services);
+    add(&mut found, ChildKind::Deployment, &views.deployments);
+    found
+}
+
+/// What the API server said after a child was applied.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    fingerprint: Fingerprint,
+    uid: String,
+    revision: u64,
+    seen: bool,
+}
+
+/// What was applied so far.
+#[derive(Default)]
+pub struct Children {
+    applied: BTreeMap<ChildKey, Applied>,
+    refused: BTreeMap<ChildKey, String>,
+}
+
+impl Children {
+    /// Whether a child has to be applied: never was, is wanted otherwise, was edited, replaced or deleted.
+    pub fn is_outdated(&mut self, key: &ChildKey, wanted: Fingerprint, live: Option<&Live>) -> bool {
+        let Some(applied) = self.applied.get_mut(key) else { return true };
+        if applied.fingerprint != wanted {
+            return true;
+        }
+        match live {
+            // Before the watch has shown it, its absence means nothing.
+            None => applied.seen,
+            Some(live) => {
+                applied.seen = true;
+                live.uid != applied.uid || live.revision > applied.revision
+            }
+        }
+    }
+
+    /// Notes a success.
+    pub fn applied(&mut self, key: ChildKey, applied: Applied) {
+        self.refused.remove(&key);
+        self.applied.insert(key, applied);
+    }
+
+    /// Notes a failure.
+    pub fn failed(&mut self, key: &ChildKey, failure: &Failure) {
+        match failure {
+            Failure::Refused(message) => {
+                self.refused.insert(key.clone(), message.clone());
+            }
+            Failure::Gone | Failure::Conflict | Failure::Unavailable(_) => {}
+        }
+    }
+
+    /// The first child of a gateway that the API server refuses, and what it says.
+    pub fn refused(&self, gateway: &ObjectRef) -> Option<(&ChildKey, &str)> {
+        let of_gateway = |key: &ChildKey| {
+            key.id.namespace == gateway.namespace && is_child(&gateway.name, key.kind, &key.id.name)
+        };
+        self.refused.iter().find(|(key, _)| of_gateway(key)).map(|(key, message)| (key, message.as_str()))
+    }
+
+    /// Forgets children of gateways that are gone.
+    pub fn retain(&mut self, mut wanted: impl FnMut(&ChildKey) -> bool) {
+        self.applied.retain(|key, _| wanted(key));
+        self.refused.retain(|key, _| wanted(key));
+    }
+}
+
+/// Children of a gateway that this version does not make.
+pub fn leftovers(gateway: &ValidGateway<'_>, live: &BTreeMap<ChildKey, Live>) -> Vec<(ChildKey, String)> {
+    let id = gateway.id();
+    live.iter()
+        .filter(|(key, live)| {
+            let Live { uid: _, revision: _, owner, gateway: label } = live;
+            key.id.namespace == id.namespace
+                && owner.as_deref() == Some(gateway.uid())
+                && label.as_ref() == Some(&id.name)
+                && !is_child(&id.name, key.kind, &key.id.name)
+        })
+        .map(|(key, live)| (key.clone(), live.uid.clone()))
+        .collect()
+}
+
+fn request(key: &ChildKey) -> Request {
+    Request::new(DynamicObject::url_path(&key.kind.resource(), Some(&key.id.namespace)))
+}
+
+/// Applies a child.
+pub async fn apply(client: Client, key: ChildKey, body: Value, fingerprint: Fingerprint) -> Result<Applied, Failure> {
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let sent = request(&key).patch_metadata(&key.id.name, &params, &Patch::Apply(&body));
+    let sent = sent.map_err(|error| Failure::Refused(error.to_string()))?;
+    let object: PartialObjectMeta = limited(client.request(sent)).await?;
+    Ok(Applied {
+        fingerprint,
+        uid: object.metadata.uid.clone().unwrap_or_default(),
+        revision: revision(key.kind, &object.metadata),
+        seen: false,
+    })
+}
+
+/// Deletes a child, if it still is the one that was seen.
+pub async fn delete(client: Client, key: ChildKey, uid: String) -> Result<(), Failure> {
+    let only = Preconditions { uid: Some(uid), resource_version: None };
+    let params = DeleteParams::background().preconditions(only);
+    let sent = request(&key).delete(&key.id.name, &params).map_err(|error| Failure::Refused(error.to_string()))?;
+    limited(client.request_status::<DynamicObject>(sent)).await.map(drop)
+}
+
+/// Creates or replaces a Secret with keys; never overwrites what somebody else wrote meanwhile.
+pub async fn write_keys(client: Client, write: Write) -> Result<(), Failure> {
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let refused = |error: &dyn std::fmt::Display| Failure::Refused(error.to_string());
+    let sent = match write {
+        Write::Create(Child { key, body }) => request(&key).create(&params, body.to_string().into_bytes()),
+        Write::Replace { child: Child { key, mut body }, uid, resource_version } => {
+            body["metadata"]["uid"] = uid.into();
+            body["metadata"]["resourceVersion"] = resource_version.into();
+            request(&key).replace(&key.id.name, &params, body.to_string().into_bytes())
+        }
+    };
+    let sent = sent.map_err(|error| refused(&error))?;
+    limited(client.request::<PartialObjectMeta>(sent)).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> ChildKey {
+        ChildKey { kind: ChildKind::Service, id: ObjectRef::new("voice", "main-media") }
+    }
+
+    fn applied(fingerprint: Fingerprint) -> Applied {
+        Applied { fingerprint, uid: "a".into(), revision: 5, seen: false }
+    }
+
+    fn live(uid: &str, revision: u64) -> Live {
+        Live { uid: uid.into(), revision, owner: None, gateway: None }
+    }
+
+    #[test]
+    fn applies_what_is_new_edited_replaced_or_deleted_and_nothing_else() {
+        let mut children = Children::default();
+        assert!(children.is_outdated(&key(), 1, None), "never applied");
+        children.applied(key(), applied(1));
+        assert!(!children.is_outdated(&key(), 1, None), "the watch is behind");
+        assert!(!children.is_outdated(&key(), 1, Some(&live("a", 4))), "the watch is behind");
+        assert!(!children.is_outdated(&key(), 1, Some(&live("a", 5))), "as applied");
+        assert!(children.is_outdated(&key(), 2, Some(&live("a", 5))), "wanted otherwise");
+        assert!(children.is_outdated(&key(), 1, Some(&live("a", 6))), "edited");
+        assert!(children.is_outdated(&key(), 1, Some(&live("b", 9))), "replaced");
+        assert!(children.is_outdated(&key(), 1, None), "deleted after it was seen");
+    }
+
+    #[test]
+    fn remembers_a_refusal_until_it_succeeds() {
+        let mut children = Children::default();
+        let gateway = ObjectRef::new("voice", "main");
+        children.failed(&key(), &Failure::Gone);
+        assert_eq!(children.refused(&gateway), None);
+        children.failed(&key(), &Failure::Refused("no".into()));
+        assert_eq!(children.refused(&gateway), Some((&key(), "no")));
+        assert_eq!(children.refused(&ObjectRef::new("other", "main")), None);
+        children.applied(key(), applied(1));
+        assert_eq!(children.refused(&gateway), None);
+    }
+}
