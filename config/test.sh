@@ -35,6 +35,15 @@ image() {
     grep -q -- '- --image=registry.example.com/rw:9.9$' "$out/image.yaml" || die "config/default: the gateways' image stays"
 }
 
+# Another namespace must reach the binding's subject too, or the operator would have no rights.
+namespace() {
+    mkdir -p "$out/elsewhere"
+    cp -r config "$out/"
+    printf 'namespace: elsewhere\nresources: [../config/default]\n' >"$out/elsewhere/kustomization.yaml"
+    kubectl kustomize "$out/elsewhere" >"$out/elsewhere.yaml"
+    ! grep ringwire-system "$out/elsewhere.yaml" >&2 || die "config/default: an overlay can't change the namespace"
+}
+
 each_folder_builds() {
     local folder
     for folder in crd rbac operator default samples; do
@@ -62,4 +71,5 @@ esac
 step "config: every folder builds" each_folder_builds
 step "config: default is what the chart gives" compare
 step "config: one image in both places" image
+step "config: one namespace in all places" namespace
 if [[ ${1:-} = --cluster ]]; then step "config: the API server takes default and samples" accepted; fi

@@ -6,6 +6,7 @@
 #
 #   BIN_DIR=FOLDER                take `ringwire` and `ringwire-operator` from there instead of building them
 #   CARGO_TARGET_DIR=FOLDER       as for cargo
+#   PROFILE=image                 cargo profile; the default is release (smaller and faster, but slow to link)
 set -euo pipefail
 # shellcheck source=hack/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -14,13 +15,14 @@ source "$HACK/cluster/images.sh"
 
 LIMIT_MB=40
 PROGRAMS=(ringwire ringwire-operator)
+PROFILE=${PROFILE:-release}
 
 # Naming the target keeps the flag away from procedural macros, which are loaded by the compiler and can't be static.
 build_programs() {
     (
         cd "$REPO"
         RUSTFLAGS="-C target-feature=+crt-static" \
-            cargo build --locked --release --target "$1" "${PROGRAMS[@]/#/--package=}" >&2
+            cargo build --locked --profile "$PROFILE" --target "$1" "${PROGRAMS[@]/#/--package=}" >&2
     )
 }
 
@@ -35,7 +37,7 @@ name=${1:-ringwire.dev/ringwire:dev}
 if [[ -z ${BIN_DIR:-} ]]; then
     target=$(rustc -vV | sed -n 's/^host: //p')
     step "programs" build_programs "$target"
-    BIN_DIR=${CARGO_TARGET_DIR:-$REPO/target}/$target/release
+    BIN_DIR=${CARGO_TARGET_DIR:-$REPO/target}/$target/$PROFILE
 fi
 
 command -v buildah >/dev/null || "$HACK/setup.sh" --image

@@ -24,7 +24,7 @@ pub enum LinkEvent {
         /// To be cancelled by the registrar when the link is lost: then another is made.
         closed: CancellationToken,
     },
-    /// How busy the pod is. The first comes right after `Up`, further ones when it changes.
+    /// How busy the pod is. The first comes right after `Up`, further ones when it changes, none while there is no link.
     Load {
         /// Which run of the pod.
         incarnation: Incarnation,

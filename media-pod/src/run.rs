@@ -109,7 +109,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         "manifests read from {}",
         args.path.display()
     );
-    let identity = Identity { pod: "local".into(), node: None, pod_ip: specific(args.bind), bind: args.bind };
+    let identity = Identity { node: None, pod_ip: specific(args.bind), bind: args.bind };
     let incarnation = Incarnation(rand::random());
     let registrar_report = Reporter::new(PodState::new("local-registrar", Role::Registrar, incarnation));
     let media_report = Reporter::new(PodState::new("local-media", Role::Media, incarnation));
@@ -142,7 +142,8 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         drain: drain.clone(),
         hurry: hurry.clone(),
         workers: std::thread::available_parallelism().map_or(1, usize::from),
-        beat: Arc::new(|| {}),
+        ready: Box::new(|| {}),
+        beat: Box::new(|| {}),
     }));
     let mut edge = tokio::spawn(registrar::run(registrar::Params {
         config: registrar_configs,
@@ -153,7 +154,8 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         resolver,
         drain: drain.clone(),
         stop: stop.clone(),
-        beat: Arc::new(|| {}),
+        ready: Box::new(|| {}),
+        beat: Box::new(|| {}),
     }));
 
     let board = StatusBoard::default();

@@ -224,4 +224,59 @@ mod tests {
         observer.follow(&BTreeMap::new(), |_| false);
         assert!(!observer.has_seen(&key()));
     }
+
+    /// A gateway's certificates as the operator makes them.
+    fn tls() -> ringwire_control::GatewayTls {
+        let now = std::time::SystemTime::now();
+        let ca = ringwire_control::issue::authority("voice/main", now).unwrap();
+        let leaf = ringwire_control::issue::leaf(&ca, "pods", now).unwrap();
+        let [ca, certificate, key] = [&ca.certificate, &leaf.certificate, &leaf.key].map(|text| text.as_bytes());
+        ringwire_control::GatewayTls::from_pem(ca, certificate, key).unwrap()
+    }
+
+    #[tokio::test]
+    async fn follows_a_pod_by_name_through_changes_and_a_restart() {
+        let address: IpAddr = "127.0.0.77".parse().unwrap();
+        let tls = tls();
+        let server_tls = Arc::new(arc_swap::ArcSwap::from_pointee(tls.clone()));
+        let start = |pod: &str| {
+            let reporter = ringwire_control::Reporter::new(PodState::new(pod, Role::Media, Incarnation(1)));
+            let stop = tokio_util::sync::CancellationToken::new();
+            let (tls, served, stopping) = (Arc::clone(&server_tls), reporter.clone(), stop.clone());
+            let serving = async move {
+                let listener = ringwire_control::server::bind(address).await.unwrap();
+                ringwire_control::server::serve(listener, tls, served, None, stopping).await;
+            };
+            (reporter, stop, serving)
+        };
+        // Another pod of the same node has the first port.
+        let (_other, _stop, serving) = start("media-9");
+        tokio::spawn(serving);
+        let (reporter, stop, serving) = start("media-0");
+        let first = tokio::spawn(serving);
+
+        let signal = Arc::new(Signal::default());
+        let mut observer = Observer::new(Arc::clone(&signal));
+        let target = Target { address, client: Arc::clone(&tls.client_http) };
+        observer.follow(&BTreeMap::from([(key(), target)]), |_| true);
+        let calls = || {
+            let (observed, _) = observer.observed(Instant::now());
+            observed.pods.get(&key().gateway).map(|pods| pods["media-0"].state.calls.total)
+        };
+        let until = async |wanted: u32| {
+            while calls() != Some(wanted) {
+                tokio::time::timeout(Duration::from_secs(10), signal.changed()).await.expect("the state arrives");
+            }
+        };
+        until(0).await;
+        reporter.update(|state| state.calls.total = 3);
+        until(3).await;
+
+        stop.cancel();
+        first.await.unwrap();
+        let (reporter, _stop, serving) = start("media-0");
+        tokio::spawn(serving);
+        reporter.update(|state| state.calls.total = 7);
+        until(7).await;
+    }
 }

@@ -12,6 +12,7 @@ use kube::{Api, Client};
 use ringwire_config::object::SecretData;
 use ringwire_config::{ObjectRef, Secret};
 
+use crate::failure::{Failure, limited};
 use crate::media_gateway::build::{GATEWAY, MANAGED_BY, MANAGER};
 use crate::media_gateway::certificates::RENEW_AFTER;
 use crate::retry::Fingerprint;
@@ -84,24 +85,8 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Takes note of which Secrets are wanted and which versions exist.
-    pub fn update<'a>(
-        &mut self,
-        wanted: &BTreeSet<ObjectRef>,
-        existing: impl Fn(&ObjectRef) -> Option<&'a PartialObjectMeta<KubeSecret>>,
-    ) {
-        self.update_versions(wanted, |id| {
-            let meta = &existing(id)?.metadata;
-            let version = meta.resource_version.as_deref().unwrap_or_default();
-            Some(crate::fingerprint::of(&[meta.uid.as_deref().unwrap_or_default(), version]))
-        });
-    }
-
-    fn update_versions(
-        &mut self,
-        wanted: &BTreeSet<ObjectRef>,
-        existing: impl Fn(&ObjectRef) -> Option<Fingerprint>,
-    ) {
+    /// Takes note of which Secrets are wanted, and of the version in which each exists.
+    pub fn update(&mut self, wanted: &BTreeSet<ObjectRef>, existing: impl Fn(&ObjectRef) -> Option<Fingerprint>) {
         self.entries.retain(|id, _| wanted.contains(id) && existing(id).is_some());
         for id in wanted {
             let Some(version) = existing(id) else { continue };
@@ -141,10 +126,16 @@ impl Secrets {
     }
 }
 
-/// Reads a Secret; `None` if it is gone.
-pub async fn fetch(client: Client, id: ObjectRef) -> Result<Option<Fetched>, kube::Error> {
+/// The version of a Secret, as its metadata states it.
+pub fn version(secret: &PartialObjectMeta<KubeSecret>) -> Fingerprint {
+    let meta = &secret.metadata;
+    crate::fingerprint::of(&[&meta.uid, &meta.resource_version])
+}
+
+/// Reads a Secret.
+pub async fn fetch(client: Client, id: ObjectRef) -> Result<Fetched, Failure> {
     let api: Api<KubeSecret> = Api::namespaced(client, &id.namespace);
-    Ok(api.get_opt(&id.name).await?.map(Fetched::new))
+    limited(api.get(&id.name)).await.map(Fetched::new)
 }
 
 #[cfg(test)]
@@ -172,13 +163,13 @@ mod tests {
     #[test]
     fn reads_a_secret_again_when_its_version_changes_and_keeps_the_old_value_meanwhile() {
         let (mut secrets, wanted) = (Secrets::default(), BTreeSet::from([id()]));
-        secrets.update_versions(&wanted, |_| Some(1));
+        secrets.update(&wanted, |_| Some(1));
         assert!(matches!(secrets.get(&id()), Lookup::Pending));
         assert_eq!(secrets.outdated(), [(id(), 1)]);
         secrets.fetched(&id(), 1, fetched("old"));
         assert_eq!(secrets.outdated(), []);
 
-        secrets.update_versions(&wanted, |_| Some(2));
+        secrets.update(&wanted, |_| Some(2));
         assert_eq!(secrets.outdated(), [(id(), 2)]);
         assert_eq!(password(&secrets).as_deref(), Some("old"));
         secrets.failed(&id());
@@ -190,8 +181,8 @@ mod tests {
     #[test]
     fn a_change_while_reading_is_read_again() {
         let (mut secrets, wanted) = (Secrets::default(), BTreeSet::from([id()]));
-        secrets.update_versions(&wanted, |_| Some(1));
-        secrets.update_versions(&wanted, |_| Some(2));
+        secrets.update(&wanted, |_| Some(1));
+        secrets.update(&wanted, |_| Some(2));
         secrets.fetched(&id(), 1, fetched("old"));
         assert_eq!(secrets.outdated(), [(id(), 2)]);
     }
@@ -199,18 +190,18 @@ mod tests {
     #[test]
     fn forgets_what_nobody_refers_to_and_what_is_gone() {
         let mut secrets = Secrets::default();
-        secrets.update_versions(&BTreeSet::from([id()]), |_| Some(1));
+        secrets.update(&BTreeSet::from([id()]), |_| Some(1));
         secrets.fetched(&id(), 1, fetched("old"));
-        secrets.update_versions(&BTreeSet::from([id()]), |_| None);
+        secrets.update(&BTreeSet::from([id()]), |_| None);
         assert!(matches!(secrets.get(&id()), Lookup::Absent));
-        secrets.update_versions(&BTreeSet::new(), |_| Some(1));
+        secrets.update(&BTreeSet::new(), |_| Some(1));
         assert!(secrets.entries.is_empty());
     }
 
     #[test]
     fn knows_an_unreadable_secret_from_a_missing_one() {
         let mut secrets = Secrets::default();
-        secrets.update_versions(&BTreeSet::from([id()]), |_| Some(1));
+        secrets.update(&BTreeSet::from([id()]), |_| Some(1));
         secrets.failed(&id());
         assert!(matches!(secrets.get(&id()), Lookup::Unreadable));
         assert_eq!(secrets.outdated().len(), 1, "it is tried again");

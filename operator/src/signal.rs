@@ -42,9 +42,9 @@ impl Signal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use futures::FutureExt;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_burst_wakes_once() {
         let signal = Signal::default();
         for _ in 0..100 {
@@ -52,10 +52,11 @@ mod tests {
         }
         signal.changed().await;
         assert!(signal.take_objects());
-        assert!(tokio::time::timeout(Duration::from_secs(60), signal.changed()).await.is_err());
+        assert!(!signal.take_objects());
+        assert!(signal.notify.notified().now_or_never().is_none(), "nothing is left to wake for");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_change_during_a_pass_is_not_lost() {
         let signal = Signal::default();
         signal.state_changed();
@@ -64,19 +65,5 @@ mod tests {
         signal.objects_changed();
         signal.changed().await;
         assert!(signal.take_objects());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn waits_no_longer_than_the_debounce_under_constant_change() {
-        let signal = Signal::default();
-        signal.state_changed();
-        let started = tokio::time::Instant::now();
-        tokio::join!(signal.changed(), async {
-            for _ in 0..10 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                signal.state_changed();
-            }
-        });
-        assert!(started.elapsed() < DEBOUNCE * 4);
     }
 }

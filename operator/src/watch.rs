@@ -60,11 +60,6 @@ where
     fn is_complete(&self) -> bool {
         self.parts.iter().all(|(_, state)| state.load(Ordering::Acquire) != WAITING)
     }
-
-    /// Whether it can be read at all.
-    pub fn is_readable(&self) -> bool {
-        self.parts.iter().all(|(_, state)| state.load(Ordering::Acquire) != FORBIDDEN)
-    }
 }
 
 /// Waits between attempts to watch: 200 ms doubling to 5 s.

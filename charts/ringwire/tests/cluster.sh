@@ -4,7 +4,8 @@
 #   IMAGE=NAME:TAG charts/ringwire/tests/cluster.sh [NAMESPACE]
 #
 # IMAGE (default: the one that hack/image.sh builds) must be on the nodes. NAMESPACE (default: chart-test) must not exist. Kinds
-# that are there already are left alone; else they are installed, and removed at the end.
+# that are there already are left alone, and then somebody else works with them: the operator under test gets no more than NAMESPACE
+# to work in, unless ALL_NAMESPACES=true says that nobody minds. Else the kinds are installed, and removed at the end.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=hack/lib.sh
@@ -24,18 +25,23 @@ values=(
     --namespace "$namespace" --wait --timeout 2m
     --set "image.repository=${image%:*}" --set-string "image.tag=${image##*:}" --set image.pullPolicy=Never
 )
-# Kinds are shared by everybody on the cluster: those that somebody else has installed are his.
+# Kinds are shared by everybody on the cluster: those that somebody else has installed are his, and so are their objects, which
+# an operator for all namespaces would take over.
 kinds_are_ours=true
 if kubectl get crd sipproviders.ringwire.dev >/dev/null 2>&1; then
     kinds_are_ours=false
     values+=(--set crds.enabled=false)
+    if [[ ${ALL_NAMESPACES:-} != true ]]; then
+        say "the kinds are in use: testing in namespace $namespace alone"
+        values+=(--set "watchNamespaces={$namespace}" --set rbac.readNodesAndNamespaces=true)
+    fi
 fi
 
 show_trouble() {
     kube get all,mediagateways -o wide || true
     kube get mediagateway --output yaml || true
     kube get events --sort-by=.lastTimestamp | tail -n 20 || true
-    kube logs "deployment/$release-ringwire-operator" --tail 30 || true
+    kube logs --selector app.kubernetes.io/component=operator --tail 30 || true
 }
 
 clean_up() {

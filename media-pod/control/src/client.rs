@@ -113,8 +113,9 @@ impl StateStream {
         config: &Arc<ClientConfig>,
     ) -> Result<(Self, PodState), ConnectError> {
         // All at once: a pod that hangs must not hide the next one.
-        let mut attempts: FuturesUnordered<_> =
-            ports.map(|port| Self::open_port(address, port, config)).collect();
+        let mut attempts: FuturesUnordered<_> = ports
+            .map(|port| Self::open_port(address, port, config))
+            .collect();
         let mut first = None;
         while let Some(attempt) = attempts.next().await {
             match attempt {
@@ -123,7 +124,10 @@ impl StateStream {
                 Err(error) => first = first.or(Some(error)),
             }
         }
-        Err(first.unwrap_or_else(|| ConnectError::NotFound { pod: pod.to_owned(), address }))
+        Err(first.unwrap_or_else(|| ConnectError::NotFound {
+            pod: pod.to_owned(),
+            address,
+        }))
     }
 
     async fn open_port(
@@ -134,7 +138,10 @@ impl StateStream {
         let peer = SocketAddr::new(address, port);
         let stream = connect(address, port, Arc::clone(config)).await?;
         let opening = async {
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                    .await
+                    .ok()?;
             // Ends with the body: dropping the stream closes the connection.
             tokio::spawn(connection);
             let request = hyper::Request::get("/state")
@@ -145,7 +152,13 @@ impl StateStream {
             if !response.status().is_success() {
                 return None;
             }
-            let mut stream = Self { port, body: response.into_body(), buffer: Vec::new(), searched: 0, value: Value::Null };
+            let mut stream = Self {
+                port,
+                body: response.into_body(),
+                buffer: Vec::new(),
+                searched: 0,
+                value: Value::Null,
+            };
             let state = stream.next().await?;
             Some((stream, state))
         };
@@ -168,7 +181,10 @@ impl StateStream {
                 return serde_json::from_value(self.value.clone()).ok();
             }
             self.searched = self.buffer.len();
-            let frame = tokio::time::timeout(HEARTBEAT * 3, self.body.frame()).await.ok()??.ok()?;
+            let frame = tokio::time::timeout(HEARTBEAT * 3, self.body.frame())
+                .await
+                .ok()??
+                .ok()?;
             if let Ok(data) = frame.into_data() {
                 self.buffer.extend_from_slice(&data);
                 if self.buffer.len() > MAX_LINE {

@@ -27,9 +27,11 @@ pub async fn serve<S>(stream: S, reporter: Reporter, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let router = Router::new().route("/state", get(stream_state)).with_state(reporter);
-    let connection =
-        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let router = Router::new()
+        .route("/state", get(stream_state))
+        .with_state(reporter);
+    let connection = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::select! {
         () = stop.cancelled() => {}
         served = connection => if let Err(error) = served {
@@ -40,24 +42,37 @@ where
 
 async fn stream_state(State(reporter): State<Reporter>) -> Response {
     let lines = lines(reporter);
-    ([(http::header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+    (
+        [(http::header::CONTENT_TYPE, "application/x-ndjson")],
+        Body::from_stream(lines),
+    )
+        .into_response()
 }
 
 /// The whole state, then merge patches; an empty patch as heartbeat.
 pub fn lines(reporter: Reporter) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     let changes = reporter.subscribe();
-    stream::unfold((reporter, changes, None::<Value>), |(reporter, mut changes, sent)| async move {
-        if sent.is_some() && tokio::time::timeout(HEARTBEAT, changes.changed()).await.is_ok() {
-            tokio::time::sleep(GATHER).await;
-        }
-        changes.borrow_and_update();
-        let now = serde_json::to_value(reporter.snapshot()).unwrap_or_default();
-        let line = match &sent {
-            None => now.clone(),
-            Some(sent) => state::diff(sent, &now).unwrap_or_else(|| Value::Object(serde_json::Map::new())),
-        };
-        let mut text = line.to_string();
-        text.push('\n');
-        Some((Ok(Bytes::from(text)), (reporter, changes, Some(now))))
-    })
+    stream::unfold(
+        (reporter, changes, None::<Value>),
+        |(reporter, mut changes, sent)| async move {
+            if sent.is_some()
+                && tokio::time::timeout(HEARTBEAT, changes.changed())
+                    .await
+                    .is_ok()
+            {
+                tokio::time::sleep(GATHER).await;
+            }
+            changes.borrow_and_update();
+            let now = serde_json::to_value(reporter.snapshot()).unwrap_or_default();
+            let line = match &sent {
+                None => now.clone(),
+                Some(sent) => {
+                    state::diff(sent, &now).unwrap_or_else(|| Value::Object(serde_json::Map::new()))
+                }
+            };
+            let mut text = line.to_string();
+            text.push('\n');
+            Some((Ok(Bytes::from(text)), (reporter, changes, Some(now))))
+        },
+    )
 }

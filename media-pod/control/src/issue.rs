@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 
 use crate::tls::SERVER_NAME;
@@ -32,19 +33,29 @@ pub fn authority(name: &str, now: SystemTime) -> Result<Issued, rcgen::Error> {
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
-    Ok(Issued { certificate: certificate.pem(), key: key.serialize_pem() })
+    Ok(Issued {
+        certificate: certificate.pem(),
+        key: key.serialize_pem(),
+    })
 }
 
 /// Issues a certificate for a process called `name`.
 pub fn leaf(authority: &Issued, name: &str, now: SystemTime) -> Result<Issued, rcgen::Error> {
-    let issuer = Issuer::from_ca_cert_pem(&authority.certificate, KeyPair::from_pem(&authority.key)?)?;
+    let issuer =
+        Issuer::from_ca_cert_pem(&authority.certificate, KeyPair::from_pem(&authority.key)?)?;
     let mut params = params(name, now, LEAF_VALIDITY);
     params.subject_alt_names = vec![rcgen::SanType::DnsName(SERVER_NAME.try_into()?)];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &issuer)?;
-    Ok(Issued { certificate: certificate.pem(), key: key.serialize_pem() })
+    Ok(Issued {
+        certificate: certificate.pem(),
+        key: key.serialize_pem(),
+    })
 }
 
 fn params(name: &str, now: SystemTime, validity: Duration) -> CertificateParams {
@@ -65,6 +76,11 @@ mod tests {
         let now = SystemTime::now();
         let ca = authority("voice/default", now).unwrap();
         let leaf = leaf(&ca, "media", now).unwrap();
-        GatewayTls::from_pem(ca.certificate.as_bytes(), leaf.certificate.as_bytes(), leaf.key.as_bytes()).unwrap();
+        GatewayTls::from_pem(
+            ca.certificate.as_bytes(),
+            leaf.certificate.as_bytes(),
+            leaf.key.as_bytes(),
+        )
+        .unwrap();
     }
 }

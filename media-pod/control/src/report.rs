@@ -15,7 +15,10 @@ pub struct Reporter {
 impl Reporter {
     /// Starts with `state`.
     pub fn new(state: PodState) -> Self {
-        Self { state: Arc::new(Mutex::new(state)), changed: Arc::new(watch::Sender::new(0)) }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            changed: Arc::new(watch::Sender::new(0)),
+        }
     }
 
     /// Changes the state and wakes the subscribers.

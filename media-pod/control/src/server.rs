@@ -83,7 +83,12 @@ pub async fn serve(
             slot = Arc::clone(&handshakes).acquire_owned() => slot,
         };
         let acceptor = TlsAcceptor::from(Arc::clone(&tls.load().server));
-        let (reporter, sip, streams, stop) = (reporter.clone(), sip.clone(), Arc::clone(&streams), stop.clone());
+        let (reporter, sip, streams, stop) = (
+            reporter.clone(),
+            sip.clone(),
+            Arc::clone(&streams),
+            stop.clone(),
+        );
         tokio::spawn(async move {
             let stream = match handshake(stream, acceptor).await {
                 Ok(stream) => stream,
@@ -108,7 +113,10 @@ pub async fn serve(
     }
 }
 
-async fn handshake(stream: TcpStream, acceptor: TlsAcceptor) -> std::io::Result<TlsStream<TcpStream>> {
+async fn handshake(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+) -> std::io::Result<TlsStream<TcpStream>> {
     socket::prepare(&stream)?;
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(accepted) => accepted,
@@ -129,7 +137,10 @@ impl Sources {
             return None;
         }
         *count += 1;
-        Some(Place { sources: self.clone(), address })
+        Some(Place {
+            sources: self.clone(),
+            address,
+        })
     }
 }
 
@@ -141,7 +152,11 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.sources.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self
+            .sources
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
@@ -159,12 +174,17 @@ mod tests {
     fn one_address_cannot_take_all_the_places() {
         let sources = Sources::default();
         let (stranger, registrar) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let mut places: Vec<_> = (0..MAX_HANDSHAKES_PER_ADDRESS).map(|_| sources.enter(stranger).unwrap()).collect();
+        let mut places: Vec<_> = (0..MAX_HANDSHAKES_PER_ADDRESS)
+            .map(|_| sources.enter(stranger).unwrap())
+            .collect();
         assert!(sources.enter(stranger).is_none());
         assert!(sources.enter(registrar).is_some());
         places.pop();
         assert!(sources.enter(stranger).is_some());
         places.clear();
-        assert!(sources.0.lock().unwrap().is_empty(), "nothing is kept of addresses that are gone");
+        assert!(
+            sources.0.lock().unwrap().is_empty(),
+            "nothing is kept of addresses that are gone"
+        );
     }
 }

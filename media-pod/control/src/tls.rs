@@ -75,7 +75,9 @@ impl GatewayTls {
         }
         let key = || PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Pem("tls.key"));
 
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider)).build()?;
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+                .build()?;
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(verifier)
@@ -95,6 +97,10 @@ impl GatewayTls {
             client.resumption = Resumption::disabled();
             Ok(Arc::new(client))
         };
-        Ok(Self { server: Arc::new(server), client_http: client(ALPN_HTTP)?, client_sip: client(ALPN_SIP)? })
+        Ok(Self {
+            server: Arc::new(server),
+            client_http: client(ALPN_HTTP)?,
+            client_sip: client(ALPN_SIP)?,
+        })
     }
 }

@@ -26,12 +26,18 @@ const GATHER: Duration = Duration::from_millis(15);
 pub(super) const REMIND: Duration = Duration::from_secs(10);
 
 /// Follows a registrar's configuration; `None` until all of it has been read. Ends when nobody listens any more.
-pub fn registrar_config(client: &Client, gateway: &ObjectRef) -> watch::Receiver<Option<Arc<RegistrarConfig>>> {
+pub fn registrar_config(
+    client: &Client,
+    gateway: &ObjectRef,
+) -> watch::Receiver<Option<Arc<RegistrarConfig>>> {
     follow(client, gateway, Role::Registrar, Assembly::registrar)
 }
 
 /// Follows a media pod's configuration; `None` until all of it has been read. Ends when nobody listens any more.
-pub fn media_config(client: &Client, gateway: &ObjectRef) -> watch::Receiver<Option<Arc<MediaConfig>>> {
+pub fn media_config(
+    client: &Client,
+    gateway: &ObjectRef,
+) -> watch::Receiver<Option<Arc<MediaConfig>>> {
     follow(client, gateway, Role::Media, Assembly::media)
 }
 
@@ -112,7 +118,9 @@ struct Shards {
 impl Shards {
     fn new(gateway: &str, role: Role) -> Self {
         Self {
-            names: (0..SHARDS).map(|index| shard::secret_name(gateway, role, index)).collect(),
+            names: (0..SHARDS)
+                .map(|index| shard::secret_name(gateway, role, index))
+                .collect(),
             assembly: Assembly::default(),
             read: [false; SHARDS],
             listed: [false; SHARDS],
@@ -120,7 +128,12 @@ impl Shards {
     }
 
     fn missing(&self) -> Vec<&str> {
-        self.names.iter().zip(self.read).filter(|(_, read)| !read).map(|(name, _)| name.as_str()).collect()
+        self.names
+            .iter()
+            .zip(self.read)
+            .filter(|(_, read)| !read)
+            .map(|(name, _)| name.as_str())
+            .collect()
     }
 
     /// Takes an event of shard `index`; true if the configuration may have changed.
@@ -137,12 +150,18 @@ impl Shards {
             }
             Event::Apply(secret) => self.decode(index, &secret),
             Event::Delete(_) => {
-                tracing::warn!(secret = name, "a part of the configuration was deleted; its last state holds");
+                tracing::warn!(
+                    secret = name,
+                    "a part of the configuration was deleted; its last state holds"
+                );
                 false
             }
             Event::InitDone => {
                 if !self.listed[index] && self.read[index] {
-                    tracing::warn!(secret = name, "a part of the configuration is gone; its last state holds");
+                    tracing::warn!(
+                        secret = name,
+                        "a part of the configuration is gone; its last state holds"
+                    );
                 }
                 false
             }
@@ -151,8 +170,16 @@ impl Shards {
 
     fn decode(&mut self, index: usize, secret: &Secret) -> bool {
         let name = &self.names[index];
-        let Some(bytes) = secret.data.as_ref().and_then(|data| data.get(shard::DATA_KEY)) else {
-            tracing::error!(secret = name, key = shard::DATA_KEY, "a part of the configuration lacks its key; its last state holds");
+        let Some(bytes) = secret
+            .data
+            .as_ref()
+            .and_then(|data| data.get(shard::DATA_KEY))
+        else {
+            tracing::error!(
+                secret = name,
+                key = shard::DATA_KEY,
+                "a part of the configuration lacks its key; its last state holds"
+            );
             return false;
         };
         match shard::decode(&bytes.0) {
@@ -182,7 +209,12 @@ mod tests {
 
     fn config(max_call_seconds: u32) -> GatewayConfig {
         let id = ObjectRef::new("voice", "echo");
-        let agent = Agent { id: id.clone(), backend: Backend::Echo, connect_timeout_seconds: 5, max_call_seconds };
+        let agent = Agent {
+            id: id.clone(),
+            backend: Backend::Echo,
+            connect_timeout_seconds: 5,
+            max_call_seconds,
+        };
         GatewayConfig {
             settings: GatewaySettings {
                 gateway: ObjectRef::new("voice", "default"),
@@ -204,11 +236,21 @@ mod tests {
 
     fn secrets(max_call_seconds: u32) -> Vec<Secret> {
         let shards = shard::split(&config(max_call_seconds), Role::Media);
-        shards.iter().enumerate().map(|(index, shard)| secret(shard::encode(shard, index).unwrap())).collect()
+        shards
+            .iter()
+            .enumerate()
+            .map(|(index, shard)| secret(shard::encode(shard, index).unwrap()))
+            .collect()
     }
 
     fn secret(bytes: Vec<u8>) -> Secret {
-        Secret { data: Some(BTreeMap::from([(shard::DATA_KEY.to_owned(), ByteString(bytes))])), ..Secret::default() }
+        Secret {
+            data: Some(BTreeMap::from([(
+                shard::DATA_KEY.to_owned(),
+                ByteString(bytes),
+            )])),
+            ..Secret::default()
+        }
     }
 
     fn limit(shards: &Shards) -> u32 {
@@ -250,7 +292,10 @@ mod tests {
         let mut shards = filled();
         assert!(!shards.take(index, Event::Delete(secrets(60).remove(index))));
         assert!(!shards.take(index, Event::Init));
-        assert!(!shards.take(index, Event::InitDone), "the list after a lost watch shows nothing");
+        assert!(
+            !shards.take(index, Event::InitDone),
+            "the list after a lost watch shows nothing"
+        );
         assert_eq!(limit(&shards), 60);
     }
 
@@ -258,7 +303,12 @@ mod tests {
     async fn shards_that_change_together_take_effect_together() {
         let (mut events, receiver) = mpsc::channel(64);
         let (sender, mut configs) = watch::channel(None);
-        tokio::spawn(run(receiver, Shards::new("default", Role::Media), Assembly::media, sender));
+        tokio::spawn(run(
+            receiver,
+            Shards::new("default", Role::Media),
+            Assembly::media,
+            sender,
+        ));
         // The same twice is one change; what follows is the second, not eight more.
         for seconds in [60, 60, 30] {
             for (index, secret) in secrets(seconds).into_iter().enumerate() {
@@ -270,12 +320,17 @@ mod tests {
         }
         assert_eq!(taken(&mut configs).await, 30);
         drop(events);
-        let end = tokio::time::timeout(Duration::from_secs(10), configs.changed()).await.unwrap();
+        let end = tokio::time::timeout(Duration::from_secs(10), configs.changed())
+            .await
+            .unwrap();
         assert!(end.is_err(), "no further change");
     }
 
     async fn taken(configs: &mut watch::Receiver<Option<Arc<MediaConfig>>>) -> u32 {
-        tokio::time::timeout(Duration::from_secs(10), configs.changed()).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(10), configs.changed())
+            .await
+            .unwrap()
+            .unwrap();
         let config = configs.borrow_and_update().clone().unwrap();
         config.agents[&ObjectRef::new("voice", "echo")].max_call_seconds
     }

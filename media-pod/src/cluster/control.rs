@@ -29,7 +29,7 @@ pub async fn control_secret(client: &Client, gateway: &ObjectRef) -> Arc<ArcSwap
             first = &mut receiver => match first {
                 Ok(first) => return first,
                 // The watch never ends: only a panic in it comes here, and then the process must not look alive.
-                Err(_) => panic!("the watch of the gateway's certificates ended"),
+                Err(oneshot::error::RecvError { .. }) => panic!("the watch of the gateway's certificates ended"),
             },
             _ = reminder.tick() => {
                 tracing::warn!(secret = name, "waiting for the operator to write the gateway's certificates");
@@ -51,7 +51,10 @@ async fn run(
         let secret = match event {
             Event::Apply(secret) | Event::InitApply(secret) => secret,
             Event::Delete(_) => {
-                tracing::warn!(secret = name, "the gateway's certificates were deleted; the last ones hold");
+                tracing::warn!(
+                    secret = name,
+                    "the gateway's certificates were deleted; the last ones hold"
+                );
                 continue;
             }
             Event::Init | Event::InitDone => continue,
@@ -61,17 +64,20 @@ async fn run(
         }
         match read(&secret) {
             Ok(tls) => {
-                tracing::info!(secret = name, renewed = current.is_some(), "certificates of the control port taken");
-                match &current {
-                    Some(current) => current.store(Arc::new(tls)),
-                    None => {
-                        let tls = Arc::new(ArcSwap::from_pointee(tls));
-                        current = Some(Arc::clone(&tls));
-                        if let Some(first) = first.take()
-                            && first.send(tls).is_err()
-                        {
-                            return;
-                        }
+                tracing::info!(
+                    secret = name,
+                    renewed = current.is_some(),
+                    "certificates of the control port taken"
+                );
+                if let Some(current) = &current {
+                    current.store(Arc::new(tls));
+                } else {
+                    let tls = Arc::new(ArcSwap::from_pointee(tls));
+                    current = Some(Arc::clone(&tls));
+                    if let Some(first) = first.take()
+                        && first.send(tls).is_err()
+                    {
+                        return;
                     }
                 }
             }
@@ -86,7 +92,9 @@ async fn run(
 fn read(secret: &Secret) -> Result<GatewayTls, TlsError> {
     let get = |key: &'static str| {
         let value = secret.data.as_ref().and_then(|data| data.get(key));
-        value.map(|value| value.0.as_slice()).ok_or(TlsError::Missing(key))
+        value
+            .map(|value| value.0.as_slice())
+            .ok_or(TlsError::Missing(key))
     };
     GatewayTls::from_pem(get("ca.crt")?, get("tls.crt")?, get("tls.key")?)
 }
@@ -112,7 +120,10 @@ mod tests {
             ("tls.crt".to_owned(), value(&leaf.certificate)),
             ("tls.key".to_owned(), value(&leaf.key)),
         ]);
-        Secret { data: Some(data), ..Secret::default() }
+        Secret {
+            data: Some(data),
+            ..Secret::default()
+        }
     }
 
     #[tokio::test]
@@ -120,9 +131,14 @@ mod tests {
         let (mut events, receiver) = mpsc::channel(16);
         let (first, taken) = oneshot::channel();
         let watch = tokio::spawn(run(receiver, "default-control".to_owned(), first));
-        events.try_send(Event::InitApply(Secret::default())).unwrap();
+        events
+            .try_send(Event::InitApply(Secret::default()))
+            .unwrap();
         events.try_send(Event::InitApply(secret())).unwrap();
-        let tls = tokio::time::timeout(Duration::from_secs(10), taken).await.unwrap().unwrap();
+        let tls = tokio::time::timeout(Duration::from_secs(10), taken)
+            .await
+            .unwrap()
+            .unwrap();
         let before = tls.load_full();
 
         events.try_send(Event::Apply(secret())).unwrap();

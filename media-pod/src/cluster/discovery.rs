@@ -1,4 +1,4 @@
-//! Which media pods a gateway has, by the EndpointSlices of its headless Service.
+//! Which media pods a gateway has, by the `EndpointSlice`s of its headless Service.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,7 +20,8 @@ pub type Pods = BTreeMap<String, IpAddr>;
 pub fn media_pods(client: &Client, gateway: &ObjectRef) -> watch::Receiver<Pods> {
     let service = format!("{}-media", gateway.name);
     let api: Api<EndpointSlice> = Api::namespaced(client.clone(), &gateway.namespace);
-    let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}"));
+    let config =
+        watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}"));
     let events = watching::events(api, config, format!("endpoints of Service {service}"));
     let (sender, receiver) = watch::channel(Pods::new());
     tokio::spawn(run(events, sender));
@@ -99,7 +100,10 @@ impl Slices {
 
 fn endpoints(slice: &EndpointSlice) -> Vec<(String, IpAddr)> {
     let endpoints = slice.endpoints.iter().filter_map(|endpoint| {
-        let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"))?;
+        let target = endpoint
+            .target_ref
+            .as_ref()
+            .filter(|target| target.kind.as_deref() == Some("Pod"))?;
         let address = endpoint.addresses.first()?.parse().ok()?;
         Some((target.name.clone()?, address))
     });
@@ -117,7 +121,11 @@ mod tests {
     fn slice(name: &str, endpoints: &[(&str, &str)]) -> EndpointSlice {
         let endpoints = endpoints.iter().map(|(pod, address)| Endpoint {
             addresses: vec![(*address).to_owned()],
-            conditions: Some(EndpointConditions { ready: Some(false), serving: Some(true), terminating: Some(true) }),
+            conditions: Some(EndpointConditions {
+                ready: Some(false),
+                serving: Some(true),
+                terminating: Some(true),
+            }),
             target_ref: Some(ObjectReference {
                 kind: Some("Pod".to_owned()),
                 name: Some((*pod).to_owned()),
@@ -128,19 +136,29 @@ mod tests {
         EndpointSlice {
             address_type: "IPv4".to_owned(),
             endpoints: endpoints.collect(),
-            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                ..ObjectMeta::default()
+            },
             ..EndpointSlice::default()
         }
     }
 
     fn names(slices: &Slices) -> Vec<String> {
-        slices.pods().into_iter().map(|(pod, address)| format!("{pod}={address}")).collect()
+        slices
+            .pods()
+            .into_iter()
+            .map(|(pod, address)| format!("{pod}={address}"))
+            .collect()
     }
 
     #[test]
     fn a_stopping_pod_stays_until_its_endpoint_is_gone() {
         let mut slices = Slices::default();
-        slices.take(Event::Apply(slice("a", &[("media-0", "10.0.0.1"), ("media-1", "10.0.0.2")])));
+        slices.take(Event::Apply(slice(
+            "a",
+            &[("media-0", "10.0.0.1"), ("media-1", "10.0.0.2")],
+        )));
         assert_eq!(names(&slices), ["media-0=10.0.0.1", "media-1=10.0.0.2"]);
         slices.take(Event::Apply(slice("a", &[("media-1", "10.0.0.2")])));
         assert_eq!(names(&slices), ["media-1=10.0.0.2"]);
@@ -152,7 +170,11 @@ mod tests {
         slices.take(Event::Apply(slice("a", &[("media-0", "10.0.0.1")])));
         assert!(!slices.take(Event::Init));
         assert!(!slices.take(Event::InitApply(slice("b", &[("media-1", "10.0.0.2")]))));
-        assert_eq!(names(&slices), ["media-0=10.0.0.1"], "the API server went away while listing");
+        assert_eq!(
+            names(&slices),
+            ["media-0=10.0.0.1"],
+            "the API server went away while listing"
+        );
         slices.take(Event::Init);
         slices.take(Event::InitApply(slice("b", &[("media-1", "10.0.0.2")])));
         assert!(slices.take(Event::InitDone));

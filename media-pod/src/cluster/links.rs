@@ -12,9 +12,9 @@ use arc_swap::ArcSwap;
 use rand::Rng;
 use ringwire_config::state::PodState;
 use ringwire_config::token::Incarnation;
+use ringwire_control::GatewayTls;
 use ringwire_control::client::{self, ConnectError, StateStream};
 use ringwire_control::server::{CONTROL_PORT, CONTROL_PORTS};
-use ringwire_control::GatewayTls;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,7 +38,14 @@ pub async fn run(
     events: mpsc::Sender<LinkEvent>,
     stop: CancellationToken,
 ) {
-    run_on(CONTROL_PORT..CONTROL_PORT + CONTROL_PORTS, pods, tls, events, stop).await;
+    run_on(
+        CONTROL_PORT..CONTROL_PORT + CONTROL_PORTS,
+        pods,
+        tls,
+        events,
+        stop,
+    )
+    .await;
 }
 
 async fn run_on(
@@ -116,6 +123,8 @@ struct Known {
     port: u16,
     calls: u32,
     accepting: bool,
+    /// Whether the state stream is open. If not, another run of the pod may be at the port.
+    open: bool,
 }
 
 impl Known {
@@ -125,7 +134,15 @@ impl Known {
             port,
             calls: state.calls.total,
             accepting: state.ready && !state.draining,
+            open: true,
         }
+    }
+
+    /// Whether `now` is about the same run of the pod, and current.
+    fn still(self, now: Option<Self>) -> bool {
+        now.is_some_and(|now| {
+            now.open && now.incarnation == self.incarnation && now.port == self.port
+        })
     }
 }
 
@@ -151,6 +168,10 @@ impl Link {
                         known.send_if_modified(|known| std::mem::replace(known, now) != now);
                         state = stream.next().await;
                     }
+                    known.send_if_modified(|known| match known {
+                        Some(known) => std::mem::replace(&mut known.open, false),
+                        None => false,
+                    });
                 }
                 Err(error) => {
                     pauses.failed(&self.pod, "state", &error);
@@ -174,13 +195,22 @@ impl Link {
     async fn keep_sip(&self, mut known: watch::Receiver<Option<Known>>) {
         let mut pauses = Pauses::default();
         loop {
-            let Ok(target) = known.wait_for(Option::is_some).await.map(|known| *known) else { return };
-            let Some(target) = target else { return };
+            let open = known
+                .wait_for(|known| known.is_some_and(|known| known.open))
+                .await
+                .map(|known| *known);
+            let Ok(Some(target)) = open else { return };
             let config = Arc::clone(&self.tls.load().client_sip);
             match client::connect_sip(self.address, target.port, config).await {
+                // The state stream ended meanwhile: this may be a link to the pod's next run.
+                Ok(_) if !target.still(*known.borrow()) => {}
                 Ok(stream) => {
                     let since = Instant::now();
-                    if self.tell(target.incarnation, Box::new(stream), &mut known).await.is_none() {
+                    if self
+                        .tell(target.incarnation, Box::new(stream), &mut known)
+                        .await
+                        .is_none()
+                    {
                         return;
                     }
                     // A link that is closed as soon as it is made is as good as none.
@@ -203,7 +233,12 @@ impl Link {
         known: &mut watch::Receiver<Option<Known>>,
     ) -> Option<()> {
         let closed = CancellationToken::new();
-        let up = LinkEvent::Up { incarnation, pod: self.pod.clone(), stream, closed: closed.clone() };
+        let up = LinkEvent::Up {
+            incarnation,
+            pod: self.pod.clone(),
+            stream,
+            closed: closed.clone(),
+        };
         self.events.send(up).await.ok()?;
         let mut said = None;
         loop {
@@ -211,10 +246,18 @@ impl Link {
             if now.incarnation != incarnation {
                 return Some(());
             }
-            if said != Some(now) {
-                said = Some(now);
-                let load = LinkEvent::Load { incarnation, calls: now.calls, accepting: now.accepting };
-                self.events.send(load).await.ok()?;
+            let load = (now.calls, now.accepting);
+            if said != Some(load) {
+                said = Some(load);
+                let (calls, accepting) = load;
+                self.events
+                    .send(LinkEvent::Load {
+                        incarnation,
+                        calls,
+                        accepting,
+                    })
+                    .await
+                    .ok()?;
             }
             tokio::select! {
                 () = closed.cancelled() => return Some(()),
@@ -273,7 +316,9 @@ mod tests {
     const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-        tokio::time::timeout(Duration::from_secs(20), future).await.unwrap_or_else(|_| panic!("waited 20 s: {what}"))
+        tokio::time::timeout(Duration::from_secs(20), future)
+            .await
+            .unwrap_or_else(|_| panic!("waited 20 s: {what}"))
     }
 
     struct Gateway {
@@ -293,8 +338,15 @@ mod tests {
             let ca = issue::authority("voice/default", now).unwrap();
             let leaf = issue::leaf(&ca, "test", now).unwrap();
             let pem = |text: &str| text.as_bytes().to_vec();
-            let tls = GatewayTls::from_pem(&pem(&ca.certificate), &pem(&leaf.certificate), &pem(&leaf.key)).unwrap();
-            Self { tls: Arc::new(ArcSwap::from_pointee(tls)) }
+            let tls = GatewayTls::from_pem(
+                &pem(&ca.certificate),
+                &pem(&leaf.certificate),
+                &pem(&leaf.key),
+            )
+            .unwrap();
+            Self {
+                tls: Arc::new(ArcSwap::from_pointee(tls)),
+            }
         }
 
         async fn pod(&self, port: u16, incarnation: u64) -> Pod {
@@ -305,22 +357,46 @@ mod tests {
             let reporter = Reporter::new(state);
             let (sender, sip) = mpsc::channel(1);
             let stop = CancellationToken::new();
-            tokio::spawn(server::serve(listener, Arc::clone(&self.tls), reporter.clone(), Some(sender), stop.clone()));
-            Pod { port, reporter, sip, stop: stop.drop_guard() }
+            tokio::spawn(server::serve(
+                listener,
+                Arc::clone(&self.tls),
+                reporter.clone(),
+                Some(sender),
+                stop.clone(),
+            ));
+            Pod {
+                port,
+                reporter,
+                sip,
+                stop: stop.drop_guard(),
+            }
         }
 
         fn follow(&self, port: u16) -> (watch::Sender<Pods>, mpsc::Receiver<LinkEvent>) {
             let (pods, receiver) = watch::channel(Pods::from([("media-0".to_owned(), LOOPBACK)]));
             let (sender, events) = mpsc::channel(8);
-            tokio::spawn(run_on(port..port + 1, receiver, Arc::clone(&self.tls), sender, CancellationToken::new()));
+            tokio::spawn(run_on(
+                port..port + 1,
+                receiver,
+                Arc::clone(&self.tls),
+                sender,
+                CancellationToken::new(),
+            ));
             (pods, events)
         }
     }
 
-    async fn up(events: &mut mpsc::Receiver<LinkEvent>) -> (Incarnation, Box<dyn LinkStream>, CancellationToken) {
+    async fn up(
+        events: &mut mpsc::Receiver<LinkEvent>,
+    ) -> (Incarnation, Box<dyn LinkStream>, CancellationToken) {
         loop {
             match soon("a link", events.recv()).await.unwrap() {
-                LinkEvent::Up { incarnation, stream, closed, .. } => return (incarnation, stream, closed),
+                LinkEvent::Up {
+                    incarnation,
+                    stream,
+                    closed,
+                    ..
+                } => return (incarnation, stream, closed),
                 LinkEvent::Load { .. } => {}
             }
         }
@@ -328,7 +404,11 @@ mod tests {
 
     async fn load(events: &mut mpsc::Receiver<LinkEvent>) -> (u64, u32, bool) {
         match soon("a load", events.recv()).await.unwrap() {
-            LinkEvent::Load { incarnation, calls, accepting } => (incarnation.0, calls, accepting),
+            LinkEvent::Load {
+                incarnation,
+                calls,
+                accepting,
+            } => (incarnation.0, calls, accepting),
             LinkEvent::Up { .. } => panic!("another link"),
         }
     }
@@ -365,7 +445,11 @@ mod tests {
         closed.cancel();
         let (incarnation, _second, _closed) = up(&mut events).await;
         assert_eq!(incarnation, Incarnation(1));
-        assert_eq!(load(&mut events).await, (1, 0, true), "said again for the new link");
+        assert_eq!(
+            load(&mut events).await,
+            (1, 0, true),
+            "said again for the new link"
+        );
     }
 
     #[tokio::test]
@@ -378,8 +462,12 @@ mod tests {
         assert_eq!(load(&mut events).await, (1, 0, true));
         drop(pod);
         assert!(soon("the end of the link", link.read_u8()).await.is_err());
+        assert_eq!(
+            load(&mut events).await,
+            (1, 0, false),
+            "also if the link's end were not noticed"
+        );
         closed.cancel();
-        assert_eq!(load(&mut events).await, (1, 0, false));
 
         let _successor = gateway.pod(port, 2).await;
         let (incarnation, _link, _closed) = up(&mut events).await;

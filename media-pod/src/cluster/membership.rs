@@ -103,13 +103,26 @@ impl Membership {
 /// Joins the registrars of `gateway` as the pod called `pod`. With the pod's `uid` the API server deletes the Lease together with the
 /// pod; without, a successor does so after ten minutes.
 pub fn join(client: &Client, gateway: &ObjectRef, pod: &str, uid: Option<&str>) -> Membership {
-    let nobody = Members { me: pod.to_owned(), live: BTreeSet::new() };
+    let nobody = Members {
+        me: pod.to_owned(),
+        live: BTreeSet::new(),
+    };
     let (sender, members) = watch::channel(Arc::new(nobody));
     let stop = CancellationToken::new();
     let api = Api::namespaced(client.clone(), &gateway.namespace);
-    let member = Member { api, gateway: gateway.name.clone(), pod: pod.to_owned(), uid: uid.map(ToOwned::to_owned), sender };
+    let member = Member {
+        api,
+        gateway: gateway.name.clone(),
+        pod: pod.to_owned(),
+        uid: uid.map(ToOwned::to_owned),
+        sender,
+    };
     let task = tokio::spawn(member.run(stop.clone()));
-    Membership { members, stop, task }
+    Membership {
+        members,
+        stop,
+        task,
+    }
 }
 
 struct Member {
@@ -145,7 +158,10 @@ impl Member {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut away, true) {
-                        tracing::warn!(error, "cannot reach the registrars' leases; keeping the providers");
+                        tracing::warn!(
+                            error,
+                            "cannot reach the registrars' leases; keeping the providers"
+                        );
                     }
                     if self.sender.borrow().live.is_empty() && started.elapsed() >= ALONE_AFTER {
                         self.publish(BTreeSet::from([self.pod.clone()]));
@@ -162,7 +178,10 @@ impl Member {
             let differs = members.live != live;
             if differs {
                 tracing::info!(live = ?live, "live registrars changed");
-                *members = Arc::new(Members { me: self.pod.clone(), live });
+                *members = Arc::new(Members {
+                    me: self.pod.clone(),
+                    live,
+                });
             }
             differs
         });
@@ -177,13 +196,26 @@ impl Member {
         }
         let selector = format!("{GATEWAY_LABEL}={},{ROLE_LABEL}=registrar", self.gateway);
         let leases = request(self.api.list(&ListParams::default().labels(&selector))).await?;
-        let abandoned = observed.look(leases.items.iter().map(Sighting::of), Instant::now(), Timestamp::now());
+        let abandoned = observed.look(
+            leases.items.iter().map(Sighting::of),
+            Instant::now(),
+            Timestamp::now(),
+        );
         for (name, version) in abandoned {
-            let preconditions = Preconditions { resource_version: Some(version), uid: None };
-            let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+            let preconditions = Preconditions {
+                resource_version: Some(version),
+                uid: None,
+            };
+            let params = DeleteParams {
+                preconditions: Some(preconditions),
+                ..DeleteParams::default()
+            };
             // It may have been deleted or renewed in between; either is fine.
             if request(self.api.delete(&name, &params)).await.is_ok() {
-                tracing::info!(lease = name, "deleted the lease of a registrar that is gone");
+                tracing::info!(
+                    lease = name,
+                    "deleted the lease of a registrar that is gone"
+                );
             }
         }
         Ok(())
@@ -205,7 +237,11 @@ impl Member {
         Lease {
             metadata: ObjectMeta {
                 name: Some(self.pod.clone()),
-                labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+                labels: Some(
+                    labels
+                        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                        .into(),
+                ),
                 owner_references: owner.map(|owner| vec![owner]),
                 ..ObjectMeta::default()
             },
@@ -247,9 +283,13 @@ impl Sighting {
         let spec = lease.spec.as_ref();
         Self {
             name: lease.name_any(),
-            holder: spec.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default(),
+            holder: spec
+                .and_then(|spec| spec.holder_identity.clone())
+                .unwrap_or_default(),
             version: lease.resource_version().unwrap_or_default(),
-            renewed: spec.and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0),
+            renewed: spec
+                .and_then(|spec| spec.renew_time.as_ref())
+                .map(|time| time.0),
         }
     }
 }
@@ -275,29 +315,52 @@ impl Observed {
         now: Instant,
         wall: Timestamp,
     ) -> Vec<(String, String)> {
-        let step = self.last_look.map_or(Duration::ZERO, |last| now.duration_since(last)).min(LONGEST_STEP);
+        let step = self
+            .last_look
+            .map_or(Duration::ZERO, |last| now.duration_since(last))
+            .min(LONGEST_STEP);
         self.last_look = Some(now);
         let mut before = std::mem::take(&mut self.leases);
         let mut abandoned = Vec::new();
-        for Sighting { name, holder, version, renewed } in sightings {
+        for Sighting {
+            name,
+            holder,
+            version,
+            renewed,
+        } in sightings
+        {
             let silent = match before.remove(&name) {
                 Some(seen) if seen.version == version => seen.silent + step,
-                Some(_) => Duration::ZERO,
-                None if renewed.is_none_or(|renewed| wall.duration_since(renewed) > LONG_GONE) => LAPSES_AFTER,
-                None => Duration::ZERO,
+                None if renewed.is_none_or(|renewed| wall.duration_since(renewed) > LONG_GONE) => {
+                    LAPSES_AFTER
+                }
+                _ => Duration::ZERO,
             };
             if silent > ABANDONED_AFTER {
                 abandoned.push((name.clone(), version.clone()));
             }
-            self.leases.insert(name, Seen { holder, version, silent });
+            self.leases.insert(
+                name,
+                Seen {
+                    holder,
+                    version,
+                    silent,
+                },
+            );
         }
         abandoned
     }
 
     /// The live pods, always with `me`.
     fn live(&self, me: &str) -> BTreeSet<String> {
-        let others = self.leases.values().filter(|seen| seen.silent < LAPSES_AFTER && !seen.holder.is_empty());
-        others.map(|seen| seen.holder.clone()).chain([me.to_owned()]).collect()
+        let others = self
+            .leases
+            .values()
+            .filter(|seen| seen.silent < LAPSES_AFTER && !seen.holder.is_empty());
+        others
+            .map(|seen| seen.holder.clone())
+            .chain([me.to_owned()])
+            .collect()
     }
 }
 
@@ -306,24 +369,35 @@ mod tests {
     use super::*;
 
     fn members(me: &str, live: &[&str]) -> Members {
-        Members { me: me.to_owned(), live: live.iter().map(ToString::to_string).collect() }
+        Members {
+            me: me.to_owned(),
+            live: live.iter().map(ToString::to_string).collect(),
+        }
     }
 
     fn providers() -> Vec<ObjectRef> {
-        (0..3000).map(|n| ObjectRef::new("voice", format!("trunk-{n}"))).collect()
+        (0..3000)
+            .map(|n| ObjectRef::new("voice", format!("trunk-{n}")))
+            .collect()
     }
 
     #[test]
     fn providers_spread_evenly() {
         let members = members("a", &["a", "b", "c"]);
-        let mine = providers().iter().filter(|provider| members.owns(provider)).count();
+        let mine = providers()
+            .iter()
+            .filter(|provider| members.owns(provider))
+            .count();
         assert!((900..1100).contains(&mine), "{mine} of 3000");
     }
 
     #[test]
     fn each_provider_has_one_owner() {
         for provider in providers() {
-            let owners = ["a", "b", "c"].iter().filter(|me| members(me, &["a", "b", "c"]).owns(&provider)).count();
+            let owners = ["a", "b", "c"]
+                .iter()
+                .filter(|me| members(me, &["a", "b", "c"]).owns(&provider))
+                .count();
             assert_eq!(owners, 1, "{provider}");
         }
     }
@@ -348,7 +422,11 @@ mod tests {
     #[test]
     fn who_is_not_live_owns_nothing() {
         let (unknown, resigned) = (members("a", &[]), members("a", &["b"]));
-        assert!(!providers().iter().any(|provider| unknown.owns(provider) || resigned.owns(provider)));
+        assert!(
+            !providers()
+                .iter()
+                .any(|provider| unknown.owns(provider) || resigned.owns(provider))
+        );
     }
 
     /// A pretend cluster: leases with a version each, looked at by us.
@@ -361,18 +439,31 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            Self { observed: Observed::default(), now: Instant::now(), wall: Timestamp::now(), version: 0 }
+            Self {
+                observed: Observed::default(),
+                now: Instant::now(),
+                wall: Timestamp::now(),
+                version: 0,
+            }
         }
 
         fn look(&mut self, leases: &[(&str, &str)], after: u64) -> (Vec<String>, usize) {
             self.now += Duration::from_secs(after);
-            self.wall += SignedDuration::from_secs(after as i64);
+            self.wall += SignedDuration::from_secs(after.cast_signed());
             self.version += 1;
             let sightings = leases.iter().map(|(pod, version)| Sighting {
                 name: (*pod).to_owned(),
                 holder: (*pod).to_owned(),
-                version: if *version == "renewed" { self.version.to_string() } else { (*version).to_owned() },
-                renewed: Some(if *version == "old" { self.wall - SignedDuration::from_hours(1) } else { self.wall }),
+                version: if *version == "renewed" {
+                    self.version.to_string()
+                } else {
+                    (*version).to_owned()
+                },
+                renewed: Some(if *version == "old" {
+                    self.wall - SignedDuration::from_hours(1)
+                } else {
+                    self.wall
+                }),
             });
             let abandoned = self.observed.look(sightings, self.now, self.wall).len();
             (self.observed.live("a").into_iter().collect(), abandoned)
@@ -382,20 +473,30 @@ mod tests {
     #[test]
     fn a_pod_that_stops_renewing_lapses_after_eight_seconds() {
         let mut world = World::new();
-        assert_eq!(world.look(&[("a", "renewed"), ("b", "renewed")], 1).0, ["a", "b"]);
+        assert_eq!(
+            world.look(&[("a", "renewed"), ("b", "renewed")], 1).0,
+            ["a", "b"]
+        );
         let mut silent = 0;
         while world.look(&[("a", "renewed"), ("b", "stuck")], 1).0.len() == 2 {
             silent += 1;
             assert!(silent <= 8, "still alive");
         }
         assert_eq!(silent, 8);
-        assert_eq!(world.look(&[("a", "renewed"), ("b", "renewed")], 1).0, ["a", "b"], "and comes back");
+        assert_eq!(
+            world.look(&[("a", "renewed"), ("b", "renewed")], 1).0,
+            ["a", "b"],
+            "and comes back"
+        );
     }
 
     #[test]
     fn a_pod_that_gives_its_lease_back_is_gone_at_once() {
         let mut world = World::new();
-        assert_eq!(world.look(&[("a", "renewed"), ("b", "renewed")], 1).0, ["a", "b"]);
+        assert_eq!(
+            world.look(&[("a", "renewed"), ("b", "renewed")], 1).0,
+            ["a", "b"]
+        );
         assert_eq!(world.look(&[("a", "renewed")], 1).0, ["a"]);
     }
 
@@ -403,14 +504,21 @@ mod tests {
     fn nobody_lapses_because_we_could_not_look() {
         let mut world = World::new();
         world.look(&[("a", "renewed"), ("b", "1")], 1);
-        assert_eq!(world.look(&[("a", "renewed"), ("b", "1")], 300).0, ["a", "b"], "the API server was away for both");
+        assert_eq!(
+            world.look(&[("a", "renewed"), ("b", "1")], 300).0,
+            ["a", "b"],
+            "the API server was away for both"
+        );
         assert_eq!(world.look(&[("a", "renewed"), ("b", "2")], 1).0, ["a", "b"]);
     }
 
     #[test]
     fn a_lease_left_by_a_crash_counts_for_nothing_and_is_deleted_in_time() {
         let mut world = World::new();
-        assert_eq!(world.look(&[("a", "renewed"), ("b", "old")], 1), (vec!["a".to_owned()], 0));
+        assert_eq!(
+            world.look(&[("a", "renewed"), ("b", "old")], 1),
+            (vec!["a".to_owned()], 0)
+        );
         let mut looks = 0;
         while world.look(&[("a", "renewed"), ("b", "old")], 1).1 == 0 {
             looks += 1;

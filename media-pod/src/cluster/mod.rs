@@ -38,7 +38,9 @@ pub enum ClientError {
 /// A client of the API server: by the kubeconfig that the environment variable `KUBECONFIG` names if it is set, else as the pod's
 /// service account. A pod reaches the API server by `KUBERNETES_SERVICE_HOST`, which is an address, so nothing is looked up.
 pub async fn client() -> Result<Client, ClientError> {
-    let mut config = if std::env::var_os("KUBECONFIG").is_some() || std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
+    let mut config = if std::env::var_os("KUBECONFIG").is_some()
+        || std::env::var_os("KUBERNETES_SERVICE_HOST").is_none()
+    {
         Config::from_kubeconfig(&KubeConfigOptions::default()).await?
     } else {
         Config::incluster_env()?

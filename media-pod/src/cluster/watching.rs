@@ -1,12 +1,12 @@
-//! Watches that never end: back-off, and log lines that say once that the API server is away and once that it is back.
+//! Watches that never end: back-off, and log lines that say once that a watch fails and once, with its next event, that it works again.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
+use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::WatchStreamExt;
 use kube::{Api, Resource};
 use rand::Rng;
 use serde::de::DeserializeOwned;
@@ -29,29 +29,39 @@ const REMIND: Duration = Duration::from_secs(60);
 
 /// The events of a watch on one named object, or all that match; failures are logged and retried for ever. `what` names the watched for
 /// people.
-pub(super) fn events<K>(api: Api<K>, config: watcher::Config, what: String) -> impl Stream<Item = Event<K>> + Send
+pub(super) fn events<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    what: String,
+) -> impl Stream<Item = Event<K>> + Send
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let mut log = FailureLog::default();
-    watcher::watcher(api, config.timeout(WATCH_SECONDS)).backoff(Pauses::default()).filter_map(move |event| {
-        let event = match event {
-            Ok(event) => {
-                // `Init` comes before the first request.
-                if !matches!(event, Event::Init) && log.recovered() {
-                    tracing::info!(watched = what, "watching again");
+    watcher::watcher(api, config.timeout(WATCH_SECONDS))
+        .backoff(Pauses::default())
+        .filter_map(move |event| {
+            let event = match event {
+                Ok(event) => {
+                    // `Init` comes before the first request.
+                    if !matches!(event, Event::Init) && log.recovered() {
+                        tracing::info!(watched = what, "watching again");
+                    }
+                    Some(event)
                 }
-                Some(event)
-            }
-            Err(error) => {
-                if log.failed(Instant::now()) {
-                    tracing::warn!(watched = what, error = describe(&error), "cannot watch; trying again");
+                Err(error) => {
+                    if log.failed(Instant::now()) {
+                        tracing::warn!(
+                            watched = what,
+                            error = describe(&error),
+                            "cannot watch; trying again"
+                        );
+                    }
+                    None
                 }
-                None
-            }
-        };
-        std::future::ready(event)
-    })
+            };
+            std::future::ready(event)
+        })
 }
 
 /// Decides which failures are worth a line.
@@ -62,7 +72,9 @@ struct FailureLog {
 
 impl FailureLog {
     fn failed(&mut self, now: Instant) -> bool {
-        let due = self.last.is_none_or(|last| now.duration_since(last) >= REMIND);
+        let due = self
+            .last
+            .is_none_or(|last| now.duration_since(last) >= REMIND);
         if due {
             self.last = Some(now);
         }
@@ -89,7 +101,9 @@ fn describe(error: &watcher::Error) -> String {
 pub(super) fn describe_client(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
-        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => "the answer cannot be read".to_owned(),
+        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
+            "the answer cannot be read".to_owned()
+        }
         error => {
             let mut text = error.to_string();
             let mut source = std::error::Error::source(error);
@@ -117,7 +131,10 @@ impl Iterator for Pauses {
 
     fn next(&mut self) -> Option<Duration> {
         let now = Instant::now();
-        if self.last_failure.is_some_and(|last| now.duration_since(last) > FORGIVEN_AFTER) {
+        if self
+            .last_failure
+            .is_some_and(|last| now.duration_since(last) > FORGIVEN_AFTER)
+        {
             self.next = None;
         }
         self.last_failure = Some(now);
@@ -159,7 +176,9 @@ mod tests {
     #[test]
     fn an_unreadable_secret_is_not_quoted() {
         let error = serde_json::from_str::<u8>("\"hunter2\"").unwrap_err();
-        let text = describe(&watcher::Error::InitialListFailed(kube::Error::SerdeError(error)));
+        let text = describe(&watcher::Error::InitialListFailed(kube::Error::SerdeError(
+            error,
+        )));
         assert!(!text.contains("hunter2"), "{text}");
     }
 }

@@ -291,6 +291,10 @@ impl Call<'_> {
                 if let Some(link) = &mut self.link {
                     link.start();
                 }
+                // With an offer in the INVITE all is agreed by now; without one the ACK brings the answer.
+                if let Some(negotiated) = self.uas.negotiated().cloned() {
+                    self.media_changed(&negotiated);
+                }
                 self.act().await;
                 Some(max_duration(&entry))
             }

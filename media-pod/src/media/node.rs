@@ -172,8 +172,10 @@ pub struct Params {
     pub hurry: CancellationToken,
     /// How many threads carry calls.
     pub workers: usize,
+    /// Told once, when calls can be taken.
+    pub ready: Box<dyn FnOnce() + Send>,
     /// Told that the loop turns.
-    pub beat: Arc<dyn Fn() + Send + Sync>,
+    pub beat: Box<dyn Fn() + Send>,
 }
 
 struct Known {
@@ -187,7 +189,6 @@ struct Node {
     streams: Streams,
     calls: HashMap<CallKey, Known>,
     by_invite: HashMap<ServerId, CallKey>,
-    /// Call-ID, caller's tag and CSeq of each INVITE that began a call: a second one is a merged request (RFC 3261 section 8.2.2.2).
     clients: HashMap<ClientId, (CallKey, u64)>,
     links: Vec<Flow>,
     workers: Vec<mpsc::Sender<NewCall>>,
@@ -199,8 +200,11 @@ struct Node {
 
 /// Runs a media pod until it has drained.
 pub async fn run(params: Params) {
-    let Params { mut config, mut links, reporter, identity, incarnation, connector, drain, hurry, workers, beat } = params;
-    let _ = config.wait_for(Option::is_some).await;
+    let Params { mut config, mut links, reporter, identity, incarnation, connector, drain, hurry, workers, ready, beat } = params;
+    tokio::select! {
+        _ = config.wait_for(Option::is_some) => {}
+        () = drain.cancelled() => return,
+    }
     let (from_calls_in, mut from_calls) = mpsc::channel(1_024);
     let shared = Arc::new(Shared {
         config,
@@ -227,6 +231,7 @@ pub async fn run(params: Params) {
         draining: false,
     };
     reporter.update(|state| state.ready = true);
+    ready();
     let mut drain_until: Option<Instant> = None;
     let mut hung_up = false;
     loop {

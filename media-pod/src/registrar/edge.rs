@@ -24,8 +24,8 @@ use ringwire_sip::transaction::{
 };
 
 use super::names::{self, Lookup, Names};
-use super::trunks::{self, ALLOW, Trunks, USER_AGENT};
-use crate::private;
+use super::trunks::{self, ALLOW, Trunks};
+use crate::{USER_AGENT, private};
 
 /// A media pod has to say something by then, or another is asked (DESIGN §3).
 const FIRST_SIGN: Duration = Duration::from_millis(300);
@@ -242,11 +242,6 @@ impl Edge {
         self.pump(now);
     }
 
-    /// Whether calls can be handed to some media pod.
-    pub fn has_media(&self) -> bool {
-        self.links.values().any(|link| link.accepting)
-    }
-
     /// A message has come in.
     pub fn receive(&mut self, message: Message, flow: Flow, now: Instant) {
         self.endpoint.receive(message, flow, now);
@@ -314,12 +309,6 @@ impl Edge {
     /// Whether everything that was begun has ended, but for registrations that stay.
     pub fn is_quiet(&self) -> bool {
         self.relays.is_empty() && self.trunks.is_quiet()
-    }
-
-    /// Transactions and relayed requests, for leak tests.
-    pub fn load(&self) -> (usize, usize) {
-        let counts = self.endpoint.counts();
-        (counts.client + counts.server, self.relays.len() + self.by_client.len() + self.abandoned.len())
     }
 
     fn want_names(&mut self, now: Instant) {

@@ -59,8 +59,6 @@ const STOP_GRACE: Duration = Duration::from_secs(3);
 /// Where a role runs.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The pod's name.
-    pub pod: String,
     /// The node's name.
     pub node: Option<String>,
     /// The pod's address.
@@ -87,8 +85,10 @@ pub struct Params {
     pub drain: CancellationToken,
     /// Stop now.
     pub stop: CancellationToken,
+    /// Told once, when the sockets are bound.
+    pub ready: Box<dyn FnOnce() + Send>,
     /// Told that the loop turns.
-    pub beat: Arc<dyn Fn() + Send + Sync>,
+    pub beat: Box<dyn Fn() + Send>,
 }
 
 /// A registrar could not be started.
@@ -159,7 +159,7 @@ struct Shell {
 
 /// Runs a registrar until `stop`.
 pub async fn run(params: Params) -> Result<(), StartError> {
-    let Params { mut config, mut owns, mut links, reporter, identity, resolver, drain, stop, beat } = params;
+    let Params { mut config, mut owns, mut links, reporter, identity, resolver, drain, stop, ready, beat } = params;
     let first = config.wait_for(Option::is_some).await.map_err(|_| StartError::NoConfig)?.clone();
     let Some(first) = first else { return Err(StartError::NoConfig) };
     let Sockets { udp, tcp } = Sockets::bind(identity.bind, &first).await?;
@@ -186,6 +186,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
     };
     shell.configure(&first, &owns.borrow_and_update().clone(), &identity);
     shell.reporter.update(|state| state.ready = true);
+    ready();
 
     let mut buffer = vec![0; 65_535];
     let mut draining = false;
@@ -451,7 +452,9 @@ impl Shell {
                 // To the second: two calls within one need no second report.
                 let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default();
                 if self.reporter.read(|state| state.last_call.get(&number) != Some(&now)) {
-                    self.reporter.update(|state| drop(state.last_call.insert(number, now)));
+                    self.reporter.update(|state| {
+                        state.last_call.insert(number, now);
+                    });
                 }
             }
             Output::KeepAlive(flow) => self.transmit(Transmit { flow, bytes: b"\r\n\r\n".to_vec() }),

@@ -16,9 +16,6 @@ use ringwire_sip::transaction::{ClientId, Flow, Transport};
 
 use super::names::{Lookup, Names};
 
-/// What we call ourselves.
-pub const USER_AGENT: &str = concat!("Ringwire/", env!("CARGO_PKG_VERSION"));
-
 /// The SIP crate's name of a configured transport.
 pub fn transport(transport: ConfigTransport) -> Transport {
     match transport {
@@ -117,11 +114,6 @@ impl Trunks {
                 }
             }
         }
-    }
-
-    /// Whether there is one for `id`.
-    pub fn contains(&self, id: &ObjectRef) -> bool {
-        self.trunks.contains_key(id)
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut Trunk> {
@@ -274,7 +266,7 @@ fn settings(provider: &Provider, contact: NameAddr, call_id: String) -> Option<R
             password: registration.password.expose().to_owned(),
             realm: registration.realm.clone(),
         },
-        user_agent: USER_AGENT.to_owned(),
+        user_agent: crate::USER_AGENT.to_owned(),
         call_id,
     })
 }

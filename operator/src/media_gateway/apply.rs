@@ -124,6 +124,11 @@ impl Children {
         self.applied.insert(key, applied);
     }
 
+    /// Notes that a Secret with keys was written.
+    pub fn keys_written(&mut self, key: &ChildKey) {
+        self.refused.remove(key);
+    }
+
     /// Notes a failure.
     pub fn failed(&mut self, key: &ChildKey, failure: &Failure) {
         match failure {

@@ -14,7 +14,7 @@ use ringwire_control::issue::{self, CA_VALIDITY, Issued, LEAF_VALIDITY};
 use ringwire_control::{GatewayTls, tls::TlsError};
 use rustls::ClientConfig;
 
-use super::build::{self, CA_CRT, CA_KEY, Child, ControlData, PREVIOUS_CRT, TLS_CRT, TLS_KEY, TOKEN_KEYS};
+use super::build::{self, CA_CRT, CA_KEY, Child, ChildKey, ControlData, PREVIOUS_CRT, TLS_CRT, TLS_KEY, TOKEN_KEYS};
 use super::validate::ValidGateway;
 use crate::secrets::{Fetched, Lookup};
 
@@ -48,6 +48,15 @@ pub enum Write {
         /// Version of what is replaced.
         resource_version: String,
     },
+}
+
+impl Write {
+    /// Which Secret it is about.
+    pub fn key(&self) -> &ChildKey {
+        match self {
+            Self::Create(child) | Self::Replace { child, uid: _, resource_version: _ } => &child.key,
+        }
+    }
 }
 
 /// What the Secrets of a gateway say.

@@ -65,7 +65,7 @@ pub async fn apply(client: Client, source: DefaultGatewaySource, spec: Value) ->
         }
     }
     let body = json!({ "apiVersion": API_VERSION, "kind": "MediaGateway", "metadata": metadata, "spec": spec });
-    let params = PatchParams { force: true, ..PatchParams::apply(FIELD_MANAGER).validate_strict() };
+    let params = PatchParams { force: true, ..PatchParams::apply(FIELD_MANAGER).validation_strict() };
     let url = MediaGateway::url_path(&(), Some(&gateway.namespace));
     let sent = Request::new(url).patch_metadata(&gateway.name, &params, &Patch::Apply(&body));
     let sent = sent.map_err(|error| Failure::Refused(error.to_string()))?;

@@ -144,8 +144,16 @@ pub struct Written {
 }
 
 impl Written {
-    /// Notes a write that was made after the object was seen in `resource_version`.
-    pub fn note(&mut self, key: StatusKey, resource_version: String, status: Value) {
+    /// Notes a write that was made after the object was seen in `resource_version`, and shows it in `objects` if they are as old.
+    pub fn note(&mut self, key: StatusKey, resource_version: String, status: Value, objects: Option<&mut Objects>) {
+        if let Some(objects) = objects {
+            match key.kind {
+                Kind::SipProvider => show(&mut objects.providers, &key.id, &resource_version, &status),
+                Kind::PhoneNumber => show(&mut objects.numbers, &key.id, &resource_version, &status),
+                Kind::VoiceAgent => show(&mut objects.agents, &key.id, &resource_version, &status),
+                Kind::MediaGateway => show(&mut objects.gateways, &key.id, &resource_version, &status),
+            }
+        }
         self.written.insert(key, (resource_version, status));
     }
 
@@ -174,6 +182,17 @@ impl Written {
                 kept.insert(key, (version.clone(), status.clone()));
             }
         }
+    }
+}
+
+/// Gives one object a status. The objects are in the order of their names.
+fn show<K: Reported>(objects: &mut [K], id: &ObjectRef, resource_version: &str, status: &Value) {
+    let Ok(index) = objects.binary_search_by_key(id, ObjectRef::of) else { return };
+    let object = &mut objects[index];
+    if object.meta().resource_version.as_deref() == Some(resource_version)
+        && let Ok(parsed) = serde_json::from_value(status.clone())
+    {
+        object.set_status(parsed);
     }
 }
 
@@ -209,7 +228,9 @@ mod tests {
     fn what_was_written_counts_until_the_watch_shows_it() {
         let mut written = Written::default();
         let key = StatusKey { kind: Kind::PhoneNumber, id: ObjectRef::new("voice", "main") };
-        written.note(key, "7".into(), serde_json::to_value(status(3, "x")).unwrap());
+        let mut present = Objects { numbers: vec![number(0)], ..Objects::default() };
+        written.note(key, "7".into(), serde_json::to_value(status(3, "x")).unwrap(), Some(&mut present));
+        assert_eq!(present.numbers[0].status, Some(status(3, "x")), "what the loop still looks at");
         let mut objects = Objects { numbers: vec![number(0)], ..Objects::default() };
         written.overlay(&mut objects);
         assert_eq!(objects.numbers[0].status, Some(status(3, "x")));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ringwire_crds::{Codec, ProviderType, SipProvider, Transport, secret_key};
+use ringwire_crds::{Codec, ProviderType, SipProvider, secret_key};
 
 use super::gateway::{network, serves};
 use super::{ProviderFindings, Verdict};
@@ -248,12 +248,4 @@ pub(super) fn confusable(a: &Provider, b: &Provider) -> bool {
             _ => false,
         })
     })
-}
-
-/// The transport as columns show it.
-pub fn transport_name(transport: Transport) -> &'static str {
-    match transport {
-        Transport::UDP => "UDP",
-        Transport::TCP => "TCP",
-    }
 }

@@ -1,0 +1,133 @@
+//! What the caller says and hears: feeds the stream, keeps what was sent and what came back on one time line.
+
+use ringwire_media::compare::{self, Comparison};
+use ringwire_media::g711::{decode_alaw, decode_ulaw, encode_ulaw};
+use ringwire_media::rtp::Packet;
+use ringwire_media::stream::{RtpStream, Session, TelephoneEvent};
+use ringwire_media::{FRAME_MILLIS, FRAME_SAMPLES, stream};
+use ringwire_sip::sdp::{Codec, Negotiated};
+
+/// Samples in a second.
+const RATE: usize = 8000;
+
+/// As much audio is given to the stream ahead of time; it holds 120 s.
+const AHEAD_MILLIS: u64 = 2000;
+
+/// So much of what was sent is compared: the comparison takes time with the square of it.
+const COMPARED_SAMPLES: usize = 20 * RATE;
+
+/// Delays that are looked for.
+const MAX_DELAY_MILLIS: u32 = 2000;
+
+/// Both directions of one call.
+pub struct Audio {
+    play: Vec<i16>,
+    played: usize,
+    /// RTP timestamp of the first tick.
+    base: u32,
+    /// What left, as the other side hears it. Keys leave silence, for they replace audio.
+    sent: Vec<i16>,
+    heard: Vec<i16>,
+    heard_limit: usize,
+}
+
+impl Audio {
+    /// Audio of a call that plays these samples (8 kHz) and records up to `record_seconds`.
+    pub fn new(play: Vec<i16>, record_seconds: u64) -> Self {
+        let heard_limit = record_seconds as usize * RATE;
+        Self { play, played: 0, base: 0, sent: Vec::new(), heard: Vec::new(), heard_limit }
+    }
+
+    /// The time line begins at this RTP timestamp.
+    pub fn begin(&mut self, timestamp: u32) {
+        self.base = timestamp;
+    }
+
+    /// Gives the stream what it will soon need.
+    pub fn feed(&mut self, rtp: &mut RtpStream) {
+        while rtp.queued_millis() < AHEAD_MILLIS && self.played < self.play.len() {
+            let end = (self.played + RATE).min(self.play.len());
+            let codes: Vec<u8> = self.play[self.played..end].iter().map(|sample| encode_ulaw(*sample)).collect();
+            rtp.play(&codes);
+            self.played = end;
+        }
+    }
+
+    /// Notes a packet that leaves.
+    pub fn sent(&mut self, packet: &[u8], session: &Session) {
+        let Ok(packet) = Packet::parse(packet) else { return };
+        if packet.payload_type != session.send_payload_type {
+            return;
+        }
+        let offset = packet.timestamp.wrapping_sub(self.base) as usize;
+        let decode = match session.codec {
+            stream::Codec::Pcmu => decode_ulaw,
+            stream::Codec::Pcma => decode_alaw,
+        };
+        place(&mut self.sent, offset, packet.payload, decode, COMPARED_SAMPLES);
+    }
+
+    /// Notes a frame that came.
+    pub fn heard(&mut self, frame: &[u8; FRAME_SAMPLES], timestamp_millis: u64) {
+        let offset = (timestamp_millis / FRAME_MILLIS) as usize * FRAME_SAMPLES;
+        place(&mut self.heard, offset, frame, decode_ulaw, self.heard_limit);
+    }
+
+    /// How much of what came back is what was sent; `None` if either is silent or shorter than 200 ms.
+    pub fn echo(&self) -> Option<Comparison> {
+        let heard = &self.heard[..self.heard.len().min(COMPARED_SAMPLES + 2 * RATE)];
+        compare::compare(&self.sent, heard, MAX_DELAY_MILLIS)
+    }
+
+    /// All that was heard, 8 kHz.
+    pub fn recording(&self) -> &[i16] {
+        &self.heard
+    }
+}
+
+/// Writes decoded samples at an offset; what lies before and was never written is silence.
+fn place(track: &mut Vec<i16>, offset: usize, codes: &[u8], decode: fn(u8) -> i16, limit: usize) {
+    let end = offset.saturating_add(codes.len());
+    if end > limit {
+        return;
+    }
+    if track.len() < end {
+        track.resize(end, 0);
+    }
+    for (sample, code) in track[offset..end].iter_mut().zip(codes) {
+        *sample = decode(*code);
+    }
+}
+
+/// The media crate's words for what SDP agreed on.
+pub fn session(negotiated: &Negotiated) -> Session {
+    Session {
+        codec: match negotiated.codec {
+            Codec::Pcmu => stream::Codec::Pcmu,
+            Codec::Pcma => stream::Codec::Pcma,
+        },
+        send_payload_type: negotiated.payload_type,
+        receive_payload_type: negotiated.receive_payload_type,
+        telephone_event: negotiated.telephone_event.map(|(send, receive)| TelephoneEvent { send, receive }),
+        remote: negotiated.remote,
+        send: negotiated.local_direction.sends(),
+        receive: negotiated.local_direction.receives(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_a_hole_where_nothing_came_and_no_more_than_the_limit() {
+        let mut audio = Audio::new(Vec::new(), 1);
+        let loud = [encode_ulaw(8000); FRAME_SAMPLES];
+        audio.heard(&loud, 0);
+        audio.heard(&loud, 60);
+        audio.heard(&loud, 2000);
+        assert_eq!(audio.recording().len(), 4 * FRAME_SAMPLES);
+        assert_eq!(audio.recording()[2 * FRAME_SAMPLES], 0);
+        assert!(audio.recording()[3 * FRAME_SAMPLES] > 7000);
+    }
+}

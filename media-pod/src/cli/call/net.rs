@@ -1,0 +1,227 @@
+//! The caller's sockets: SIP over UDP or over one TCP connection, and RTP.
+//!
+//! No protocol here: whole messages in and out.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use rand::Rng;
+use ringwire_sip::message::limits::MAX_DATAGRAM;
+use ringwire_sip::message::{Message, ParseFailure, StreamItem, StreamParser, parse_datagram};
+use ringwire_sip::transaction::{Flow, Transmit, Transport, TransportError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+
+/// A TCP connection has so long to be made, and so long to take a message.
+const TCP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Ports that are tried for RTP: below those that the system gives to others.
+const RTP_PORTS: std::ops::Range<u16> = 16_384..32_766;
+
+/// What came in.
+pub enum Incoming {
+    /// A message.
+    Message(Box<Message>, Flow),
+    /// Something that is no message; with an answer if it can have one.
+    Unreadable(Box<ParseFailure>, Flow),
+    /// The flow carries nothing any more (TCP), or nobody listens there (UDP).
+    Broken(Flow, TransportError),
+}
+
+enum Wire {
+    /// Two sockets on one port: the one connected to the other side also hears that nobody listens there (ICMP), the
+    /// other one hears everybody else, such as a media gateway behind a proxy.
+    Udp { connected: Option<UdpSocket>, open: UdpSocket, buffer: Vec<u8> },
+    Tcp(Box<Tcp>),
+}
+
+struct Tcp {
+    reader: OwnedReadHalf,
+    writer: OwnedWriteHalf,
+    parser: StreamParser,
+    buffer: Vec<u8>,
+    flow: Flow,
+    broken: bool,
+}
+
+/// The SIP side.
+pub struct Sip {
+    wire: Wire,
+    local: SocketAddr,
+    remote: SocketAddr,
+}
+
+impl Sip {
+    /// Sockets that reach `remote`; from `bind` if it is given, else from the address that the system's routes choose.
+    pub async fn open(transport: Transport, remote: SocketAddr, bind: Option<SocketAddr>) -> io::Result<Self> {
+        let bind = match bind {
+            Some(bind) => bind,
+            None => SocketAddr::new(local_address(remote)?, 0),
+        };
+        if transport == Transport::Udp {
+            let connected = udp(bind)?;
+            connected.connect(remote).await?;
+            let local = connected.local_addr()?;
+            let open = udp(SocketAddr::new(bind.ip(), local.port()))?;
+            let wire = Wire::Udp { connected: Some(connected), open, buffer: vec![0; MAX_DATAGRAM] };
+            return Ok(Self { wire, local, remote });
+        }
+        let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind(bind)?;
+        let stream = tokio::time::timeout(TCP_LIMIT, socket.connect(remote))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        Self::over(stream)
+    }
+
+    /// SIP over a TCP connection that stands.
+    pub fn over(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
+        let (reader, writer) = stream.into_split();
+        let flow = Flow { transport: Transport::Tcp, remote, connection: Some(1) };
+        let (parser, buffer) = (StreamParser::new(), vec![0; 16 * 1024]);
+        let wire = Wire::Tcp(Box::new(Tcp { reader, writer, parser, buffer, flow, broken: false }));
+        Ok(Self { wire, local, remote })
+    }
+
+    /// SIP over a UDP socket that hears everybody.
+    #[cfg(test)]
+    pub fn listening(open: UdpSocket) -> io::Result<Self> {
+        let local = open.local_addr()?;
+        let wire = Wire::Udp { connected: None, open, buffer: vec![0; MAX_DATAGRAM] };
+        Ok(Self { wire, local, remote: local })
+    }
+
+    /// Our own address.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// How messages get to `address`: over TCP there is one connection only.
+    pub fn flow_to(&self, address: SocketAddr) -> Flow {
+        match &self.wire {
+            Wire::Udp { .. } => Flow::udp(address),
+            Wire::Tcp(tcp) => tcp.flow.clone(),
+        }
+    }
+
+    /// The next thing that comes in. May be dropped and called again.
+    pub async fn receive(&mut self) -> Incoming {
+        match &mut self.wire {
+            Wire::Udp { connected, open, buffer } => loop {
+                let socket = if let Some(connected) = connected.as_ref() {
+                    tokio::select! {
+                        _ = connected.readable() => connected,
+                        _ = open.readable() => &*open,
+                    }
+                } else {
+                    let _ = open.readable().await;
+                    &*open
+                };
+                match socket.try_recv_from(buffer) {
+                    Ok((length, from)) => match parse_datagram(&buffer[..length]) {
+                        Ok(message) => return Incoming::Message(Box::new(message), Flow::udp(from)),
+                        // Keep-alives are no message either; nobody waits for an answer to them.
+                        Err(failure) => return Incoming::Unreadable(Box::new(failure), Flow::udp(from)),
+                    },
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Incoming::Broken(Flow::udp(self.remote), transport_error(&error)),
+                }
+            },
+            Wire::Tcp(tcp) => tcp.receive().await,
+        }
+    }
+
+    /// Sends one message.
+    pub async fn send(&mut self, transmit: &Transmit) -> Result<(), TransportError> {
+        let result = match &mut self.wire {
+            Wire::Udp { connected, open, .. } => match connected {
+                Some(connected) if transmit.flow.remote == self.remote => connected.send(&transmit.bytes).await,
+                _ => open.send_to(&transmit.bytes, transmit.flow.remote).await,
+            }
+            .map(drop),
+            Wire::Tcp(tcp) => tokio::time::timeout(TCP_LIMIT, tcp.writer.write_all(&transmit.bytes))
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+        };
+        result.map_err(|error| transport_error(&error))
+    }
+}
+
+impl Tcp {
+    async fn receive(&mut self) -> Incoming {
+        loop {
+            if self.broken {
+                // Told once; from now on there is nothing to hear.
+                std::future::pending::<()>().await;
+            }
+            match self.parser.next() {
+                Ok(Some(StreamItem::Message(message))) => return Incoming::Message(Box::new(message), self.flow.clone()),
+                Ok(Some(StreamItem::Ping | StreamItem::Pong)) => continue,
+                Ok(None) => {}
+                Err(failure) => {
+                    self.broken = failure.framing_lost;
+                    return Incoming::Unreadable(Box::new(failure), self.flow.clone());
+                }
+            }
+            match self.reader.read(&mut self.buffer).await {
+                Ok(0) => return self.lost(TransportError::Closed),
+                Ok(length) => self.parser.push(&self.buffer[..length]),
+                Err(error) => return self.lost(transport_error(&error)),
+            }
+        }
+    }
+
+    fn lost(&mut self, error: TransportError) -> Incoming {
+        self.broken = true;
+        Incoming::Broken(self.flow.clone(), error)
+    }
+}
+
+/// The address that packets to `remote` leave from.
+fn local_address(remote: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = if remote.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+    let socket = std::net::UdpSocket::bind((any, 0))?;
+    socket.connect(remote)?;
+    Ok(socket.local_addr()?.ip())
+}
+
+fn udp(bind: SocketAddr) -> io::Result<UdpSocket> {
+    let domain = socket2::Domain::for_address(bind);
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&bind.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// A socket for RTP: on an even port, as RFC 3550 section 11 wants it.
+pub fn rtp_socket(address: IpAddr) -> io::Result<UdpSocket> {
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..64 {
+        let port = rand::rng().random_range(RTP_PORTS) & !1;
+        match std::net::UdpSocket::bind((address, port)) {
+            Ok(socket) => {
+                socket.set_nonblocking(true)?;
+                return UdpSocket::from_std(socket);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// The SIP crate's name of an error of the system.
+pub fn transport_error(error: &io::Error) -> TransportError {
+    use io::ErrorKind;
+    match error.kind() {
+        ErrorKind::ConnectionRefused => TransportError::Refused,
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => TransportError::Unreachable,
+        ErrorKind::TimedOut => TransportError::TimedOut,
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => TransportError::Closed,
+        _ => TransportError::Other(error.to_string()),
+    }
+}

@@ -1,0 +1,224 @@
+//! `ringwire registrar` and `ringwire media`: one role each, in a pod of a cluster.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use hickory_resolver::TokioResolver;
+use ringwire_agent::connect::{self, Connector};
+use ringwire_config::ObjectRef;
+use ringwire_config::shard::Role;
+use ringwire_config::state::PodState;
+use ringwire_config::token::Incarnation;
+use ringwire_control::{Reporter, server};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster;
+use crate::health::{self, Health, Need};
+use crate::link::LinkStream;
+use crate::media::node;
+use crate::registrar::{self, Identity, edge::Owns};
+
+/// Flags that both roles have. The operator sets them; nobody else needs to.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The MediaGateway that this pod belongs to.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    gateway: ObjectRef,
+    /// The pod's name.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pod_name: String,
+    /// The pod's address.
+    #[arg(long, env = "POD_IP", value_name = "ADDRESS")]
+    pod_ip: IpAddr,
+    /// The pod's UID, so that what it leaves behind goes with it.
+    #[arg(long, env = "POD_UID", value_name = "UID")]
+    pod_uid: Option<String>,
+    /// The node that the pod runs on.
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    node_name: Option<String>,
+    /// Where /metrics, /healthz and /readyz are served; the next free port if it is taken.
+    #[arg(long, env = "RINGWIRE_METRICS_ADDRESS", value_name = "ADDRESS:PORT")]
+    metrics_address: Option<SocketAddr>,
+}
+
+/// Port of the metrics, unless a flag says otherwise.
+const METRICS_PORT: u16 = 9090;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs a role until SIGTERM.
+pub async fn run(args: Args, role: Role) -> ExitCode {
+    match serve(args, role).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut causes = String::new();
+            let mut source = error.source();
+            while let Some(cause) = source {
+                causes = format!("{causes}: {cause}");
+                source = cause.source();
+            }
+            tracing::error!("{role} cannot go on: {error}{causes}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What both roles have.
+struct Common {
+    client: kube::Client,
+    identity: Identity,
+    incarnation: Incarnation,
+    reporter: Reporter,
+    health: Health,
+    tls: Arc<arc_swap::ArcSwap<ringwire_control::GatewayTls>>,
+    resolver: TokioResolver,
+    /// Everything that only serves ends with this.
+    stop: CancellationToken,
+    drain: CancellationToken,
+}
+
+async fn serve(args: Args, role: Role) -> Result<(), Failure> {
+    let needs = match role {
+        Role::Registrar => [Need::Certificates, Need::Configuration, Need::SipSockets, Need::ControlPort],
+        Role::Media => [Need::Certificates, Need::Configuration, Need::RtpSockets, Need::ControlPort],
+    };
+    let health = Health::new(needs);
+    let stop = CancellationToken::new();
+    let drain = CancellationToken::new();
+    tokio::spawn(health::serve(&health::socket_path(), health.clone(), stop.clone())?);
+    watch_signals(drain.clone(), health.clone())?;
+
+    let incarnation = Incarnation(rand::random());
+    let reporter = Reporter::new(PodState::new(&args.pod_name, role, incarnation));
+    let any: IpAddr = if args.pod_ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let listener = health::http::bind(args.metrics_address.unwrap_or(SocketAddr::new(any, METRICS_PORT))).await?;
+    let metrics = health::metrics::registry(reporter.clone());
+    tokio::spawn(health::http::serve(listener, health.clone(), metrics, stop.clone()));
+
+    let client = cluster::client().await?;
+    let tls = tokio::select! {
+        tls = cluster::control::control_secret(&client, &args.gateway) => tls,
+        // Nothing has begun yet, so nothing has to end.
+        () = drain.cancelled() => return Ok(()),
+    };
+    health.met(Need::Certificates);
+    let common = Common {
+        client,
+        // The pod's own address, not any: answers must leave from where the request came to.
+        identity: Identity { node: args.node_name.clone(), pod_ip: Some(args.pod_ip), bind: args.pod_ip },
+        incarnation,
+        reporter,
+        health,
+        tls,
+        resolver: TokioResolver::builder_tokio()?.build()?,
+        stop: stop.clone(),
+        drain,
+    };
+    let result = match role {
+        Role::Registrar => serve_registrar(&args, common).await,
+        Role::Media => serve_media(&args, common).await,
+    };
+    stop.cancel();
+    result
+}
+
+fn watch_signals(drain: CancellationToken, health: Health) -> Result<(), Failure> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        health.drain();
+        drain.cancel();
+    });
+    Ok(())
+}
+
+async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
+    let Common { client, identity, reporter, health, tls, resolver, stop, drain, .. } = common;
+    let control = server::bind(identity.bind).await?;
+    health.met(Need::ControlPort);
+    tokio::spawn(server::serve(control, Arc::clone(&tls), reporter.clone(), None, stop.clone()));
+
+    let config = cluster::config::registrar_config(&client, &args.gateway);
+    let membership = cluster::membership::join(&client, &args.gateway, &args.pod_name, args.pod_uid.as_deref());
+    let (owns_in, owns) = watch::channel::<Owns>(Arc::new(|_| false));
+    let mut members = membership.members();
+    tokio::spawn(async move {
+        loop {
+            let now = members.borrow_and_update().clone();
+            owns_in.send_replace(Arc::new(move |provider: &ObjectRef| now.owns(provider)));
+            if members.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    let (links_in, links) = mpsc::channel(64);
+    let pods = cluster::discovery::media_pods(&client, &args.gateway);
+    tokio::spawn(cluster::links::run(pods, tls, links_in, stop.clone()));
+
+    let heart = health.heart("registrar");
+    let bound = health.clone();
+    let mut configured = config.clone();
+    tokio::spawn(async move {
+        if configured.wait_for(Option::is_some).await.is_ok() {
+            bound.met(Need::Configuration);
+        }
+    });
+    let running = registrar::run(registrar::Params {
+        config,
+        owns,
+        links,
+        reporter,
+        identity,
+        resolver,
+        drain: drain.clone(),
+        // A stopping registrar hands over at once: its successor waits for the address.
+        stop: drain,
+        ready: Box::new(move || health.met(Need::SipSockets)),
+        beat: Box::new(move || heart.beat()),
+    });
+    let result = running.await;
+    // The others, or the successor, need not wait for the Lease to lapse.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), membership.resign()).await;
+    Ok(result?)
+}
+
+async fn serve_media(args: &Args, common: Common) -> Result<(), Failure> {
+    let Common { client, identity, incarnation, reporter, health, tls, resolver, stop, drain } = common;
+    let (accepted_in, mut accepted) = mpsc::channel(16);
+    let control = server::bind(identity.bind).await?;
+    health.met(Need::ControlPort);
+    tokio::spawn(server::serve(control, tls, reporter.clone(), Some(accepted_in), stop.clone()));
+    let (links_in, links) = mpsc::channel::<Box<dyn LinkStream>>(16);
+    tokio::spawn(async move {
+        while let Some(stream) = accepted.recv().await {
+            if links_in.send(Box::new(stream)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let heart = health.heart("media");
+    node::run(node::Params {
+        config: cluster::config::media_config(&client, &args.gateway),
+        links,
+        reporter,
+        identity,
+        incarnation,
+        connector: Connector::with_resolver(resolver, connect::public_tls()?),
+        drain,
+        hurry: CancellationToken::new(),
+        workers: std::thread::available_parallelism().map_or(1, usize::from),
+        ready: Box::new(move || {
+            health.met(Need::Configuration);
+            health.met(Need::RtpSockets);
+        }),
+        beat: Box::new(move || heart.beat()),
+    })
+    .await;
+    Ok(())
+}
