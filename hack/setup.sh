@@ -22,7 +22,7 @@ CLUSTER_PACKAGES=(
 SIP_PACKAGES=(
     baresip-core flite kamailio kamailio-extra-modules kamailio-tls-modules sip-tester sox tshark
 )
-LINT_PACKAGES=(shellcheck)
+LINT_PACKAGES=(python3-yaml shellcheck)
 
 missing_packages() {
     local package

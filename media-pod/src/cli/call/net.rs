@@ -10,7 +10,7 @@ use rand::Rng;
 use ringwire_sip::message::limits::MAX_DATAGRAM;
 use ringwire_sip::message::{Message, ParseFailure, StreamItem, StreamParser, parse_datagram};
 use ringwire_sip::transaction::{Flow, Transmit, Transport, TransportError};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
@@ -114,7 +114,13 @@ impl Sip {
             Wire::Udp { connected, open, buffer } => loop {
                 let socket = if let Some(connected) = connected.as_ref() {
                     tokio::select! {
-                        _ = connected.readable() => connected,
+                        // An ICMP error alone does not make a socket readable.
+                        _ = connected.ready(Interest::READABLE | Interest::ERROR) => {
+                            if let Some(error) = pending_error(connected) {
+                                return Incoming::Broken(Flow::udp(self.remote), transport_error(&error));
+                            }
+                            connected
+                        }
                         _ = open.readable() => &*open,
                     }
                 } else {
@@ -179,6 +185,12 @@ impl Tcp {
         self.broken = true;
         Incoming::Broken(self.flow.clone(), error)
     }
+}
+
+/// The error that waits on a socket. Without one the socket is known to have none, and can be waited on again.
+fn pending_error(socket: &UdpSocket) -> Option<io::Error> {
+    let take = || socket.take_error()?.ok_or_else(|| io::ErrorKind::WouldBlock.into());
+    socket.try_io(Interest::ERROR, take).ok()
 }
 
 /// The address that packets to `remote` leave from.

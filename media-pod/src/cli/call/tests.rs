@@ -440,7 +440,8 @@ async fn says_at_once_that_nothing_listens() {
         let (outcome, _) = call(free, &["--transport", transport], false).await;
         let text = outcome.text();
         assert!(text.contains("connection refused: nothing listens there"), "{text}");
-        assert!(started.elapsed() < Duration::from_secs(3));
+        // Before the first retransmission: the ICMP error itself was heard.
+        assert!(started.elapsed() < Duration::from_millis(400), "{transport}: {:?}", started.elapsed());
     }
 }
 

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# `make test`: sets up what it needs, then runs everything. Prints what it does and how long it took.
+#
+#   hack/test.sh [lint|unit|chart|local|cluster|soak ...]     (default: all but soak)
+set -euo pipefail
+# shellcheck source=hack/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$REPO"
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$REPO/target}
+
+wanted=("$@")
+((${#wanted[@]})) || wanted=(lint unit chart local cluster)
+begun=$SECONDS
+
+host=$(rustc -vV | sed -n 's/^host: //p')
+# The programs under test are those of the image: static, optimised.
+export PROFILE=image
+export RINGWIRE_BIN=$CARGO_TARGET_DIR/$host/$PROFILE/ringwire
+image=
+
+section() { say ""; say "== $*"; }
+
+programs() {
+    [[ -z $image ]] || return 0
+    section "programs and image"
+    image=$("$HACK/image.sh")
+}
+
+run_lint() {
+    section "lint"
+    step "formatting" cargo fmt --all --check
+    step "shell scripts" shellcheck --external-sources hack/*.sh hack/cluster/*.sh charts/ringwire/tests/*.sh config/*.sh .ci/run
+    step "generated files" "$HACK/generate.sh" --check
+    step "clippy" cargo clippy --locked --quiet --workspace --all-targets -- --deny warnings
+}
+
+run_unit() {
+    section "unit, snapshot and schema tests"
+    step "cargo test" cargo test --locked --quiet --workspace --exclude ringwire-tests
+}
+
+run_chart() {
+    section "chart and kustomize"
+    # helm and kubectl of the versions that are built here.
+    PATH=$HELM_BIN:$KUBERNETES_BIN:$PATH
+    step "chart" charts/ringwire/tests/run.sh
+    step "kustomize renders the same" config/test.sh
+}
+
+run_local() {
+    programs
+    section "end to end without a cluster: Kamailio, sipp, baresip"
+    step "local" cargo test --locked --package ringwire-tests --test local
+}
+
+run_cluster() {
+    programs
+    section "end to end on a two-node cluster"
+    # What the tests change, they change in this cluster; the next run begins with a new one.
+    "$HACK/cluster.sh" down
+    trap '"$HACK/cluster.sh" down' EXIT
+    step "cluster" "$HACK/cluster.sh" up
+    step "image on both nodes" "$HACK/cluster.sh" load-image "$image"
+    eval "$("$HACK/cluster.sh" env)"
+    RINGWIRE_IMAGE=ringwire.dev/ringwire:dev step "cluster tests" \
+        cargo test --locked --package ringwire-tests --test cluster -- --test-threads=1 --nocapture
+    "$HACK/cluster.sh" down
+    trap - EXIT
+}
+
+run_soak() {
+    programs
+    section "soak"
+    step "leaks" cargo test --locked --package ringwire-tests --test local -- --nocapture leak
+}
+
+section "set-up"
+step "set-up" "$HACK/setup.sh" --all
+for part in "${wanted[@]}"; do
+    case $part in
+    lint | unit | chart | local | cluster | soak) "run_$part" ;;
+    *) die "unknown part: $part" ;;
+    esac
+done
+say ""
+say "all passed in $((SECONDS - begun)) s"
