@@ -65,5 +65,6 @@ find "$STATE/images" -name 'ringwire-*.tar*' -printf '%T@ %p\n' | sort -rn | tai
 
 size=$(stat -c %s "$archive")
 say "$(printf '%s: %d.%d MB' "$name" $((size / 1000000)) $((size / 100000 % 10)))"
-((size <= LIMIT_MB * 1000000)) || die "the image is larger than $LIMIT_MB MB"
+# The tests' profile links faster and larger; what users get has the limit.
+[[ $PROFILE != release ]] || ((size <= LIMIT_MB * 1000000)) || die "the image is larger than $LIMIT_MB MB"
 echo "$archive"

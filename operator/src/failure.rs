@@ -23,10 +23,14 @@ pub enum Failure {
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs a request with a time limit.
-pub async fn limited<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
+pub async fn limited<T>(
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Failure> {
     match tokio::time::timeout(TIMEOUT, request).await {
         Ok(result) => result.map_err(|error| Failure::from(&error)),
-        Err(_) => Err(Failure::Unavailable("no answer from the API server within 10 s".to_owned())),
+        Err(_) => Err(Failure::Unavailable(
+            "no answer from the API server within 10 s".to_owned(),
+        )),
     }
 }
 
@@ -49,13 +53,29 @@ impl From<&kube::Error> for Failure {
     }
 }
 
+/// An error with all its causes, for the log.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use kube::core::Status;
 
     fn failure(code: u16, message: &str) -> Failure {
-        let status = Status { code, message: message.to_owned(), ..Status::default() };
+        let status = Status {
+            code,
+            message: message.to_owned(),
+            ..Status::default()
+        };
         Failure::from(&kube::Error::Api(Box::new(status)))
     }
 
@@ -68,7 +88,10 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_the_servers_words() {
-        assert_eq!(failure(422, "spec: too long"), Failure::Refused("spec: too long".into()));
+        assert_eq!(
+            failure(422, "spec: too long"),
+            Failure::Refused("spec: too long".into())
+        );
         assert!(matches!(failure(500, "etcd"), Failure::Unavailable(_)));
         assert!(matches!(failure(429, "slow down"), Failure::Unavailable(_)));
     }

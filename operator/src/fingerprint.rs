@@ -13,5 +13,8 @@ pub fn of<T: Serialize + ?Sized>(value: &T) -> Fingerprint {
 /// The fingerprint of bytes.
 pub fn of_bytes(bytes: &[u8]) -> Fingerprint {
     let digest = Sha256::digest(bytes);
-    digest.iter().take(8).fold(0, |sum, &byte| sum << 8 | u64::from(byte))
+    digest
+        .iter()
+        .take(8)
+        .fold(0, |sum, &byte| sum << 8 | u64::from(byte))
 }

@@ -27,14 +27,23 @@ pub struct Health {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { started: Instant::now(), last_pass_millis: AtomicU64::new(0), ready: AtomicBool::new(false) }
+        Self {
+            started: Instant::now(),
+            last_pass_millis: AtomicU64::new(0),
+            ready: AtomicBool::new(false),
+        }
     }
 }
 
 impl Health {
     /// The loop is alive.
     pub fn beat(&self) {
-        let millis = self.started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+        let millis = self
+            .started
+            .elapsed()
+            .as_millis()
+            .try_into()
+            .unwrap_or(u64::MAX);
         self.last_pass_millis.store(millis, Ordering::Relaxed);
     }
 
@@ -68,7 +77,9 @@ pub async fn serve(
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .with_state(Shared { metrics, health });
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
 }
 
 async fn scrape(State(shared): State<Shared>) -> Response {
@@ -82,7 +93,11 @@ async fn scrape(State(shared): State<Shared>) -> Response {
 }
 
 fn verdict(good: bool, bad: &'static str) -> Response {
-    if good { "ok\n".into_response() } else { (StatusCode::SERVICE_UNAVAILABLE, bad).into_response() }
+    if good {
+        "ok\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, bad).into_response()
+    }
 }
 
 async fn alive(State(shared): State<Shared>) -> Response {
@@ -90,5 +105,8 @@ async fn alive(State(shared): State<Shared>) -> Response {
 }
 
 async fn ready(State(shared): State<Shared>) -> Response {
-    verdict(shared.health.ready.load(Ordering::Relaxed), "waiting for the API server\n")
+    verdict(
+        shared.health.ready.load(Ordering::Relaxed),
+        "waiting for the API server\n",
+    )
 }

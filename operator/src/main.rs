@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, Config};
+use ringwire_operator::failure::chain;
 use ringwire_operator::http::{self, Health};
 use ringwire_operator::logging;
 use ringwire_operator::metrics::Metrics;
@@ -34,14 +35,20 @@ enum StartError {
 
 fn main() -> ExitCode {
     // First of all: several crates bring a provider, and rustls refuses to guess.
-    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
         eprintln!("a rustls provider is installed already");
         return ExitCode::FAILURE;
     }
     let args = Args::parse();
     logging::start(args.log_format);
     logging::exit_on_panic();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "cannot start the runtime");
@@ -53,8 +60,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let error: &dyn std::error::Error = &error;
-            tracing::error!(error, "the operator cannot run");
+            tracing::error!(error = chain(&error), "the operator cannot run");
             ExitCode::FAILURE
         }
     }
@@ -75,9 +81,17 @@ async fn run(args: Args) -> Result<(), StartError> {
         "the operator starts"
     );
     let (metrics, health) = (Arc::new(Metrics::default()), Arc::new(Health::default()));
-    let reporter = Reporter { controller: "ringwire-operator".into(), instance: std::env::var("POD_NAME").ok() };
+    let reporter = Reporter {
+        controller: "ringwire-operator".into(),
+        instance: std::env::var("POD_NAME").ok(),
+    };
     let recorder = Recorder::new(client.clone(), reporter);
-    let serving = http::serve(args.metrics_address, Arc::clone(&metrics), Arc::clone(&health), stop.clone());
+    let serving = http::serve(
+        args.metrics_address,
+        Arc::clone(&metrics),
+        Arc::clone(&health),
+        stop.clone(),
+    );
     let reconciler = Reconciler::new(client, options, metrics, health, recorder);
     tokio::select! {
         _ = terminate.recv() => tracing::info!("the operator stops"),

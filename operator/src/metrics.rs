@@ -47,15 +47,33 @@ impl Default for Metrics {
         let errors = Family::<Labels, Counter>::default();
         let status_writes = Family::<Labels, Counter>::default();
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
-        registry.register("ringwire_operator_build", "Version of the operator", Info::new(version));
+        registry.register(
+            "ringwire_operator_build",
+            "Version of the operator",
+            Info::new(version),
+        );
         registry.register(
             "ringwire_operator_reconcile_seconds",
             "Duration of one pass over all objects, without requests",
             reconcile.clone(),
         );
-        registry.register("ringwire_operator_errors", "Failed requests by kind of object", errors.clone());
-        registry.register("ringwire_operator_status_writes", "Written statuses by kind", status_writes.clone());
-        Self { registry, reconcile, errors, status_writes, objects: Mutex::default() }
+        registry.register(
+            "ringwire_operator_errors",
+            "Failed requests by kind of object",
+            errors.clone(),
+        );
+        registry.register(
+            "ringwire_operator_status_writes",
+            "Written statuses by kind",
+            status_writes.clone(),
+        );
+        Self {
+            registry,
+            reconcile,
+            errors,
+            status_writes,
+            objects: Mutex::default(),
+        }
     }
 }
 
@@ -67,12 +85,16 @@ impl Metrics {
 
     /// A request about an object of `kind` failed.
     pub fn error(&self, kind: &str) {
-        self.errors.get_or_create(&vec![("kind", kind.to_owned())]).inc();
+        self.errors
+            .get_or_create(&vec![("kind", kind.to_owned())])
+            .inc();
     }
 
     /// A status was written.
     pub fn status_written(&self, kind: &str) {
-        self.status_writes.get_or_create(&vec![("kind", kind.to_owned())]).inc();
+        self.status_writes
+            .get_or_create(&vec![("kind", kind.to_owned())])
+            .inc();
     }
 
     /// All objects there are.
@@ -80,11 +102,15 @@ impl Metrics {
         *self.objects.lock().unwrap_or_else(PoisonError::into_inner) = objects;
     }
 
-    /// The text that Prometheus reads (OpenMetrics).
+    /// The text that Prometheus reads (`OpenMetrics`).
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode_registry(&mut text, &self.registry)?;
-        let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let objects = self
+            .objects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         encode_registry(&mut text, &object_registry(&objects))?;
         encode_eof(&mut text)?;
         Ok(text)
@@ -98,31 +124,81 @@ fn object_registry(objects: &[ObjectSample]) -> Registry {
         registry.register(name, help, family.clone());
         family
     };
-    let managed = gauge("ringwire_operator_objects", "Objects by kind and status of their condition Ready");
-    let registered = gauge("ringwire_sipprovider_registered", "Whether the carrier holds our registration");
-    let provider_calls = gauge("ringwire_sipprovider_active_calls", "Calls of a SipProvider in progress");
-    let number_calls = gauge("ringwire_phonenumber_active_calls", "Calls to a PhoneNumber in progress");
-    let agent_calls = gauge("ringwire_voiceagent_active_calls", "Calls of a VoiceAgent in progress");
-    let gateway_calls = gauge("ringwire_active_calls", "Calls of a MediaGateway in progress");
-    let ready = gauge("ringwire_mediagateway_ready_replicas", "Media pods that are ready");
-    let wanted = gauge("ringwire_mediagateway_replicas", "Media pods that there should be");
+    let managed = gauge(
+        "ringwire_operator_objects",
+        "Objects by kind and status of their condition Ready",
+    );
+    let registered = gauge(
+        "ringwire_sipprovider_registered",
+        "Whether the carrier holds our registration",
+    );
+    let provider_calls = gauge(
+        "ringwire_sipprovider_active_calls",
+        "Calls of a SipProvider in progress",
+    );
+    let number_calls = gauge(
+        "ringwire_phonenumber_active_calls",
+        "Calls to a PhoneNumber in progress",
+    );
+    let agent_calls = gauge(
+        "ringwire_voiceagent_active_calls",
+        "Calls of a VoiceAgent in progress",
+    );
+    let gateway_calls = gauge(
+        "ringwire_active_calls",
+        "Calls of a MediaGateway in progress",
+    );
+    let ready = gauge(
+        "ringwire_mediagateway_ready_replicas",
+        "Media pods that are ready",
+    );
+    let wanted = gauge(
+        "ringwire_mediagateway_replicas",
+        "Media pods that there should be",
+    );
     for sample in objects {
-        let ObjectSample { kind, id, ready: state, registered: is_registered, active_calls, replicas } = sample;
-        let name = vec![("namespace", id.namespace.clone()), ("name", id.name.clone())];
-        let by_gateway = vec![("namespace", id.namespace.clone()), ("gateway", id.name.clone())];
-        managed.get_or_create(&vec![("kind", (*kind).to_owned()), ("ready", (*state).to_owned())]).inc();
+        let ObjectSample {
+            kind,
+            id,
+            ready: state,
+            registered: is_registered,
+            active_calls,
+            replicas,
+        } = sample;
+        let name = vec![
+            ("namespace", id.namespace.clone()),
+            ("name", id.name.clone()),
+        ];
+        let by_gateway = vec![
+            ("namespace", id.namespace.clone()),
+            ("gateway", id.name.clone()),
+        ];
+        managed
+            .get_or_create(&vec![
+                ("kind", (*kind).to_owned()),
+                ("ready", (*state).to_owned()),
+            ])
+            .inc();
         if let Some(is_registered) = is_registered {
             registered.get_or_create(&name).set((*is_registered).into());
         }
         match *kind {
-            "SipProvider" => provider_calls.get_or_create(&name).set((*active_calls).into()),
-            "PhoneNumber" => number_calls.get_or_create(&name).set((*active_calls).into()),
+            "SipProvider" => provider_calls
+                .get_or_create(&name)
+                .set((*active_calls).into()),
+            "PhoneNumber" => number_calls
+                .get_or_create(&name)
+                .set((*active_calls).into()),
             "VoiceAgent" => agent_calls.get_or_create(&name).set((*active_calls).into()),
-            _ => gateway_calls.get_or_create(&by_gateway).set((*active_calls).into()),
+            _ => gateway_calls
+                .get_or_create(&by_gateway)
+                .set((*active_calls).into()),
         };
         if let Some((are_ready, there_should_be)) = replicas {
             ready.get_or_create(&by_gateway).set((*are_ready).into());
-            wanted.get_or_create(&by_gateway).set((*there_should_be).into());
+            wanted
+                .get_or_create(&by_gateway)
+                .set((*there_should_be).into());
         }
     }
     registry
@@ -145,8 +221,14 @@ mod tests {
         };
         metrics.set_objects(vec![sample]);
         let text = metrics.encode().unwrap();
-        assert!(text.contains("ringwire_sipprovider_registered{namespace=\"voice\",name=\"trunk\"} 1"), "{text}");
-        assert!(text.contains("ringwire_operator_objects{kind=\"SipProvider\",ready=\"True\"} 1"), "{text}");
+        assert!(
+            text.contains("ringwire_sipprovider_registered{namespace=\"voice\",name=\"trunk\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("ringwire_operator_objects{kind=\"SipProvider\",ready=\"True\"} 1"),
+            "{text}"
+        );
         metrics.set_objects(Vec::new());
         let text = metrics.encode().unwrap();
         assert!(!text.contains("trunk"), "{text}");

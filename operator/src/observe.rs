@@ -13,6 +13,7 @@ use ringwire_control::server::{CONTROL_PORT, CONTROL_PORTS};
 use rustls::ClientConfig;
 use tokio::task::AbortHandle;
 
+use crate::failure::chain;
 use crate::signal::Signal;
 
 /// Streams that are open at once. More pods than this are not seen, which the log says.
@@ -60,7 +61,9 @@ impl Shared {
     /// Takes a report; true if it says something new.
     fn report(&self, key: &PodKey, state: PodState, now: Instant) -> bool {
         let mut seen = self.lock();
-        let news = seen.get(key).is_none_or(|old| old.state != state || now.duration_since(old.at) >= UNREACHABLE_AFTER);
+        let news = seen.get(key).is_none_or(|old| {
+            old.state != state || now.duration_since(old.at) >= UNREACHABLE_AFTER
+        });
         seen.insert(key.clone(), Seen { state, at: now });
         news
     }
@@ -75,8 +78,15 @@ impl Shared {
             if reachable {
                 next = Some(next.map_or(silent_at, |next| next.min(silent_at)));
             }
-            let pod = ObservedPod { state: state.clone(), reachable };
-            observed.pods.entry(key.gateway.clone()).or_default().insert(key.pod.clone(), pod);
+            let pod = ObservedPod {
+                state: state.clone(),
+                reachable,
+            };
+            observed
+                .pods
+                .entry(key.gateway.clone())
+                .or_default()
+                .insert(key.pod.clone(), pod);
         }
         (observed, next)
     }
@@ -104,7 +114,12 @@ pub struct Observer {
 impl Observer {
     /// Follows nobody yet; wakes `signal` on news.
     pub fn new(signal: Arc<Signal>) -> Self {
-        Self { signal, shared: Arc::default(), streams: BTreeMap::new(), full: false }
+        Self {
+            signal,
+            shared: Arc::default(),
+            streams: BTreeMap::new(),
+            full: false,
+        }
     }
 
     /// Follows exactly these pods. `existing` are all pods there are: what others said is forgotten.
@@ -127,8 +142,15 @@ impl Observer {
                 break;
             }
             let (shared, signal) = (Arc::clone(&self.shared), Arc::clone(&self.signal));
-            let task = tokio::spawn(run(key.clone(), target.clone(), shared, signal)).abort_handle();
-            self.streams.insert(key.clone(), Stream { target: target.clone(), task });
+            let task =
+                tokio::spawn(run(key.clone(), target.clone(), shared, signal)).abort_handle();
+            self.streams.insert(
+                key.clone(),
+                Stream {
+                    target: target.clone(),
+                    task,
+                },
+            );
         }
     }
 
@@ -156,7 +178,12 @@ async fn run(key: PodKey, target: Target, shared: Arc<Shared>, signal: Arc<Signa
         let ports = known.unwrap_or(CONTROL_PORT..CONTROL_PORT + CONTROL_PORTS);
         match StateStream::open(address, ports, &key.pod, &client).await {
             Ok((mut stream, state)) => {
-                tracing::debug!(object, kind = "MediaGateway", pod = key.pod, "state stream open");
+                tracing::debug!(
+                    object,
+                    kind = "MediaGateway",
+                    pod = key.pod,
+                    "state stream open"
+                );
                 (wait, told, port) = (FIRST_WAIT, false, Some(stream.port));
                 let mut next = Some(state);
                 while let Some(state) = next {
@@ -165,11 +192,25 @@ async fn run(key: PodKey, target: Target, shared: Arc<Shared>, signal: Arc<Signa
                     }
                     next = stream.next().await;
                 }
-                tracing::info!(object, kind = "MediaGateway", pod = key.pod, "state stream ended");
+                tracing::info!(
+                    object,
+                    kind = "MediaGateway",
+                    pod = key.pod,
+                    "state stream ended"
+                );
             }
             Err(error) => {
-                if port.take().is_none() && wait == LONGEST_WAIT && !std::mem::replace(&mut told, true) {
-                    tracing::info!(object, kind = "MediaGateway", pod = key.pod, %error, "pod gives no state yet");
+                if port.take().is_none()
+                    && wait == LONGEST_WAIT
+                    && !std::mem::replace(&mut told, true)
+                {
+                    tracing::info!(
+                        object,
+                        kind = "MediaGateway",
+                        pod = key.pod,
+                        error = chain(&error),
+                        "pod gives no state yet"
+                    );
                 }
             }
         }
@@ -185,7 +226,11 @@ mod tests {
     use ringwire_config::token::Incarnation;
 
     fn key() -> PodKey {
-        PodKey { gateway: ObjectRef::new("voice", "main"), pod: "media-0".into(), uid: "1".into() }
+        PodKey {
+            gateway: ObjectRef::new("voice", "main"),
+            pod: "media-0".into(),
+            uid: "1".into(),
+        }
     }
 
     fn state() -> PodState {
@@ -230,7 +275,8 @@ mod tests {
         let now = std::time::SystemTime::now();
         let ca = ringwire_control::issue::authority("voice/main", now).unwrap();
         let leaf = ringwire_control::issue::leaf(&ca, "pods", now).unwrap();
-        let [ca, certificate, key] = [&ca.certificate, &leaf.certificate, &leaf.key].map(|text| text.as_bytes());
+        let [ca, certificate, key] =
+            [&ca.certificate, &leaf.certificate, &leaf.key].map(String::as_bytes);
         ringwire_control::GatewayTls::from_pem(ca, certificate, key).unwrap()
     }
 
@@ -240,7 +286,8 @@ mod tests {
         let tls = tls();
         let server_tls = Arc::new(arc_swap::ArcSwap::from_pointee(tls.clone()));
         let start = |pod: &str| {
-            let reporter = ringwire_control::Reporter::new(PodState::new(pod, Role::Media, Incarnation(1)));
+            let reporter =
+                ringwire_control::Reporter::new(PodState::new(pod, Role::Media, Incarnation(1)));
             let stop = tokio_util::sync::CancellationToken::new();
             let (tls, served, stopping) = (Arc::clone(&server_tls), reporter.clone(), stop.clone());
             let serving = async move {
@@ -257,15 +304,23 @@ mod tests {
 
         let signal = Arc::new(Signal::default());
         let mut observer = Observer::new(Arc::clone(&signal));
-        let target = Target { address, client: Arc::clone(&tls.client_http) };
+        let target = Target {
+            address,
+            client: Arc::clone(&tls.client_http),
+        };
         observer.follow(&BTreeMap::from([(key(), target)]), |_| true);
         let calls = || {
             let (observed, _) = observer.observed(Instant::now());
-            observed.pods.get(&key().gateway).map(|pods| pods["media-0"].state.calls.total)
+            observed
+                .pods
+                .get(&key().gateway)
+                .map(|pods| pods["media-0"].state.calls.total)
         };
         let until = async |wanted: u32| {
             while calls() != Some(wanted) {
-                tokio::time::timeout(Duration::from_secs(10), signal.changed()).await.expect("the state arrives");
+                tokio::time::timeout(Duration::from_secs(10), signal.changed())
+                    .await
+                    .expect("the state arrives");
             }
         };
         until(0).await;

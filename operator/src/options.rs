@@ -52,7 +52,11 @@ pub struct Args {
 
     /// A `ConfigMap` in the operator's namespace whose key spec.yaml is the spec of the default gateway. The operator makes
     /// that gateway and keeps it so. Default: the operator makes none.
-    #[arg(long, env = "RINGWIRE_DEFAULT_GATEWAY_CONFIG", value_name = "CONFIGMAP")]
+    #[arg(
+        long,
+        env = "RINGWIRE_DEFAULT_GATEWAY_CONFIG",
+        value_name = "CONFIGMAP"
+    )]
     pub default_gateway_config: Option<String>,
 
     /// The operator's own Deployment: it owns the default gateway, so that removing the one removes the other.
@@ -60,11 +64,21 @@ pub struct Args {
     pub deployment_name: Option<String>,
 
     /// Namespaces whose gateways providers of other namespaces may name, separated by commas.
-    #[arg(long, env = "RINGWIRE_SHARED_GATEWAY_NAMESPACES", value_name = "NAMESPACES", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "RINGWIRE_SHARED_GATEWAY_NAMESPACES",
+        value_name = "NAMESPACES",
+        value_delimiter = ','
+    )]
     pub shared_gateway_namespaces: Vec<String>,
 
     /// The namespaces to work in, separated by commas; the default gateway's is always one of them. Default: all.
-    #[arg(long, env = "RINGWIRE_WATCH_NAMESPACES", value_name = "NAMESPACES", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "RINGWIRE_WATCH_NAMESPACES",
+        value_name = "NAMESPACES",
+        value_delimiter = ','
+    )]
     pub watch_namespaces: Vec<String>,
 
     /// The image of gateways' pods, where spec.podTemplate.image names none.
@@ -129,9 +143,16 @@ pub struct Options {
 impl From<&Args> for Options {
     fn from(args: &Args) -> Self {
         let set = |names: &[String]| -> BTreeSet<String> {
-            names.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+            names
+                .iter()
+                .map(|name| name.trim().to_owned())
+                .filter(|name| !name.is_empty())
+                .collect()
         };
-        let gateway = args.default_gateway.clone().unwrap_or_else(|| ObjectRef::new(&args.namespace, "default"));
+        let gateway = args
+            .default_gateway
+            .clone()
+            .unwrap_or_else(|| ObjectRef::new(&args.namespace, "default"));
         let mut watched = set(&args.watch_namespaces);
         let scope = if watched.is_empty() {
             Scope::Cluster
@@ -140,12 +161,13 @@ impl From<&Args> for Options {
             Scope::Namespaces(watched)
         };
         let name = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
-        let default_gateway = name(&args.default_gateway_config).map(|config_map| DefaultGatewaySource {
-            config_map: ObjectRef::new(&args.namespace, config_map),
-            // An owner in another namespace would count as gone, and the gateway with it.
-            owner: name(&args.deployment_name).filter(|_| gateway.namespace == args.namespace),
-            gateway: gateway.clone(),
-        });
+        let default_gateway =
+            name(&args.default_gateway_config).map(|config_map| DefaultGatewaySource {
+                config_map: ObjectRef::new(&args.namespace, config_map),
+                // An owner in another namespace would count as gone, and the gateway with it.
+                owner: name(&args.deployment_name).filter(|_| gateway.namespace == args.namespace),
+                gateway: gateway.clone(),
+            });
         Self {
             settings: Settings {
                 default_gateway: gateway,
@@ -167,13 +189,18 @@ mod tests {
     use super::*;
 
     fn options(args: &[&str]) -> Options {
-        let args = ["ringwire-operator", "--namespace=system"].iter().chain(args);
+        let args = ["ringwire-operator", "--namespace=system"]
+            .iter()
+            .chain(args);
         Options::from(&Args::parse_from(args))
     }
 
     #[test]
     fn the_default_gateway_is_in_the_operators_namespace() {
-        assert_eq!(options(&[]).settings.default_gateway, ObjectRef::new("system", "default"));
+        assert_eq!(
+            options(&[]).settings.default_gateway,
+            ObjectRef::new("system", "default")
+        );
     }
 
     #[test]
@@ -190,10 +217,15 @@ mod tests {
 
     #[test]
     fn no_owner_is_named_across_namespaces() {
-        let config = ["--default-gateway-config=gateway", "--deployment-name=operator"];
+        let config = [
+            "--default-gateway-config=gateway",
+            "--deployment-name=operator",
+        ];
         let here = options(&config).default_gateway.unwrap();
         assert_eq!(here.owner.as_deref(), Some("operator"));
-        let elsewhere = options(&[config[0], config[1], "--default-gateway=voice/main"]).default_gateway.unwrap();
+        let elsewhere = options(&[config[0], config[1], "--default-gateway=voice/main"])
+            .default_gateway
+            .unwrap();
         assert_eq!(elsewhere.owner, None);
     }
 }

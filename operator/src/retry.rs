@@ -23,7 +23,7 @@ struct Slot {
 /// Which writes are under way and which have to wait.
 #[derive(Debug)]
 pub struct Slots<K> {
-    slots: BTreeMap<K, Slot>,
+    keys: BTreeMap<K, Slot>,
     busy: usize,
     limit: usize,
 }
@@ -31,12 +31,16 @@ pub struct Slots<K> {
 impl<K: Ord + Clone> Slots<K> {
     /// At most `limit` writes at once.
     pub fn new(limit: usize) -> Self {
-        Self { slots: BTreeMap::new(), busy: 0, limit }
+        Self {
+            keys: BTreeMap::new(),
+            busy: 0,
+            limit,
+        }
     }
 
     /// Whether a write of `key` is under way.
     pub fn is_busy(&self, key: &K) -> bool {
-        self.slots.get(key).is_some_and(|slot| slot.busy)
+        self.keys.get(key).is_some_and(|slot| slot.busy)
     }
 
     /// Whether another write may start at all. If not, one that ends makes room.
@@ -49,12 +53,22 @@ impl<K: Ord + Clone> Slots<K> {
         if !self.has_room() {
             return false;
         }
-        let slot = self.slots.entry(key.clone()).or_insert(Slot { wanted, busy: false, failures: 0, not_before: None });
+        let slot = self.keys.entry(key.clone()).or_insert(Slot {
+            wanted,
+            busy: false,
+            failures: 0,
+            not_before: None,
+        });
         if slot.busy {
             return false;
         }
         if slot.wanted != wanted {
-            *slot = Slot { wanted, busy: false, failures: 0, not_before: None };
+            *slot = Slot {
+                wanted,
+                busy: false,
+                failures: 0,
+                not_before: None,
+            };
         }
         if slot.not_before.is_some_and(|time| now < time) {
             return false;
@@ -67,14 +81,14 @@ impl<K: Ord + Clone> Slots<K> {
 
     /// The write of `key` ended well.
     pub fn succeeded(&mut self, key: &K) {
-        if self.slots.remove(key).is_some_and(|slot| slot.busy) {
+        if self.keys.remove(key).is_some_and(|slot| slot.busy) {
             self.busy -= 1;
         }
     }
 
     /// The write of `key` failed: it waits.
     pub fn failed(&mut self, key: &K, now: Instant) {
-        if let Some(slot) = self.slots.get_mut(key) {
+        if let Some(slot) = self.keys.get_mut(key) {
             if slot.busy {
                 self.busy -= 1;
             }
@@ -86,12 +100,12 @@ impl<K: Ord + Clone> Slots<K> {
 
     /// When the next failed write may be tried again.
     pub fn next_retry(&self) -> Option<Instant> {
-        self.slots.values().filter_map(|slot| slot.not_before).min()
+        self.keys.values().filter_map(|slot| slot.not_before).min()
     }
 
     /// Forgets failures of what is no longer wanted.
     pub fn retain(&mut self, mut wanted: impl FnMut(&K) -> bool) {
-        self.slots.retain(|key, slot| slot.busy || wanted(key));
+        self.keys.retain(|key, slot| slot.busy || wanted(key));
     }
 }
 
@@ -108,7 +122,10 @@ mod tests {
     fn one_write_at_a_time_for_each_key() {
         let (mut slots, now) = (Slots::new(10), Instant::now());
         assert!(slots.start(&"a", 1, now));
-        assert!(!slots.start(&"a", 2, now), "busy, even if something else is wanted by now");
+        assert!(
+            !slots.start(&"a", 2, now),
+            "busy, even if something else is wanted by now"
+        );
         assert!(slots.start(&"b", 1, now));
         slots.succeeded(&"a");
         assert!(slots.start(&"a", 2, now));

@@ -35,13 +35,26 @@ pub struct Fetched {
 
 impl Fetched {
     fn new(secret: KubeSecret) -> Self {
-        let KubeSecret { metadata, data, string_data: _, type_: _, immutable: _ } = secret;
+        let KubeSecret {
+            metadata,
+            data,
+            string_data: _,
+            type_: _,
+            immutable: _,
+        } = secret;
         let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key));
-        let made_for = label(GATEWAY).filter(|_| label(MANAGED_BY).is_some_and(|by| by == MANAGER)).cloned();
+        let made_for = label(GATEWAY)
+            .filter(|_| label(MANAGED_BY).is_some_and(|by| by == MANAGER))
+            .cloned();
         let owners = metadata.owner_references.iter().flatten();
-        let owner = owners.filter(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone()).next();
+        let owner = owners
+            .filter(|owner| owner.controller == Some(true))
+            .map(|owner| owner.uid.clone())
+            .next();
         let annotations = metadata.annotations.as_ref();
-        let renew_after = annotations.and_then(|all| all.get(RENEW_AFTER)).and_then(|text| text.parse().ok());
+        let renew_after = annotations
+            .and_then(|all| all.get(RENEW_AFTER))
+            .and_then(|text| text.parse().ok());
         let data = data.into_iter().flatten();
         Self {
             made_for,
@@ -50,7 +63,9 @@ impl Fetched {
             resource_version: metadata.resource_version.unwrap_or_default(),
             uid: metadata.uid.unwrap_or_default(),
             data: data
-                .filter_map(|(key, value)| Some((key, Secret::new(String::from_utf8(value.0).ok()?))))
+                .filter_map(|(key, value)| {
+                    Some((key, Secret::new(String::from_utf8(value.0).ok()?)))
+                })
                 .collect(),
         }
     }
@@ -86,25 +101,47 @@ pub struct Secrets {
 
 impl Secrets {
     /// Takes note of which Secrets are wanted, and of the version in which each exists.
-    pub fn update(&mut self, wanted: &BTreeSet<ObjectRef>, existing: impl Fn(&ObjectRef) -> Option<Fingerprint>) {
-        self.entries.retain(|id, _| wanted.contains(id) && existing(id).is_some());
+    pub fn update(
+        &mut self,
+        wanted: &BTreeSet<ObjectRef>,
+        existing: impl Fn(&ObjectRef) -> Option<Fingerprint>,
+    ) {
+        self.entries
+            .retain(|id, _| wanted.contains(id) && existing(id).is_some());
         for id in wanted {
-            let Some(version) = existing(id) else { continue };
-            let fresh = Entry { version, read: None, fetched: None, failed: false };
+            let Some(version) = existing(id) else {
+                continue;
+            };
+            let fresh = Entry {
+                version,
+                read: None,
+                fetched: None,
+                failed: false,
+            };
             self.entries.entry(id.clone()).or_insert(fresh).version = version;
         }
     }
 
     /// Which Secrets have to be read, and the version to ask about.
     pub fn outdated(&self) -> Vec<(ObjectRef, Fingerprint)> {
-        let outdated = self.entries.iter().filter(|(_, entry)| entry.read != Some(entry.version));
-        outdated.map(|(id, entry)| (id.clone(), entry.version)).collect()
+        let outdated = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.read != Some(entry.version));
+        outdated
+            .map(|(id, entry)| (id.clone(), entry.version))
+            .collect()
     }
 
     /// Takes what was read after `version` was seen.
     pub fn fetched(&mut self, id: &ObjectRef, version: Fingerprint, fetched: Fetched) {
         if let Some(entry) = self.entries.get_mut(id) {
-            *entry = Entry { version: entry.version, read: Some(version), fetched: Some(Arc::new(fetched)), failed: false };
+            *entry = Entry {
+                version: entry.version,
+                read: Some(version),
+                fetched: Some(Arc::new(fetched)),
+                failed: false,
+            };
         }
     }
 
@@ -119,7 +156,10 @@ impl Secrets {
     pub fn get(&self, id: &ObjectRef) -> Lookup {
         match self.entries.get(id) {
             None => Lookup::Absent,
-            Some(Entry { fetched: Some(fetched), .. }) => Lookup::Present(Arc::clone(fetched)),
+            Some(Entry {
+                fetched: Some(fetched),
+                ..
+            }) => Lookup::Present(Arc::clone(fetched)),
             Some(Entry { failed: true, .. }) => Lookup::Unreadable,
             Some(_) => Lookup::Pending,
         }
@@ -148,7 +188,13 @@ mod tests {
 
     fn fetched(password: &str) -> Fetched {
         Fetched::new(KubeSecret {
-            data: Some([("password".to_owned(), k8s_openapi::ByteString(password.as_bytes().to_vec()))].into()),
+            data: Some(
+                [(
+                    "password".to_owned(),
+                    k8s_openapi::ByteString(password.as_bytes().to_vec()),
+                )]
+                .into(),
+            ),
             ..KubeSecret::default()
         })
     }

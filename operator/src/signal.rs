@@ -53,7 +53,10 @@ mod tests {
         signal.changed().await;
         assert!(signal.take_objects());
         assert!(!signal.take_objects());
-        assert!(signal.notify.notified().now_or_never().is_none(), "nothing is left to wake for");
+        assert!(
+            signal.notify.notified().now_or_never().is_none(),
+            "nothing is left to wake for"
+        );
     }
 
     #[tokio::test]

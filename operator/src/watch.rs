@@ -5,11 +5,13 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -21,6 +23,7 @@ use ringwire_config::ObjectRef;
 use ringwire_crds::{MediaGateway, PhoneNumber, SipProvider, VoiceAgent};
 use serde::de::DeserializeOwned;
 
+use crate::failure::chain;
 use crate::media_gateway::build::{MANAGED_BY, MANAGER};
 use crate::options::{Options, Scope};
 use crate::signal::Signal;
@@ -47,7 +50,10 @@ where
 {
     /// All objects.
     pub fn all(&self) -> Vec<Arc<K>> {
-        self.parts.iter().flat_map(|(store, _)| store.state()).collect()
+        self.parts
+            .iter()
+            .flat_map(|(store, _)| store.state())
+            .collect()
     }
 
     /// One object.
@@ -58,28 +64,62 @@ where
 
     /// Whether the copy was complete at least once. What we may not read (and can do without) counts as complete and empty.
     fn is_complete(&self) -> bool {
-        self.parts.iter().all(|(_, state)| state.load(Ordering::Acquire) != WAITING)
+        self.parts
+            .iter()
+            .all(|(_, state)| state.load(Ordering::Acquire) != WAITING)
     }
 }
 
-/// Waits between attempts to watch: 200 ms doubling to 5 s.
-struct Waits(Duration);
+/// Waits between attempts to watch: 200 ms doubling to `longest`.
+struct Waits {
+    next: Duration,
+    longest: Duration,
+    last: Option<Instant>,
+}
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
+
+/// Longest wait for what must be watched.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Longest wait for what can be done without.
+const LONGEST_OPTIONAL_WAIT: Duration = Duration::from_secs(60);
+
+/// After this long without a failure the waits start over.
+const CALM: Duration = Duration::from_secs(120);
+
+impl Waits {
+    fn new(optional: bool) -> Self {
+        let longest = if optional {
+            LONGEST_OPTIONAL_WAIT
+        } else {
+            LONGEST_WAIT
+        };
+        Self {
+            next: FIRST_WAIT,
+            longest,
+            last: None,
+        }
+    }
+}
 
 impl Iterator for Waits {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let wait = self.0;
-        self.0 = (wait * 2).min(Duration::from_secs(5));
+        let wait = self.next;
+        self.next = (wait * 2).min(self.longest);
+        self.last = Some(Instant::now());
         Some(wait.mul_f64(rand::random_range(0.75..1.0)))
     }
 }
 
 impl Backoff for Waits {
+    /// Called at everything that is no failure, also at the mere start of a list that then fails.
     fn reset(&mut self) {
-        self.0 = FIRST_WAIT;
+        if self.last.is_none_or(|last| last.elapsed() > CALM) {
+            self.next = FIRST_WAIT;
+        }
     }
 }
 
@@ -101,23 +141,48 @@ struct Starter {
 impl Starter {
     fn namespaced<K>(&self, config: &watcher::Config, wakes: Wakes) -> View<K>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
     {
         let apis: Vec<Api<K>> = match &self.scope {
             Scope::Cluster => vec![Api::all(self.client.clone())],
-            Scope::Namespaces(names) => {
-                names.iter().map(|name| Api::namespaced(self.client.clone(), name)).collect()
-            }
+            Scope::Namespaces(names) => names
+                .iter()
+                .map(|name| Api::namespaced(self.client.clone(), name))
+                .collect(),
         };
-        View { parts: apis.into_iter().map(|api| self.part(api, config.clone(), wakes, false)).collect() }
+        View {
+            parts: apis
+                .into_iter()
+                .map(|api| self.part(api, config.clone(), wakes, false))
+                .collect(),
+        }
     }
 
     /// Nodes and namespaces: with Roles alone they cannot be read, and the rest works without.
     fn cluster<K>(&self) -> View<K>
     where
-        K: Resource<DynamicType = (), Scope = ClusterResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K: Resource<DynamicType = (), Scope = ClusterResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
     {
-        View { parts: vec![self.part(Api::all(self.client.clone()), watcher::Config::default(), Wakes::Objects, true)] }
+        View {
+            parts: vec![self.part(
+                Api::all(self.client.clone()),
+                watcher::Config::default(),
+                Wakes::Objects,
+                true,
+            )],
+        }
     }
 
     fn part<K>(
@@ -136,7 +201,7 @@ impl Starter {
         let (signal, shared) = (Arc::clone(&self.signal), Arc::clone(&state));
         tokio::spawn(async move {
             let kind = K::kind(&());
-            let mut events = watcher(api, config).backoff(Waits(FIRST_WAIT)).boxed();
+            let mut events = watcher(api, config).backoff(Waits::new(optional)).boxed();
             let mut broken = false;
             while let Some(event) = events.next().await {
                 match event {
@@ -145,7 +210,8 @@ impl Starter {
                             tracing::info!(%kind, "watching again");
                         }
                         let done = matches!(event, watcher::Event::InitDone);
-                        let quiet = matches!(event, watcher::Event::Init | watcher::Event::InitApply(_));
+                        let quiet =
+                            matches!(event, watcher::Event::Init | watcher::Event::InitApply(_));
                         writer.apply_watcher_event(&event.modify(slim));
                         if done {
                             shared.store(READY, Ordering::Release);
@@ -158,12 +224,16 @@ impl Starter {
                         }
                     }
                     Err(error) => {
-                        let skip = optional && is_forbidden(&error) && shared.load(Ordering::Acquire) != READY;
+                        let skip = optional
+                            && is_forbidden(&error)
+                            && shared.load(Ordering::Acquire) != READY;
                         if skip && shared.swap(FORBIDDEN, Ordering::AcqRel) != FORBIDDEN {
                             tracing::warn!(%kind, "not allowed to read these; going on without");
                             signal.objects_changed();
+                        } else if is_expired(&error) {
+                            tracing::debug!(%kind, "listing again");
                         } else if !skip && !std::mem::replace(&mut broken, true) {
-                            tracing::warn!(%kind, %error, "cannot watch; trying again");
+                            tracing::warn!(%kind, error = chain(&error), "cannot watch; trying again");
                         }
                     }
                 }
@@ -179,6 +249,11 @@ fn is_forbidden(error: &watcher::Error) -> bool {
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.is_forbidden(),
         _ => false,
     }
+}
+
+/// Whether the API server only wants us to list again, which is part of watching.
+fn is_expired(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchError(status) if status.code == 410)
 }
 
 /// Drops what nobody here reads.
@@ -225,8 +300,11 @@ pub struct Views {
 impl Views {
     /// Starts all watches; they wake `signal`.
     pub fn start(client: &Client, options: &Options, signal: &Arc<Signal>) -> Self {
-        let starter =
-            Starter { client: client.clone(), signal: Arc::clone(signal), scope: options.scope.clone() };
+        let starter = Starter {
+            client: client.clone(),
+            signal: Arc::clone(signal),
+            scope: options.scope.clone(),
+        };
         let all = watcher::Config::default();
         let ours = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
         // Helm's releases are large, many, and never hold credentials that an object refers to.
@@ -238,7 +316,8 @@ impl Views {
                 signal: Arc::clone(signal),
                 scope: Scope::Namespaces(namespaces),
             };
-            let config = watcher::Config::default().fields(&format!("metadata.name={}", source.config_map.name));
+            let config = watcher::Config::default()
+                .fields(&format!("metadata.name={}", source.config_map.name));
             starter.namespaced(&config, Wakes::State)
         });
         Self {
@@ -291,9 +370,31 @@ impl Views {
             ("ServiceAccount", service_accounts.is_complete()),
             ("Role", roles.is_complete()),
             ("RoleBinding", role_bindings.is_complete()),
-            ("ConfigMap", default_gateway.as_ref().is_none_or(View::is_complete)),
+            (
+                "ConfigMap",
+                default_gateway.as_ref().is_none_or(View::is_complete),
+            ),
         ]
         .into_iter()
         .find_map(|(kind, complete)| (!complete).then_some(kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_that_keeps_failing_is_tried_less_and_less() {
+        let mut waits = Waits::new(false);
+        let mut longest = Duration::ZERO;
+        for _ in 0..10 {
+            waits.reset();
+            longest = longest.max(waits.next().unwrap());
+        }
+        assert!(
+            (LONGEST_WAIT.mul_f64(0.7)..=LONGEST_WAIT).contains(&longest),
+            "{longest:?}"
+        );
     }
 }

@@ -45,7 +45,11 @@ pub fn objects(views: &Views) -> (Objects, Vec<Malformed>) {
     (objects, malformed)
 }
 
-fn split<K>(all: Vec<Arc<DeserializeGuard<K>>>, kind: Kind, malformed: &mut Vec<Malformed>) -> Vec<K>
+fn split<K>(
+    all: Vec<Arc<DeserializeGuard<K>>>,
+    kind: Kind,
+    malformed: &mut Vec<Malformed>,
+) -> Vec<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug,
 {
@@ -67,7 +71,9 @@ where
     good
 }
 
-fn namespaces(all: &[Arc<PartialObjectMeta<Namespace>>]) -> BTreeMap<String, BTreeMap<String, String>> {
+fn namespaces(
+    all: &[Arc<PartialObjectMeta<Namespace>>],
+) -> BTreeMap<String, BTreeMap<String, String>> {
     all.iter()
         .filter_map(|namespace| {
             let meta = &namespace.metadata;
@@ -82,16 +88,28 @@ fn nodes(all: &[Arc<DeserializeGuard<Node>>]) -> BTreeMap<String, NodeAddresses>
             let node = node.0.as_ref().ok()?;
             let name = node.metadata.name.clone()?;
             let annotations = node.metadata.annotations.as_ref();
-            let annotated = annotations.and_then(|all| all.get(EXTERNAL_ADDRESS)).and_then(|text| {
-                let address = text.trim().parse().ok();
-                if address.is_none() {
-                    tracing::warn!(object = name, kind = "Node", "annotation {EXTERNAL_ADDRESS} is not an IP address");
-                }
-                address
-            });
+            let annotated = annotations
+                .and_then(|all| all.get(EXTERNAL_ADDRESS))
+                .and_then(|text| {
+                    let address = text.trim().parse().ok();
+                    if address.is_none() {
+                        tracing::warn!(
+                            object = name,
+                            kind = "Node",
+                            "annotation {EXTERNAL_ADDRESS} is not an IP address"
+                        );
+                    }
+                    address
+                });
             let of_type = |kind: &'static str| {
-                let addresses = node.status.as_ref().and_then(|status| status.addresses.as_ref());
-                let matching = addresses.into_iter().flatten().filter(move |address| address.type_ == kind);
+                let addresses = node
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.addresses.as_ref());
+                let matching = addresses
+                    .into_iter()
+                    .flatten()
+                    .filter(move |address| address.type_ == kind);
                 matching.filter_map(|address| address.address.parse::<IpAddr>().ok())
             };
             let addresses = NodeAddresses {
@@ -140,7 +158,10 @@ mod tests {
     fn one_malformed_object_never_stops_the_others() {
         let good = json!({ "number": "+34911234567", "providerRef": { "name": "trunk" } });
         let mut malformed = Vec::new();
-        let all = vec![number("bad", &json!({ "number": 5 })), number("good", &good)];
+        let all = vec![
+            number("bad", &json!({ "number": 5 })),
+            number("good", &good),
+        ];
         let read = split(all, Kind::PhoneNumber, &mut malformed);
         assert_eq!(read.len(), 1);
         assert_eq!(malformed.len(), 1);
@@ -153,7 +174,14 @@ mod tests {
         let mut object = number("going", &spec).0.clone().unwrap();
         object.metadata.deletion_timestamp = Some(ringwire_crds::Time(jiff::Timestamp::now()));
         let mut malformed = Vec::new();
-        assert!(split(vec![Arc::new(DeserializeGuard(Ok(object)))], Kind::PhoneNumber, &mut malformed).is_empty());
+        assert!(
+            split(
+                vec![Arc::new(DeserializeGuard(Ok(object)))],
+                Kind::PhoneNumber,
+                &mut malformed
+            )
+            .is_empty()
+        );
         assert!(malformed.is_empty());
     }
 
@@ -170,7 +198,11 @@ mod tests {
         }))
         .unwrap();
         let nodes = nodes(&[Arc::new(DeserializeGuard(Ok(node)))]);
-        let NodeAddresses { annotated, external, internal } = &nodes["node1"];
+        let NodeAddresses {
+            annotated,
+            external,
+            internal,
+        } = &nodes["node1"];
         assert_eq!(*annotated, "203.0.113.7".parse().ok());
         assert_eq!(*external, "198.51.100.1".parse().ok());
         assert_eq!(internal.len(), 2);

@@ -153,3 +153,15 @@ impl std::fmt::Display for Reason {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_in_the_troubleshooting_page() {
+        let page = include_str!("../../../docs/troubleshooting.md");
+        let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !page.contains(&format!("| `{reason}` |"))).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+}

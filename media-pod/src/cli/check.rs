@@ -120,11 +120,16 @@ struct Judgement {
 
 impl Judgement {
     fn count(&self, level: Level) -> usize {
-        self.findings.iter().filter(|finding| finding.level == level).count()
+        self.findings
+            .iter()
+            .filter(|finding| finding.level == level)
+            .count()
     }
 
     fn summary(&self) -> String {
-        let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+        let plural = |count: usize, word: &str| {
+            format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+        };
         format!(
             "{}, {}, {}",
             plural(self.objects, "object"),
@@ -157,10 +162,18 @@ pub fn run(args: &Args) -> ExitCode {
         });
         say(&format!("{report:#}\n"));
     } else {
-        let lines: String = judgement.findings.iter().map(|finding| finding.line() + "\n").collect();
+        let lines: String = judgement
+            .findings
+            .iter()
+            .map(|finding| finding.line() + "\n")
+            .collect();
         say(&format!("{lines}{}\n", judgement.summary()));
     }
-    if judgement.count(Level::Error) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if judgement.count(Level::Error) == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn read(path: &Path) -> Result<Manifests, String> {
@@ -168,9 +181,14 @@ fn read(path: &Path) -> Result<Manifests, String> {
         return manifests::read(path).map_err(|error| chain(&error));
     }
     let mut text = String::new();
-    let read = std::io::stdin().lock().take(MAX_INPUT + 1).read_to_string(&mut text);
+    let read = std::io::stdin()
+        .lock()
+        .take(MAX_INPUT + 1)
+        .read_to_string(&mut text);
     match read {
-        Ok(length) if length as u64 > MAX_INPUT => Err(format!("standard input has more than {MAX_INPUT} bytes")),
+        Ok(length) if length as u64 > MAX_INPUT => {
+            Err(format!("standard input has more than {MAX_INPUT} bytes"))
+        }
         Ok(_) => {
             let mut manifests = Manifests::default();
             manifests.add_text(Path::new("standard input"), &text);
@@ -191,7 +209,11 @@ fn judge(all: Vec<(PathBuf, Manifests)>, strict: bool) -> Judgement {
     let compiled = compile_offline(&mut objects);
     add_findings(&compiled, &mut judgement.findings);
     if strict {
-        for finding in judgement.findings.iter_mut().filter(|finding| finding.level == Level::Warning) {
+        for finding in judgement
+            .findings
+            .iter_mut()
+            .filter(|finding| finding.level == Level::Warning)
+        {
             finding.level = Level::Error;
         }
     }
@@ -210,10 +232,18 @@ fn add(
     let mut broken = BTreeSet::new();
     for problem in manifests.problems {
         if !problem.ignored && problem.object.is_some() {
-            broken.insert((problem.file.clone(), problem.document, problem.object.clone()));
+            broken.insert((
+                problem.file.clone(),
+                problem.document,
+                problem.object.clone(),
+            ));
         }
         judgement.findings.push(Finding {
-            level: if problem.ignored { Level::Note } else { Level::Error },
+            level: if problem.ignored {
+                Level::Note
+            } else {
+                Level::Error
+            },
             file: Some(problem.file),
             document: Some(problem.document).filter(|number| *number > 0),
             object: problem.object,
@@ -238,11 +268,20 @@ fn add(
         false
     };
     let mut new = manifests.objects;
-    new.providers.retain(|object| is_new(Kind::SipProvider.name(), &ObjectRef::of(object).to_string()));
-    new.numbers.retain(|object| is_new(Kind::PhoneNumber.name(), &ObjectRef::of(object).to_string()));
-    new.agents.retain(|object| is_new(Kind::VoiceAgent.name(), &ObjectRef::of(object).to_string()));
-    new.gateways.retain(|object| is_new(Kind::MediaGateway.name(), &ObjectRef::of(object).to_string()));
-    new.secrets.retain(|id, _| is_new("Secret", &id.to_string()));
+    new.providers
+        .retain(|object| is_new(Kind::SipProvider.name(), &ObjectRef::of(object).to_string()));
+    new.numbers
+        .retain(|object| is_new(Kind::PhoneNumber.name(), &ObjectRef::of(object).to_string()));
+    new.agents
+        .retain(|object| is_new(Kind::VoiceAgent.name(), &ObjectRef::of(object).to_string()));
+    new.gateways.retain(|object| {
+        is_new(
+            Kind::MediaGateway.name(),
+            &ObjectRef::of(object).to_string(),
+        )
+    });
+    new.secrets
+        .retain(|id, _| is_new("Secret", &id.to_string()));
     new.namespaces.retain(|name, _| is_new("Namespace", name));
     objects.providers.append(&mut new.providers);
     objects.numbers.append(&mut new.numbers);
@@ -267,7 +306,10 @@ fn compile_offline(objects: &mut Objects) -> Compiled {
         objects.gateways.push(gateway);
     }
     for gateway in &objects.gateways {
-        objects.keys.insert(ObjectRef::of(gateway), vec![TokenKey::from_bytes(1, [0; 32])]);
+        objects.keys.insert(
+            ObjectRef::of(gateway),
+            vec![TokenKey::from_bytes(1, [0; 32])],
+        );
     }
     let settings = Settings {
         default_gateway,
@@ -294,7 +336,11 @@ fn add_findings(compiled: &Compiled, findings: &mut Vec<Finding>) {
         note(Kind::SipProvider, id, &found.accepted);
         note(Kind::SipProvider, id, &found.credentials);
         if found.paused {
-            note(Kind::SipProvider, id, &Verdict::yes(Reason::Paused, "spec.paused is true"));
+            note(
+                Kind::SipProvider,
+                id,
+                &Verdict::yes(Reason::Paused, "spec.paused is true"),
+            );
         }
     }
     for (id, found) in &compiled.numbers {
@@ -311,9 +357,13 @@ fn level(verdict: &Verdict) -> Option<Level> {
         (Holds::True, Reason::NoAgent | Reason::Paused) => Some(Level::Note),
         (Holds::True, _) => None,
         // No other object can heal these.
-        (_, Reason::InvalidSpec | Reason::Conflict | Reason::SecretKeyMissing | Reason::SecretInvalid) => {
-            Some(Level::Error)
-        }
+        (
+            _,
+            Reason::InvalidSpec
+            | Reason::Conflict
+            | Reason::SecretKeyMissing
+            | Reason::SecretInvalid,
+        ) => Some(Level::Error),
         _ => Some(Level::Warning),
     }
 }
@@ -359,7 +409,11 @@ spec: {echo: {}}
     #[test]
     fn finds_nothing_to_say_about_a_whole_set() {
         let judgement = check(&[TRUNK, ACCOUNT, AGENT], true);
-        assert_eq!(judgement.summary(), "4 objects, 0 errors, 0 warnings", "{judgement:?}");
+        assert_eq!(
+            judgement.summary(),
+            "4 objects, 0 errors, 0 warnings",
+            "{judgement:?}"
+        );
     }
 
     #[test]
@@ -367,33 +421,56 @@ spec: {echo: {}}
         let judgement = check(&[TRUNK], false);
         assert_eq!(judgement.summary(), "2 objects, 0 errors, 2 warnings");
         let lines: Vec<String> = judgement.findings.iter().map(Finding::line).collect();
-        assert!(lines[0].starts_with("warning: SipProvider voice/trunk: Secret voice/account named by"), "{lines:?}");
+        assert!(
+            lines[0].starts_with("warning: SipProvider voice/trunk: Secret voice/account named by"),
+            "{lines:?}"
+        );
         assert!(lines[0].ends_with("[SecretNotFound]"), "{lines:?}");
-        assert!(lines[1].ends_with("does not exist [AgentNotFound]"), "{lines:?}");
-        assert_eq!(check(&[TRUNK], true).summary(), "2 objects, 2 errors, 0 warnings");
+        assert!(
+            lines[1].ends_with("does not exist [AgentNotFound]"),
+            "{lines:?}"
+        );
+        assert_eq!(
+            check(&[TRUNK], true).summary(),
+            "2 objects, 2 errors, 0 warnings"
+        );
     }
 
     #[test]
     fn says_what_the_api_server_would_say_with_file_and_document() {
         let judgement = check(&[TRUNK, &AGENT.replace("echo: {}", "eco: {}")], false);
         let line = judgement.findings[0].line();
-        assert!(line.starts_with("error: 1.yaml (document 1): VoiceAgent voice/echo: unknown field"), "{line}");
+        assert!(
+            line.starts_with("error: 1.yaml (document 1): VoiceAgent voice/echo: unknown field"),
+            "{line}"
+        );
         assert_eq!(judgement.findings[0].json()["level"], "error");
         assert_eq!(judgement.objects, 3);
     }
 
     #[test]
     fn a_secret_without_its_key_is_an_error_that_does_not_show_values() {
-        let judgement = check(&[TRUNK, AGENT, &ACCOUNT.replace("password:", "pasword:")], false);
+        let judgement = check(
+            &[TRUNK, AGENT, &ACCOUNT.replace("password:", "pasword:")],
+            false,
+        );
         assert_eq!(judgement.summary(), "4 objects, 1 error, 0 warnings");
         let line = judgement.findings[0].line();
-        assert!(line.contains("SecretKeyMissing") && !line.contains("hunter2"), "{line}");
+        assert!(
+            line.contains("SecretKeyMissing") && !line.contains("hunter2"),
+            "{line}"
+        );
     }
 
     #[test]
     fn refuses_the_same_object_from_two_paths() {
         let judgement = check(&[AGENT, AGENT], false);
-        assert!(judgement.findings[0].line().contains("VoiceAgent voice/echo: stands already"), "{judgement:?}");
+        assert!(
+            judgement.findings[0]
+                .line()
+                .contains("VoiceAgent voice/echo: stands already"),
+            "{judgement:?}"
+        );
         assert_eq!(judgement.objects, 1);
     }
 

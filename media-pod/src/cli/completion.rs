@@ -40,7 +40,8 @@ mod tests {
     #[test]
     fn every_shell_gets_a_script_that_knows_the_commands() {
         for shell in Shell::value_variants() {
-            let mut command = clap::Command::new("ringwire").subcommand(clap::Command::new("explain"));
+            let mut command =
+                clap::Command::new("ringwire").subcommand(clap::Command::new("explain"));
             assert!(script(*shell, &mut command).contains("explain"), "{shell}");
         }
     }

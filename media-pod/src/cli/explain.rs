@@ -12,7 +12,9 @@ use super::{complain, say};
 /// Reasons stand in the conditions of objects (`kubectl describe`), in Events, in logs and in call records. Without a name, all of them
 /// are listed.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  ringwire explain\n  ringwire explain SecretKeyMissing AgentTimeout")]
+#[command(
+    after_help = "Examples:\n  ringwire explain\n  ringwire explain SecretKeyMissing AgentTimeout"
+)]
 pub struct Args {
     /// Reasons, in any case.
     #[arg(value_name = "REASON")]
@@ -40,7 +42,11 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn table(reasons: &[Reason]) -> String {
-    let width = reasons.iter().map(|reason| reason.as_str().len()).max().unwrap_or_default();
+    let width = reasons
+        .iter()
+        .map(|reason| reason.as_str().len())
+        .max()
+        .unwrap_or_default();
     let mut out = String::new();
     for reason in reasons {
         let _ = writeln!(out, "{:<width$}   {}", reason.as_str(), reason.meaning());
@@ -49,7 +55,10 @@ fn table(reasons: &[Reason]) -> String {
 }
 
 fn find(name: &str) -> Result<Reason, String> {
-    if let Some(reason) = Reason::ALL.iter().find(|reason| reason.as_str().eq_ignore_ascii_case(name)) {
+    if let Some(reason) = Reason::ALL
+        .iter()
+        .find(|reason| reason.as_str().eq_ignore_ascii_case(name))
+    {
         return Ok(*reason);
     }
     let wanted = name.to_ascii_lowercase();
@@ -59,9 +68,14 @@ fn find(name: &str) -> Result<Reason, String> {
         .filter(|known| !wanted.is_empty() && known.to_ascii_lowercase().contains(&wanted))
         .collect();
     if alike.is_empty() {
-        Err(format!("there is no reason {name:?}; `ringwire explain` lists all"))
+        Err(format!(
+            "there is no reason {name:?}; `ringwire explain` lists all"
+        ))
     } else {
-        Err(format!("there is no reason {name:?}; perhaps {}", alike.join(", ")))
+        Err(format!(
+            "there is no reason {name:?}; perhaps {}",
+            alike.join(", ")
+        ))
     }
 }
 
@@ -72,14 +86,22 @@ mod tests {
     #[test]
     fn finds_a_reason_in_any_case_and_proposes_those_that_contain_the_text() {
         assert_eq!(find("agenttimeout"), Ok(Reason::AgentTimeout));
-        assert!(find("Secret").unwrap_err().contains("SecretNotFound, SecretKeyMissing, SecretInvalid"));
+        assert!(
+            find("Secret")
+                .unwrap_err()
+                .contains("SecretNotFound, SecretKeyMissing, SecretInvalid")
+        );
         assert!(find("nonsense").unwrap_err().contains("lists all"));
     }
 
     #[test]
     fn every_reason_has_a_meaning() {
         for line in table(Reason::ALL).lines() {
-            assert!(line.split_once("   ").is_some_and(|(_, meaning)| meaning.trim().ends_with('.')), "{line}");
+            assert!(
+                line.split_once("   ")
+                    .is_some_and(|(_, meaning)| meaning.trim().ends_with('.')),
+                "{line}"
+            );
         }
     }
 }

@@ -43,20 +43,35 @@ pub async fn addresses(host: &str) -> Result<Vec<IpAddr>, ResolveError> {
         return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
     }
     let name = bare.to_owned();
-    let resolver = TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build);
+    let resolver =
+        TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build);
     let resolver = match resolver {
         Ok(resolver) => resolver,
-        Err(error) => return Err(ResolveError::NoResolver { name, cause: error.to_string() }),
+        Err(error) => {
+            return Err(ResolveError::NoResolver {
+                name,
+                cause: error.to_string(),
+            });
+        }
     };
     match resolver.lookup_ip(bare).await {
         Ok(found) => {
             let mut addresses: Vec<IpAddr> = found.iter().collect();
             addresses.sort();
             addresses.dedup();
-            if addresses.is_empty() { Err(ResolveError::NoAddress(name)) } else { Ok(addresses) }
+            if addresses.is_empty() {
+                Err(ResolveError::NoAddress(name))
+            } else {
+                Ok(addresses)
+            }
         }
-        Err(error) if error.is_nx_domain() || error.is_no_records_found() => Err(ResolveError::NoAddress(name)),
-        Err(error) => Err(ResolveError::Failed { name, cause: error.to_string() }),
+        Err(error) if error.is_nx_domain() || error.is_no_records_found() => {
+            Err(ResolveError::NoAddress(name))
+        }
+        Err(error) => Err(ResolveError::Failed {
+            name,
+            cause: error.to_string(),
+        }),
     }
 }
 
@@ -66,8 +81,15 @@ mod tests {
 
     #[tokio::test]
     async fn takes_addresses_as_they_stand_and_knows_localhost() {
-        for (host, first) in [("127.0.0.9", "127.0.0.9"), ("[::1]", "::1"), ("LOCALHOST", "127.0.0.1")] {
-            assert_eq!(addresses(host).await.unwrap()[0], first.parse::<IpAddr>().unwrap());
+        for (host, first) in [
+            ("127.0.0.9", "127.0.0.9"),
+            ("[::1]", "::1"),
+            ("LOCALHOST", "127.0.0.1"),
+        ] {
+            assert_eq!(
+                addresses(host).await.unwrap()[0],
+                first.parse::<IpAddr>().unwrap()
+            );
         }
     }
 }

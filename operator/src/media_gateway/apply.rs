@@ -45,15 +45,26 @@ fn live(kind: ChildKind, meta: &kube::core::ObjectMeta) -> Live {
             .flatten()
             .find(|owner| owner.controller == Some(true))
             .map(|owner| owner.uid.clone()),
-        gateway: meta.labels.as_ref().and_then(|labels| labels.get(GATEWAY)).cloned(),
+        gateway: meta
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(GATEWAY))
+            .cloned(),
     }
 }
 
 fn revision(kind: ChildKind, meta: &kube::core::ObjectMeta) -> u64 {
     match kind {
         // Its status changes all the time.
-        ChildKind::Deployment => meta.generation.and_then(|number| number.try_into().ok()).unwrap_or(0),
-        _ => meta.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0),
+        ChildKind::Deployment => meta
+            .generation
+            .and_then(|number| number.try_into().ok())
+            .unwrap_or(0),
+        _ => meta
+            .resource_version
+            .as_deref()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0),
     }
 }
 
@@ -61,7 +72,13 @@ fn revision(kind: ChildKind, meta: &kube::core::ObjectMeta) -> u64 {
 pub fn observe(views: &Views) -> BTreeMap<ChildKey, Live> {
     fn add<K>(found: &mut BTreeMap<ChildKey, Live>, kind: ChildKind, view: &crate::watch::View<K>)
     where
-        K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
+        K: Resource<DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
     {
         for object in view.all() {
             let meta = object.meta();
@@ -77,7 +94,11 @@ pub fn observe(views: &Views) -> BTreeMap<ChildKey, Live> {
     }
     let mut found = BTreeMap::new();
     add(&mut found, ChildKind::Secret, &views.secrets);
-    add(&mut found, ChildKind::ServiceAccount, &views.service_accounts);
+    add(
+        &mut found,
+        ChildKind::ServiceAccount,
+        &views.service_accounts,
+    );
     add(&mut found, ChildKind::Role, &views.roles);
     add(&mut found, ChildKind::RoleBinding, &views.role_bindings);
     add(&mut found, ChildKind::Service, &views.services);
@@ -103,8 +124,15 @@ pub struct Children {
 
 impl Children {
     /// Whether a child has to be applied: never was, is wanted otherwise, was edited, replaced or deleted.
-    pub fn is_outdated(&mut self, key: &ChildKey, wanted: Fingerprint, live: Option<&Live>) -> bool {
-        let Some(applied) = self.applied.get_mut(key) else { return true };
+    pub fn is_outdated(
+        &mut self,
+        key: &ChildKey,
+        wanted: Fingerprint,
+        live: Option<&Live>,
+    ) -> bool {
+        let Some(applied) = self.applied.get_mut(key) else {
+            return true;
+        };
         if applied.fingerprint != wanted {
             return true;
         }
@@ -116,6 +144,11 @@ impl Children {
                 live.uid != applied.uid || live.revision > applied.revision
             }
         }
+    }
+
+    /// Whether a child was applied at all.
+    pub fn is_applied(&self, key: &ChildKey) -> bool {
+        self.applied.contains_key(key)
     }
 
     /// Notes a success.
@@ -144,7 +177,10 @@ impl Children {
         let of_gateway = |key: &ChildKey| {
             key.id.namespace == gateway.namespace && is_child(&gateway.name, key.kind, &key.id.name)
         };
-        self.refused.iter().find(|(key, _)| of_gateway(key)).map(|(key, message)| (key, message.as_str()))
+        self.refused
+            .iter()
+            .find(|(key, _)| of_gateway(key))
+            .map(|(key, message)| (key, message.as_str()))
     }
 
     /// Forgets children of gateways that are gone.
@@ -155,11 +191,19 @@ impl Children {
 }
 
 /// Children of a gateway that this version does not make.
-pub fn leftovers(gateway: &ValidGateway<'_>, live: &BTreeMap<ChildKey, Live>) -> Vec<(ChildKey, String)> {
+pub fn leftovers(
+    gateway: &ValidGateway<'_>,
+    live: &BTreeMap<ChildKey, Live>,
+) -> Vec<(ChildKey, String)> {
     let id = gateway.id();
     live.iter()
         .filter(|(key, live)| {
-            let Live { uid: _, revision: _, owner, gateway: label } = live;
+            let Live {
+                uid: _,
+                revision: _,
+                owner,
+                gateway: label,
+            } = live;
             key.id.namespace == id.namespace
                 && owner.as_deref() == Some(gateway.uid())
                 && label.as_ref() == Some(&id.name)
@@ -170,11 +214,19 @@ pub fn leftovers(gateway: &ValidGateway<'_>, live: &BTreeMap<ChildKey, Live>) ->
 }
 
 fn request(key: &ChildKey) -> Request {
-    Request::new(DynamicObject::url_path(&key.kind.resource(), Some(&key.id.namespace)))
+    Request::new(DynamicObject::url_path(
+        &key.kind.resource(),
+        Some(&key.id.namespace),
+    ))
 }
 
 /// Applies a child.
-pub async fn apply(client: Client, key: ChildKey, body: Value, fingerprint: Fingerprint) -> Result<Applied, Failure> {
+pub async fn apply(
+    client: Client,
+    key: ChildKey,
+    body: Value,
+    fingerprint: Fingerprint,
+) -> Result<Applied, Failure> {
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let sent = request(&key).patch_metadata(&key.id.name, &params, &Patch::Apply(&body));
     let sent = sent.map_err(|error| Failure::Refused(error.to_string()))?;
@@ -189,26 +241,44 @@ pub async fn apply(client: Client, key: ChildKey, body: Value, fingerprint: Fing
 
 /// Deletes a child, if it still is the one that was seen.
 pub async fn delete(client: Client, key: ChildKey, uid: String) -> Result<(), Failure> {
-    let only = Preconditions { uid: Some(uid), resource_version: None };
+    let only = Preconditions {
+        uid: Some(uid),
+        resource_version: None,
+    };
     let params = DeleteParams::background().preconditions(only);
-    let sent = request(&key).delete(&key.id.name, &params).map_err(|error| Failure::Refused(error.to_string()))?;
-    limited(client.request_status::<DynamicObject>(sent)).await.map(drop)
+    let sent = request(&key)
+        .delete(&key.id.name, &params)
+        .map_err(|error| Failure::Refused(error.to_string()))?;
+    limited(client.request_status::<DynamicObject>(sent))
+        .await
+        .map(drop)
 }
 
 /// Creates or replaces a Secret with keys; never overwrites what somebody else wrote meanwhile.
 pub async fn write_keys(client: Client, write: Write) -> Result<(), Failure> {
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let params = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
     let refused = |error: &dyn std::fmt::Display| Failure::Refused(error.to_string());
     let sent = match write {
-        Write::Create(Child { key, body }) => request(&key).create(&params, body.to_string().into_bytes()),
-        Write::Replace { child: Child { key, mut body }, uid, resource_version } => {
+        Write::Create(Child { key, body }) => {
+            request(&key).create(&params, body.to_string().into_bytes())
+        }
+        Write::Replace {
+            child: Child { key, mut body },
+            uid,
+            resource_version,
+        } => {
             body["metadata"]["uid"] = uid.into();
             body["metadata"]["resourceVersion"] = resource_version.into();
             request(&key).replace(&key.id.name, &params, body.to_string().into_bytes())
         }
     };
     let sent = sent.map_err(|error| refused(&error))?;
-    limited(client.request::<PartialObjectMeta>(sent)).await.map(drop)
+    limited(client.request::<PartialObjectMeta>(sent))
+        .await
+        .map(drop)
 }
 
 #[cfg(test)]
@@ -216,15 +286,28 @@ mod tests {
     use super::*;
 
     fn key() -> ChildKey {
-        ChildKey { kind: ChildKind::Service, id: ObjectRef::new("voice", "main-media") }
+        ChildKey {
+            kind: ChildKind::Service,
+            id: ObjectRef::new("voice", "main-media"),
+        }
     }
 
     fn applied(fingerprint: Fingerprint) -> Applied {
-        Applied { fingerprint, uid: "a".into(), revision: 5, seen: false }
+        Applied {
+            fingerprint,
+            uid: "a".into(),
+            revision: 5,
+            seen: false,
+        }
     }
 
     fn live(uid: &str, revision: u64) -> Live {
-        Live { uid: uid.into(), revision, owner: None, gateway: None }
+        Live {
+            uid: uid.into(),
+            revision,
+            owner: None,
+            gateway: None,
+        }
     }
 
     #[test]
@@ -232,13 +315,34 @@ mod tests {
         let mut children = Children::default();
         assert!(children.is_outdated(&key(), 1, None), "never applied");
         children.applied(key(), applied(1));
-        assert!(!children.is_outdated(&key(), 1, None), "the watch is behind");
-        assert!(!children.is_outdated(&key(), 1, Some(&live("a", 4))), "the watch is behind");
-        assert!(!children.is_outdated(&key(), 1, Some(&live("a", 5))), "as applied");
-        assert!(children.is_outdated(&key(), 2, Some(&live("a", 5))), "wanted otherwise");
-        assert!(children.is_outdated(&key(), 1, Some(&live("a", 6))), "edited");
-        assert!(children.is_outdated(&key(), 1, Some(&live("b", 9))), "replaced");
-        assert!(children.is_outdated(&key(), 1, None), "deleted after it was seen");
+        assert!(
+            !children.is_outdated(&key(), 1, None),
+            "the watch is behind"
+        );
+        assert!(
+            !children.is_outdated(&key(), 1, Some(&live("a", 4))),
+            "the watch is behind"
+        );
+        assert!(
+            !children.is_outdated(&key(), 1, Some(&live("a", 5))),
+            "as applied"
+        );
+        assert!(
+            children.is_outdated(&key(), 2, Some(&live("a", 5))),
+            "wanted otherwise"
+        );
+        assert!(
+            children.is_outdated(&key(), 1, Some(&live("a", 6))),
+            "edited"
+        );
+        assert!(
+            children.is_outdated(&key(), 1, Some(&live("b", 9))),
+            "replaced"
+        );
+        assert!(
+            children.is_outdated(&key(), 1, None),
+            "deleted after it was seen"
+        );
     }
 
     #[test]

@@ -14,7 +14,9 @@ use ringwire_control::issue::{self, CA_VALIDITY, Issued, LEAF_VALIDITY};
 use ringwire_control::{GatewayTls, tls::TlsError};
 use rustls::ClientConfig;
 
-use super::build::{self, CA_CRT, CA_KEY, Child, ChildKey, ControlData, PREVIOUS_CRT, TLS_CRT, TLS_KEY, TOKEN_KEYS};
+use super::build::{
+    self, CA_CRT, CA_KEY, Child, ChildKey, ControlData, PREVIOUS_CRT, TLS_CRT, TLS_KEY, TOKEN_KEYS,
+};
 use super::validate::ValidGateway;
 use crate::secrets::{Fetched, Lookup};
 
@@ -54,7 +56,12 @@ impl Write {
     /// Which Secret it is about.
     pub fn key(&self) -> &ChildKey {
         match self {
-            Self::Create(child) | Self::Replace { child, uid: _, resource_version: _ } => &child.key,
+            Self::Create(child)
+            | Self::Replace {
+                child,
+                uid: _,
+                resource_version: _,
+            } => &child.key,
         }
     }
 }
@@ -89,7 +96,8 @@ impl Keys<'_> {
 }
 
 fn renewal(now: Timestamp, validity: Duration) -> Timestamp {
-    let wait = jiff::SignedDuration::try_from(validity * 2 / 3).unwrap_or(jiff::SignedDuration::ZERO);
+    let wait =
+        jiff::SignedDuration::try_from(validity * 2 / 3).unwrap_or(jiff::SignedDuration::ZERO);
     now.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
 
@@ -104,13 +112,16 @@ pub fn check(
     let id = gateway.id();
     let ours = |fetched: &Fetched| fetched.made_for.as_deref() == Some(id.name.as_str());
     let due = |fetched: &Fetched| {
-        fetched.renew_after.is_none_or(|time| time <= now) || fetched.owner.as_deref() != Some(gateway.uid())
+        fetched.renew_after.is_none_or(|time| time <= now)
+            || fetched.owner.as_deref() != Some(gateway.uid())
     };
     let mut result = Control::default();
     if let Lookup::Present(fetched) = control
         && ours(fetched)
     {
-        let keys = Keys(fetched).text(TOKEN_KEYS).and_then(|text| serde_json::from_str(text).ok());
+        let keys = Keys(fetched)
+            .text(TOKEN_KEYS)
+            .and_then(|text| serde_json::from_str(text).ok());
         result.keys = keys.unwrap_or_default();
     }
 
@@ -127,12 +138,19 @@ pub fn check(
         Lookup::Present(fetched) => {
             let authority = authority(fetched);
             // An authority that cannot issue is as good as none, and is made anew.
-            result.client = authority.as_ref().and_then(|authority| clients.get(&id, authority, now).ok());
+            result.client = authority
+                .as_ref()
+                .and_then(|authority| clients.get(&id, authority, now).ok());
             let usable = authority.filter(|_| result.client.is_some());
             if usable.is_none() || due(fetched) {
-                let expired = usable.is_none() || fetched.renew_after.is_none_or(|time| time <= now);
+                let expired =
+                    usable.is_none() || fetched.renew_after.is_none_or(|time| time <= now);
                 let child = if expired {
-                    new_authority(gateway, Keys(fetched).text(CA_CRT).filter(|_| usable.is_some()), now)?
+                    new_authority(
+                        gateway,
+                        Keys(fetched).text(CA_CRT).filter(|_| usable.is_some()),
+                        now,
+                    )?
                 } else {
                     // Only the owner is wrong: the gateway was made anew before its Secrets were collected.
                     build::control_ca(gateway, texts(fetched), fetched.renew_after.unwrap_or(now))
@@ -173,17 +191,33 @@ pub fn check(
 
 fn texts(fetched: &Fetched) -> ControlData {
     let keys = [CA_CRT, CA_KEY, PREVIOUS_CRT];
-    keys.into_iter().filter_map(|key| Some((key, Keys(fetched).text(key)?.to_owned()))).collect()
+    keys.into_iter()
+        .filter_map(|key| Some((key, Keys(fetched).text(key)?.to_owned())))
+        .collect()
 }
 
 fn replace(child: Child, fetched: &Fetched) -> Write {
-    let Fetched { resource_version, uid, made_for: _, owner: _, renew_after: _, data: _ } = fetched;
-    Write::Replace { child, uid: uid.clone(), resource_version: resource_version.clone() }
+    let Fetched {
+        resource_version,
+        uid,
+        made_for: _,
+        owner: _,
+        renew_after: _,
+        data: _,
+    } = fetched;
+    Write::Replace {
+        child,
+        uid: uid.clone(),
+        resource_version: resource_version.clone(),
+    }
 }
 
 fn authority(fetched: &Fetched) -> Option<Authority> {
     let keys = Keys(fetched);
-    let issued = Issued { certificate: keys.text(CA_CRT)?.to_owned(), key: keys.text(CA_KEY)?.to_owned() };
+    let issued = Issued {
+        certificate: keys.text(CA_CRT)?.to_owned(),
+        key: keys.text(CA_KEY)?.to_owned(),
+    };
     let mut roots = issued.certificate.clone();
     if let Some(previous) = keys.text(PREVIOUS_CRT) {
         roots.push_str(previous);
@@ -196,7 +230,8 @@ fn new_authority(
     previous: Option<&str>,
     now: Timestamp,
 ) -> Result<Child, CertificateError> {
-    let Issued { certificate, key } = issue::authority(&gateway.id().to_string(), SystemTime::from(now))?;
+    let Issued { certificate, key } =
+        issue::authority(&gateway.id().to_string(), SystemTime::from(now))?;
     let mut data: ControlData = BTreeMap::from([(CA_CRT, certificate), (CA_KEY, key)]);
     if let Some(previous) = previous {
         data.insert(PREVIOUS_CRT, previous.to_owned());
@@ -210,7 +245,8 @@ fn new_leaf(
     keys: &[TokenKey],
     now: Timestamp,
 ) -> Result<Child, CertificateError> {
-    let Issued { certificate, key } = issue::leaf(&authority.issued, "pods", SystemTime::from(now))?;
+    let Issued { certificate, key } =
+        issue::leaf(&authority.issued, "pods", SystemTime::from(now))?;
     let data = BTreeMap::from([
         (CA_CRT, authority.roots.clone()),
         (TLS_CRT, certificate),
@@ -223,7 +259,11 @@ fn new_leaf(
 /// A client of the gateway's pods, with a certificate of its own that is never stored.
 fn client(authority: &Authority) -> Result<Arc<ClientConfig>, CertificateError> {
     let leaf = issue::leaf(&authority.issued, "operator", SystemTime::now())?;
-    let tls = GatewayTls::from_pem(authority.roots.as_bytes(), leaf.certificate.as_bytes(), leaf.key.as_bytes())?;
+    let tls = GatewayTls::from_pem(
+        authority.roots.as_bytes(),
+        leaf.certificate.as_bytes(),
+        leaf.key.as_bytes(),
+    )?;
     Ok(tls.client_http)
 }
 
@@ -254,7 +294,11 @@ impl Clients {
         }
         let config = client(authority)?;
         let until = renewal(now, LEAF_VALIDITY);
-        let entry = ClientEntry { roots: authority.roots.clone(), until, config: Arc::clone(&config) };
+        let entry = ClientEntry {
+            roots: authority.roots.clone(),
+            until,
+            config: Arc::clone(&config),
+        };
         self.clients.insert(gateway.clone(), entry);
         Ok(config)
     }

@@ -41,8 +41,16 @@ pub fn spec(config_map: &ConfigMap) -> Result<Value, SpecError> {
 }
 
 /// Applies the default gateway. Returns its generation.
-pub async fn apply(client: Client, source: DefaultGatewaySource, spec: Value) -> Result<Option<i64>, Failure> {
-    let DefaultGatewaySource { gateway, config_map: _, owner } = source;
+pub async fn apply(
+    client: Client,
+    source: DefaultGatewaySource,
+    spec: Value,
+) -> Result<Option<i64>, Failure> {
+    let DefaultGatewaySource {
+        gateway,
+        config_map: _,
+        owner,
+    } = source;
     let mut metadata = json!({ "name": gateway.name, "namespace": gateway.namespace });
     if let Some(name) = owner {
         let api: Api<Deployment> = Api::namespaced(client.clone(), &gateway.namespace);
@@ -59,13 +67,20 @@ pub async fn apply(client: Client, source: DefaultGatewaySource, spec: Value) ->
             }
             Err(Failure::Gone) => {
                 let gateway = gateway.to_string();
-                tracing::warn!(object = gateway, kind = "MediaGateway", "the Deployment {name} does not exist; the default gateway has no owner");
+                tracing::warn!(
+                    object = gateway,
+                    kind = "MediaGateway",
+                    "the Deployment {name} does not exist; the default gateway has no owner"
+                );
             }
             Err(failure) => return Err(failure),
         }
     }
     let body = json!({ "apiVersion": API_VERSION, "kind": "MediaGateway", "metadata": metadata, "spec": spec });
-    let params = PatchParams { force: true, ..PatchParams::apply(FIELD_MANAGER).validation_strict() };
+    let params = PatchParams {
+        force: true,
+        ..PatchParams::apply(FIELD_MANAGER).validation_strict()
+    };
     let url = MediaGateway::url_path(&(), Some(&gateway.namespace));
     let sent = Request::new(url).patch_metadata(&gateway.name, &params, &Patch::Apply(&body));
     let sent = sent.map_err(|error| Failure::Refused(error.to_string()))?;
@@ -78,19 +93,31 @@ mod tests {
     use super::*;
 
     fn config_map(text: &str) -> ConfigMap {
-        ConfigMap { data: Some([(SPEC_KEY.to_owned(), text.to_owned())].into()), ..ConfigMap::default() }
+        ConfigMap {
+            data: Some([(SPEC_KEY.to_owned(), text.to_owned())].into()),
+            ..ConfigMap::default()
+        }
     }
 
     #[test]
     fn an_empty_text_is_an_empty_spec() {
         assert_eq!(spec(&config_map("# all defaults\n")).unwrap(), json!({}));
-        assert_eq!(spec(&config_map("replicas: 2")).unwrap(), json!({ "replicas": 2 }));
+        assert_eq!(
+            spec(&config_map("replicas: 2")).unwrap(),
+            json!({ "replicas": 2 })
+        );
     }
 
     #[test]
     fn refuses_what_is_no_mapping() {
-        assert!(matches!(spec(&config_map("- a")), Err(SpecError::NoMapping)));
+        assert!(matches!(
+            spec(&config_map("- a")),
+            Err(SpecError::NoMapping)
+        ));
         assert!(matches!(spec(&config_map("a: [")), Err(SpecError::Yaml(_))));
-        assert!(matches!(spec(&ConfigMap::default()), Err(SpecError::Missing(_))));
+        assert!(matches!(
+            spec(&ConfigMap::default()),
+            Err(SpecError::Missing(_))
+        ));
     }
 }

@@ -31,7 +31,9 @@ impl<'a> ValidGateway<'a> {
     /// Checks a gateway.
     pub fn new(object: &'a MediaGateway) -> Result<Self, Invalid> {
         let name = object.metadata.name.as_deref().unwrap_or_default();
-        let clean = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        let clean = name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         let starts = name.starts_with(|first: char| first.is_ascii_lowercase());
         if !clean || !starts || name.ends_with('-') || name.len() > MAX_NAME {
             return Err(Invalid::Name(name.to_owned()));

@@ -47,29 +47,60 @@ fn read(pod: &Pod) -> Option<(ObjectRef, GatewayPod)> {
     let meta = &pod.metadata;
     let labels = meta.labels.as_ref()?;
     let component = labels.get(COMPONENT)?;
-    let role = Role::ALL.into_iter().find(|role| role.as_str() == component)?;
+    let role = Role::ALL
+        .into_iter()
+        .find(|role| role.as_str() == component)?;
     let gateway = ObjectRef::new(meta.namespace.clone()?, labels.get(GATEWAY)?);
     let status = pod.status.as_ref();
-    let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
+    let phase = status
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or("Pending");
     if matches!(phase, "Succeeded" | "Failed") {
         return None;
     }
-    let conditions = || status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-    let ready = conditions().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    let address = status.filter(|_| phase == "Running").and_then(|status| status.pod_ip.as_ref()?.parse().ok());
+    let conditions = || {
+        status
+            .and_then(|status| status.conditions.as_ref())
+            .into_iter()
+            .flatten()
+    };
+    let ready =
+        conditions().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let address = status
+        .filter(|_| phase == "Running")
+        .and_then(|status| status.pod_ip.as_ref()?.parse().ok());
     let name = meta.name.clone()?;
-    let containers = status.and_then(|status| status.container_statuses.as_ref()).into_iter().flatten();
-    let waiting = containers.filter_map(|container| container.state.as_ref()?.waiting.as_ref()).find_map(|waiting| {
-        let reason = waiting.reason.as_deref()?;
-        // On the way to running.
-        if matches!(reason, "ContainerCreating" | "PodInitializing") {
-            return None;
-        }
-        Some(format!("pod {name}: {reason}: {}", waiting.message.as_deref().unwrap_or("no message")))
-    });
+    let containers = status
+        .and_then(|status| status.container_statuses.as_ref())
+        .into_iter()
+        .flatten();
+    let waiting = containers
+        .filter_map(|container| container.state.as_ref()?.waiting.as_ref())
+        .find_map(|waiting| {
+            let reason = waiting.reason.as_deref()?;
+            // On the way to running.
+            if matches!(reason, "ContainerCreating" | "PodInitializing") {
+                return None;
+            }
+            Some(format!(
+                "pod {name}: {reason}: {}",
+                waiting.message.as_deref().unwrap_or("no message")
+            ))
+        });
     let unscheduled = conditions()
-        .find(|condition| condition.type_ == "PodScheduled" && condition.reason.as_deref() == Some("Unschedulable"))
-        .map(|condition| format!("pod {name}: {}", condition.message.as_deref().unwrap_or("cannot be scheduled")));
+        .find(|condition| {
+            condition.type_ == "PodScheduled"
+                && condition.reason.as_deref() == Some("Unschedulable")
+        })
+        .map(|condition| {
+            format!(
+                "pod {name}: {}",
+                condition
+                    .message
+                    .as_deref()
+                    .unwrap_or("cannot be scheduled")
+            )
+        });
     Some((
         gateway,
         GatewayPod {
@@ -77,7 +108,9 @@ fn read(pod: &Pod) -> Option<(ObjectRef, GatewayPod)> {
             role,
             address,
             ready: ready && meta.deletion_timestamp.is_none(),
-            trouble: waiting.or(unscheduled).filter(|_| meta.deletion_timestamp.is_none()),
+            trouble: waiting
+                .or(unscheduled)
+                .filter(|_| meta.deletion_timestamp.is_none()),
             name,
         },
     ))
@@ -86,7 +119,9 @@ fn read(pod: &Pod) -> Option<(ObjectRef, GatewayPod)> {
 /// The counts for a gateway's status; `trouble` is filled in later.
 pub fn counts(gateway: &ObjectRef, pods: &[GatewayPod]) -> GatewayWorkload {
     let count = |role, only_ready: bool| {
-        let counted = pods.iter().filter(|pod| pod.role == role && (pod.ready || !only_ready));
+        let counted = pods
+            .iter()
+            .filter(|pod| pod.role == role && (pod.ready || !only_ready));
         i32::try_from(counted.count()).unwrap_or(i32::MAX)
     };
     GatewayWorkload {
@@ -99,7 +134,10 @@ pub fn counts(gateway: &ObjectRef, pods: &[GatewayPod]) -> GatewayWorkload {
 }
 
 /// Why a gateway's pods cannot be created, if they cannot.
-pub fn creation_trouble(gateway: &ObjectRef, deployments: &[&Deployment]) -> Option<(Reason, String)> {
+pub fn creation_trouble(
+    gateway: &ObjectRef,
+    deployments: &[&Deployment],
+) -> Option<(Reason, String)> {
     deployments.iter().find_map(|deployment| {
         let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
         let failure = conditions.iter().find(|c| c.type_ == "ReplicaFailure" && c.status == "True")?;
@@ -134,11 +172,14 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn pod(name: &str, component: &str, status: Value) -> Arc<DeserializeGuard<Pod>> {
+    fn pod(name: &str, component: &str, status: &Value) -> Arc<DeserializeGuard<Pod>> {
         let labels = json!({ COMPONENT: component, GATEWAY: "main" });
         let meta = json!({ "name": name, "namespace": "voice", "uid": name, "labels": labels });
         let spec = json!({ "containers": [] });
-        Arc::new(serde_json::from_value(json!({ "metadata": meta, "spec": spec, "status": status })).unwrap())
+        Arc::new(
+            serde_json::from_value(json!({ "metadata": meta, "spec": spec, "status": status }))
+                .unwrap(),
+        )
     }
 
     fn running(ready: &str) -> Value {
@@ -148,16 +189,28 @@ mod tests {
     #[test]
     fn counts_pods_by_role_and_leaves_out_those_that_ended() {
         let found = pods(&[
-            pod("a", "media", running("True")),
-            pod("b", "media", running("False")),
-            pod("c", "media", json!({ "phase": "Succeeded" })),
-            pod("d", "registrar", running("True")),
-            pod("e", "stranger", running("True")),
+            pod("a", "media", &running("True")),
+            pod("b", "media", &running("False")),
+            pod("c", "media", &json!({ "phase": "Succeeded" })),
+            pod("d", "registrar", &running("True")),
+            pod("e", "stranger", &running("True")),
         ]);
         let id = ObjectRef::new("voice", "main");
-        let GatewayWorkload { replicas, ready_replicas, ready_registrars, selector, trouble } = counts(&id, &found[&id]);
-        assert_eq!((replicas, ready_replicas, ready_registrars, trouble), (2, 1, 1, None));
-        assert_eq!(selector.as_deref(), Some("app.kubernetes.io/component=media,ringwire.dev/gateway=main"));
+        let GatewayWorkload {
+            replicas,
+            ready_replicas,
+            ready_registrars,
+            selector,
+            trouble,
+        } = counts(&id, &found[&id]);
+        assert_eq!(
+            (replicas, ready_replicas, ready_registrars, trouble),
+            (2, 1, 1, None)
+        );
+        assert_eq!(
+            selector.as_deref(),
+            Some("app.kubernetes.io/component=media,ringwire.dev/gateway=main")
+        );
     }
 
     #[test]
@@ -170,20 +223,37 @@ mod tests {
                 "state": { "waiting": waiting },
             }],
         });
-        let broken = pod("a", "media", status);
+        let broken = pod("a", "media", &status);
         let id = ObjectRef::new("voice", "main");
         let trouble = start_trouble(&pods(&[Arc::clone(&broken)])[&id]);
-        assert_eq!(trouble, Some((Reason::PodsNotReady, "pod a: ImagePullBackOff: no such image".into())));
-        assert_eq!(start_trouble(&pods(&[broken, pod("b", "media", running("True"))])[&id]), None);
+        assert_eq!(
+            trouble,
+            Some((
+                Reason::PodsNotReady,
+                "pod a: ImagePullBackOff: no such image".into()
+            ))
+        );
+        assert_eq!(
+            start_trouble(&pods(&[broken, pod("b", "media", &running("True"))])[&id]),
+            None
+        );
     }
 
     #[test]
     fn pod_security_names_the_label_to_set() {
-        let message = "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\": host namespaces";
+        let message =
+            "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\": host namespaces";
         let condition = json!({ "type": "ReplicaFailure", "status": "True", "message": message });
-        let deployment: Deployment = serde_json::from_value(json!({ "status": { "conditions": [condition] } })).unwrap();
-        let (reason, text) = creation_trouble(&ObjectRef::new("voice", "main"), &[&deployment]).unwrap();
+        let deployment: Deployment =
+            serde_json::from_value(json!({ "status": { "conditions": [condition] } })).unwrap();
+        let (reason, text) =
+            creation_trouble(&ObjectRef::new("voice", "main"), &[&deployment]).unwrap();
         assert_eq!(reason, Reason::PodSecurityDenied);
-        assert!(text.contains("kubectl label namespace voice pod-security.kubernetes.io/enforce=privileged"), "{text}");
+        assert!(
+            text.contains(
+                "kubectl label namespace voice pod-security.kubernetes.io/enforce=privileged"
+            ),
+            "{text}"
+        );
     }
 }

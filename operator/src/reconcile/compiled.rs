@@ -8,6 +8,7 @@ use ringwire_config::compile::{Compiled, compile};
 use ringwire_config::{ObjectRef, Objects};
 
 use super::{Done, Reconciler, Work};
+use crate::failure::chain;
 use crate::media_gateway::build::{ca_name, control_name};
 use crate::media_gateway::certificates::{self, Control, Write};
 use crate::media_gateway::validate::ValidGateway;
@@ -27,7 +28,10 @@ pub(super) struct Known {
 impl Known {
     /// The gateways for which something can be built.
     pub fn valid_gateways(&self) -> impl Iterator<Item = ValidGateway<'_>> {
-        self.objects.gateways.iter().filter_map(|gateway| ValidGateway::new(gateway).ok())
+        self.objects
+            .gateways
+            .iter()
+            .filter_map(|gateway| ValidGateway::new(gateway).ok())
     }
 }
 
@@ -44,7 +48,9 @@ impl Reconciler {
             wanted.insert(ObjectRef::new(&namespace, control_name(&name)));
         }
         let view = &self.views.secrets;
-        self.secrets.update(&wanted, |id| view.get(id).map(|secret| secrets::version(&secret)));
+        self.secrets.update(&wanted, |id| {
+            view.get(id).map(|secret| secrets::version(&secret))
+        });
         self.fetch_secrets(now);
 
         let (controls, complete) = self.check_controls(&mut objects, now, time);
@@ -52,7 +58,12 @@ impl Reconciler {
             return;
         }
         let compiled = compile(&objects, &self.options.settings);
-        self.known = Some(Known { objects, malformed, compiled, controls });
+        self.known = Some(Known {
+            objects,
+            malformed,
+            compiled,
+            controls,
+        });
     }
 
     fn fetch_secrets(&mut self, now: Instant) {
@@ -61,12 +72,18 @@ impl Reconciler {
                 let client = self.client.clone();
                 self.tasks.spawn(async move {
                     let result = secrets::fetch(client, id.clone()).await;
-                    Done::Fetched { id, version, result }
+                    Done::Fetched {
+                        id,
+                        version,
+                        result,
+                    }
                 });
             }
         }
-        let outdated: BTreeMap<ObjectRef, Fingerprint> = self.secrets.outdated().into_iter().collect();
-        self.slots.retain(|work| !matches!(work, Work::Fetch(id) if !outdated.contains_key(id)));
+        let outdated: BTreeMap<ObjectRef, Fingerprint> =
+            self.secrets.outdated().into_iter().collect();
+        self.slots
+            .retain(|work| !matches!(work, Work::Fetch(id) if !outdated.contains_key(id)));
     }
 
     /// Looks at the certificates of each gateway and fills in its keys. False while they are still being read.
@@ -79,10 +96,19 @@ impl Reconciler {
         let mut controls = BTreeMap::new();
         let mut complete = true;
         let mut writes = Vec::new();
-        for gateway in objects.gateways.iter().filter_map(|gateway| ValidGateway::new(gateway).ok()) {
+        for gateway in objects
+            .gateways
+            .iter()
+            .filter_map(|gateway| ValidGateway::new(gateway).ok())
+        {
             let id = gateway.id();
-            let ca = self.secrets.get(&ObjectRef::new(&id.namespace, build::ca_name(&id.name)));
-            let control = self.secrets.get(&ObjectRef::new(&id.namespace, build::control_name(&id.name)));
+            let ca = self
+                .secrets
+                .get(&ObjectRef::new(&id.namespace, build::ca_name(&id.name)));
+            let control = self.secrets.get(&ObjectRef::new(
+                &id.namespace,
+                build::control_name(&id.name),
+            ));
             complete &= !matches!(ca, Lookup::Pending) && !matches!(control, Lookup::Pending);
             match certificates::check(&gateway, &ca, &control, &mut self.clients, time) {
                 Ok(mut checked) => {
@@ -91,8 +117,7 @@ impl Reconciler {
                     controls.insert(id, checked);
                 }
                 Err(error) => {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::error!(object = %id, kind = "MediaGateway", error, "cannot make certificates");
+                    tracing::error!(object = %id, kind = "MediaGateway", error = chain(&error), "cannot make certificates");
                     self.metrics.error("MediaGateway");
                 }
             }

@@ -13,13 +13,13 @@ use ringwire_crds::MediaGateway;
 
 use super::compiled::Known;
 use super::{Done, Reconciler, Work};
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::fingerprint;
 use crate::media_gateway::apply::{self, Live};
-use crate::media_gateway::build::{self, Child, ChildKey, GATEWAY};
+use crate::media_gateway::build::{self, Child, ChildKey, ChildKind, GATEWAY};
+use crate::media_gateway::default;
 use crate::media_gateway::validate::ValidGateway;
 use crate::media_gateway::workload::{self, GatewayPod};
-use crate::media_gateway::default;
 use crate::observe::{PodKey, Target};
 use crate::retry::Fingerprint;
 use crate::status::events::Told;
@@ -46,11 +46,18 @@ impl Prepared {
                         shards.push((build::shard(gateway, role, index, &bytes), wanted));
                     }
                     // The last good one stays.
-                    Err(error) => too_large = Some(format!("{role}: {error}; use several gateways")),
+                    Err(error) => {
+                        too_large = Some(format!("{role}: {error}; use several gateways"));
+                    }
                 }
             }
         }
-        Self { uid: gateway.uid().to_owned(), config: config.clone(), shards, too_large }
+        Self {
+            uid: gateway.uid().to_owned(),
+            config: config.clone(),
+            shards,
+            too_large,
+        }
     }
 }
 
@@ -63,7 +70,7 @@ pub(super) struct DefaultGateway {
 
 struct AppliedDefault {
     fingerprint: Fingerprint,
-    generation: Option<i64>,
+    generation: i64,
     seen: bool,
 }
 
@@ -73,9 +80,11 @@ impl DefaultGateway {
         self.applied.as_ref().is_some_and(|applied| applied.seen)
     }
 
-    /// Whether it has to be applied; `live`: its generation, if it exists.
-    fn is_outdated(&mut self, wanted: Fingerprint, live: Option<Option<i64>>) -> bool {
-        let Some(applied) = &mut self.applied else { return true };
+    /// Whether it has to be applied; `live`: its generation (0: not told), if it exists.
+    fn is_outdated(&mut self, wanted: Fingerprint, live: Option<i64>) -> bool {
+        let Some(applied) = &mut self.applied else {
+            return true;
+        };
         if applied.fingerprint != wanted {
             return true;
         }
@@ -101,9 +110,16 @@ impl Reconciler {
         let mut existing = BTreeSet::new();
         let mut unheard = false;
         for (gateway, pods) in &pods {
-            let client = known.controls.get(gateway).and_then(|control| control.client.clone());
+            let client = known
+                .controls
+                .get(gateway)
+                .and_then(|control| control.client.clone());
             for pod in pods {
-                let key = PodKey { gateway: gateway.clone(), pod: pod.name.clone(), uid: pod.uid.clone() };
+                let key = PodKey {
+                    gateway: gateway.clone(),
+                    pod: pod.name.clone(),
+                    uid: pod.uid.clone(),
+                };
                 existing.insert(key.clone());
                 unheard |= pod.ready && !self.observer.has_seen(&key);
                 if let (Some(address), Some(client)) = (pod.address, client.clone()) {
@@ -125,8 +141,18 @@ impl Reconciler {
             let id = gateway.id();
             gateways.insert(id.clone());
             let labels = known.objects.namespaces.get(&id.namespace);
-            let enforced = labels.and_then(|labels| labels.get(ENFORCED)).map(String::as_str);
+            let enforced = labels
+                .and_then(|labels| labels.get(ENFORCED))
+                .map(String::as_str);
             for child in build::workload(&gateway, &self.options.pods, enforced) {
+                // Pods without their service account are refused, and tried again later and later.
+                let account = ChildKey {
+                    kind: ChildKind::ServiceAccount,
+                    id: child.key.id.clone(),
+                };
+                if child.key.kind == ChildKind::Deployment && !self.children.is_applied(&account) {
+                    continue;
+                }
                 let wanted = fingerprint::of(&child.body);
                 self.write_child(&child, wanted, &live, now);
             }
@@ -146,7 +172,8 @@ impl Reconciler {
         self.prepared.retain(|id, _| gateways.contains(id));
         let of_gateway = |key: &ChildKey| {
             gateways.iter().any(|gateway| {
-                gateway.namespace == key.id.namespace && build::is_child(&gateway.name, key.kind, &key.id.name)
+                gateway.namespace == key.id.namespace
+                    && build::is_child(&gateway.name, key.kind, &key.id.name)
             })
         };
         self.children.retain(of_gateway);
@@ -165,7 +192,9 @@ impl Reconciler {
     ) {
         let id = gateway.id();
         let prepared = match self.prepared.remove(&id) {
-            Some(prepared) if prepared.uid == gateway.uid() && prepared.config == *config => prepared,
+            Some(prepared) if prepared.uid == gateway.uid() && prepared.config == *config => {
+                prepared
+            }
             _ => Prepared::new(gateway, config),
         };
         for (child, wanted) in &prepared.shards {
@@ -174,7 +203,13 @@ impl Reconciler {
         self.prepared.insert(id, prepared);
     }
 
-    fn write_child(&mut self, child: &Child, wanted: Fingerprint, live: &BTreeMap<ChildKey, Live>, now: Instant) {
+    fn write_child(
+        &mut self,
+        child: &Child,
+        wanted: Fingerprint,
+        live: &BTreeMap<ChildKey, Live>,
+        now: Instant,
+    ) {
         let Child { key, body } = child;
         if self.slots.is_busy(&Work::Child(key.clone()))
             || !self.children.is_outdated(key, wanted, live.get(key))
@@ -190,16 +225,31 @@ impl Reconciler {
     }
 
     /// What is wrong with a gateway, if anything; the worst first.
-    pub(super) fn trouble(&self, known: &Known, gateway: &MediaGateway, pods: &[GatewayPod]) -> Option<(Reason, String)> {
+    pub(super) fn trouble(
+        &self,
+        known: &Known,
+        gateway: &MediaGateway,
+        pods: &[GatewayPod],
+    ) -> Option<(Reason, String)> {
         if let Err(invalid) = ValidGateway::new(gateway) {
             return Some((Reason::InvalidSpec, invalid.to_string()));
         }
         let id = ObjectRef::of(gateway);
-        if let Some(secret) = known.controls.get(&id).and_then(|control| control.foreign.as_ref()) {
-            let message = format!("Secret {secret} exists but was not made for this gateway; delete or rename it");
+        if let Some(secret) = known
+            .controls
+            .get(&id)
+            .and_then(|control| control.foreign.as_ref())
+        {
+            let message = format!(
+                "Secret {secret} exists but was not made for this gateway; delete or rename it"
+            );
             return Some((Reason::ApplyFailed, message));
         }
-        if let Some(message) = self.prepared.get(&id).and_then(|prepared| prepared.too_large.as_ref()) {
+        if let Some(message) = self
+            .prepared
+            .get(&id)
+            .and_then(|prepared| prepared.too_large.as_ref())
+        {
             return Some((Reason::ConfigTooLarge, message.clone()));
         }
         if let Some((key, message)) = self.children.refused(&id) {
@@ -211,28 +261,41 @@ impl Reconciler {
             deployment.metadata.namespace.as_ref() == Some(&id.namespace)
                 && labels.and_then(|labels| labels.get(GATEWAY)) == Some(&id.name)
         };
-        let deployments: Vec<&Deployment> =
-            all.iter().filter_map(|deployment| deployment.0.as_ref().ok()).filter(of_gateway).collect();
+        let deployments: Vec<&Deployment> = all
+            .iter()
+            .filter_map(|deployment| deployment.0.as_ref().ok())
+            .filter(of_gateway)
+            .collect();
         workload::creation_trouble(&id, &deployments).or_else(|| workload::start_trouble(pods))
     }
 
     /// Makes the default gateway from its `ConfigMap`.
     pub(super) fn write_default_gateway(&mut self, known: &Known, now: Instant) {
-        let (Some(source), Some(view)) = (&self.options.default_gateway, &self.views.default_gateway) else { return };
-        let Some(config_map) = view.get(&source.config_map) else { return };
-        let Ok(config_map) = &config_map.0 else { return };
+        let (Some(source), Some(view)) =
+            (&self.options.default_gateway, &self.views.default_gateway)
+        else {
+            return;
+        };
+        let Some(config_map) = view.get(&source.config_map) else {
+            return;
+        };
+        let Ok(config_map) = &config_map.0 else {
+            return;
+        };
         let spec = match default::spec(config_map) {
             Ok(spec) => spec,
             Err(error) => {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-                let complaint = format!("{error}{cause}");
                 let reference = config_map.object_ref(&());
-                self.complain(complaint, reference);
+                self.complain(chain(&error), reference);
                 return;
             }
         };
         let wanted = fingerprint::of(&spec);
-        let found = known.objects.gateways.iter().find(|gateway| ObjectRef::of(*gateway) == source.gateway);
+        let found = known
+            .objects
+            .gateways
+            .iter()
+            .find(|gateway| ObjectRef::of(*gateway) == source.gateway);
         let malformed = || {
             let mut all = known.malformed.iter().map(|object| &object.metadata);
             all.find(|meta| {
@@ -240,12 +303,20 @@ impl Reconciler {
                     && meta.namespace.as_ref() == Some(&source.gateway.namespace)
             })
         };
-        let live = found.map(|gateway| &gateway.metadata).or_else(malformed).map(|meta| meta.generation);
-        if self.default_gateway.is_outdated(wanted, live) && self.slots.start(&Work::DefaultGateway, wanted, now) {
+        let live = found
+            .map(|gateway| &gateway.metadata)
+            .or_else(malformed)
+            .map(|meta| meta.generation.unwrap_or(0));
+        if self.default_gateway.is_outdated(wanted, live)
+            && self.slots.start(&Work::DefaultGateway, wanted, now)
+        {
             let (client, source) = (self.client.clone(), source.clone());
             self.tasks.spawn(async move {
                 let result = default::apply(client, source, spec).await;
-                Done::DefaultGateway { fingerprint: wanted, result }
+                Done::DefaultGateway {
+                    fingerprint: wanted,
+                    result,
+                }
             });
         }
     }
@@ -260,16 +331,25 @@ impl Reconciler {
             Ok(generation) => {
                 tracing::info!(kind = "MediaGateway", "default gateway applied");
                 self.slots.succeeded(&Work::DefaultGateway);
-                self.default_gateway.applied = Some(AppliedDefault { fingerprint, generation, seen: false });
+                self.default_gateway.applied = Some(AppliedDefault {
+                    fingerprint,
+                    generation: generation.unwrap_or(0),
+                    seen: false,
+                });
                 self.default_gateway.complaint = None;
             }
             Err(failure) => {
                 self.failed(&Work::DefaultGateway, &failure, now);
                 let view = self.views.default_gateway.as_ref();
                 let source = self.options.default_gateway.as_ref();
-                let config_map = view.zip(source).and_then(|(view, source)| view.get(&source.config_map));
+                let config_map = view
+                    .zip(source)
+                    .and_then(|(view, source)| view.get(&source.config_map));
                 if let (Failure::Refused(message), Some(config_map)) = (failure, config_map) {
-                    self.complain(format!("the default gateway was refused: {message}"), config_map.object_ref(&()));
+                    self.complain(
+                        format!("the default gateway was refused: {message}"),
+                        config_map.object_ref(&()),
+                    );
                 }
             }
         }
@@ -277,14 +357,23 @@ impl Reconciler {
     }
 
     /// Says once what is wrong with the default gateway's `ConfigMap`: it has no status to say it in.
-    fn complain(&mut self, complaint: String, regarding: k8s_openapi::api::core::v1::ObjectReference) {
+    fn complain(
+        &mut self,
+        complaint: String,
+        regarding: k8s_openapi::api::core::v1::ObjectReference,
+    ) {
         if self.default_gateway.complaint.as_ref() == Some(&complaint) {
             return;
         }
         tracing::error!(object = regarding.name, kind = "ConfigMap", "{complaint}");
         self.metrics.error("ConfigMap");
         let reason = Reason::InvalidSpec.as_str();
-        self.tell(vec![Told::new(EventType::Warning, reason, &complaint, regarding)]);
+        self.tell(vec![Told::new(
+            EventType::Warning,
+            reason,
+            &complaint,
+            regarding,
+        )]);
         self.default_gateway.complaint = Some(complaint);
     }
 }

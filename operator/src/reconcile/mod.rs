@@ -77,12 +77,28 @@ impl Work {
 
 /// How a request ended.
 enum Done {
-    Fetched { id: ObjectRef, version: Fingerprint, result: Result<Fetched, Failure> },
-    Applied { key: ChildKey, result: Result<Applied, Failure> },
-    Deleted { key: ChildKey, result: Result<(), Failure> },
-    Keys { key: ChildKey, result: Result<(), Failure> },
+    Fetched {
+        id: ObjectRef,
+        version: Fingerprint,
+        result: Result<Fetched, Failure>,
+    },
+    Applied {
+        key: ChildKey,
+        result: Result<Applied, Failure>,
+    },
+    Deleted {
+        key: ChildKey,
+        result: Result<(), Failure>,
+    },
+    Keys {
+        key: ChildKey,
+        result: Result<(), Failure>,
+    },
     Status(Box<StatusDone>),
-    DefaultGateway { fingerprint: Fingerprint, result: Result<Option<i64>, Failure> },
+    DefaultGateway {
+        fingerprint: Fingerprint,
+        result: Result<Option<i64>, Failure>,
+    },
 }
 
 /// How a status write ended.
@@ -203,7 +219,9 @@ impl Reconciler {
             self.compile(now, time);
         }
         // Taken out, so that the rest can change while it is read.
-        let Some(known) = self.known.take() else { return deadline };
+        let Some(known) = self.known.take() else {
+            return deadline;
+        };
         let pods = self.follow_pods(&known);
         self.write_gateways(&known, now);
         self.write_default_gateway(&known, now);
@@ -213,7 +231,10 @@ impl Reconciler {
         if !self.settled {
             deadline = deadline.min(self.started + SETTLING);
         }
-        for due in [self.slots.next_retry(), self.budget.next(now), silence].into_iter().flatten() {
+        for due in [self.slots.next_retry(), self.budget.next(now), silence]
+            .into_iter()
+            .flatten()
+        {
             deadline = deadline.min(due);
         }
         // A request in back-off whose time has come is started by the pass, so this never spins.
@@ -223,7 +244,11 @@ impl Reconciler {
     /// Takes the end of a request.
     fn done(&mut self, done: Done, now: Instant) {
         match done {
-            Done::Fetched { id, version, result } => {
+            Done::Fetched {
+                id,
+                version,
+                result,
+            } => {
                 let work = Work::Fetch(id.clone());
                 match result {
                     Ok(fetched) => {
@@ -278,7 +303,10 @@ impl Reconciler {
                 self.signal.state_changed();
             }
             Done::Status(done) => self.status_done(*done, now),
-            Done::DefaultGateway { fingerprint, result } => self.default_gateway_done(fingerprint, result, now),
+            Done::DefaultGateway {
+                fingerprint,
+                result,
+            } => self.default_gateway_done(fingerprint, result, now),
         }
     }
 
@@ -287,7 +315,9 @@ impl Reconciler {
         self.slots.failed(work, now);
         let (kind, object) = work.describe();
         match failure {
-            Failure::Gone | Failure::Conflict => tracing::debug!(object, kind, %failure, "request failed"),
+            Failure::Gone | Failure::Conflict => {
+                tracing::debug!(object, kind, %failure, "request failed");
+            }
             Failure::Refused(_) | Failure::Unavailable(_) => {
                 self.metrics.error(kind);
                 tracing::warn!(object, kind, error = %failure, "request failed; trying again later");
@@ -298,16 +328,18 @@ impl Reconciler {
     /// Sends Events, as far as there is room for them.
     fn tell(&self, told: Vec<Told>) {
         for told in told {
-            match Arc::clone(&self.events).try_acquire_owned() {
-                Ok(permit) => {
-                    let recorder = self.recorder.clone();
-                    tokio::spawn(async move {
-                        write::tell(recorder, told).await;
-                        drop(permit);
-                    });
-                }
-                Err(_) => tracing::debug!(reason = told.event.reason, "too many Events at once; this one is dropped"),
-            }
+            let Ok(permit) = Arc::clone(&self.events).try_acquire_owned() else {
+                tracing::debug!(
+                    reason = told.event.reason,
+                    "too many Events at once; this one is dropped"
+                );
+                continue;
+            };
+            let recorder = self.recorder.clone();
+            tokio::spawn(async move {
+                write::tell(recorder, told).await;
+                drop(permit);
+            });
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use ringwire_config::status::{self as reported, Observed};
 use ringwire_config::ObjectRef;
+use ringwire_config::status::{self as reported, Observed};
 use ringwire_crds::{Condition, RegistrationState, condition};
 use serde_json::Value;
 
@@ -27,7 +27,12 @@ struct Findings {
 }
 
 impl Findings {
-    fn add<K: Reported>(&mut self, object: &K, wanted: K::Status, active_calls: u32) -> &mut ObjectSample {
+    fn add<K: Reported>(
+        &mut self,
+        object: &K,
+        wanted: K::Status,
+        active_calls: u32,
+    ) -> &mut ObjectSample {
         let sample = ObjectSample {
             kind: K::KIND.name(),
             id: ObjectRef::of(object),
@@ -44,7 +49,9 @@ impl Findings {
 }
 
 fn ready(conditions: &[Condition]) -> &'static str {
-    let found = conditions.iter().find(|condition| condition.type_ == condition::READY);
+    let found = conditions
+        .iter()
+        .find(|condition| condition.type_ == condition::READY);
     match found.map(|condition| condition.status.as_str()) {
         Some("True") => "True",
         Some("False") => "False",
@@ -80,9 +87,14 @@ impl Reconciler {
         self.metrics.set_objects(samples);
 
         let idle = |change: &Change| !self.slots.is_busy(&Work::Status(change.key.clone()));
-        let mut changes: BTreeMap<StatusKey, Change> =
-            changes.into_iter().filter(idle).map(|change| (change.key.clone(), change)).collect();
-        let in_time = changes.iter().filter(|(_, change)| change.urgency == Urgency::InTime);
+        let mut changes: BTreeMap<StatusKey, Change> = changes
+            .into_iter()
+            .filter(idle)
+            .map(|change| (change.key.clone(), change))
+            .collect();
+        let in_time = changes
+            .iter()
+            .filter(|(_, change)| change.urgency == Urgency::InTime);
         let in_time: Vec<StatusKey> = in_time.map(|(key, _)| key.clone()).collect();
         let admitted = self.budget.admit(in_time, now);
         self.slots.retain(|work| match work {
@@ -98,25 +110,39 @@ impl Reconciler {
     }
 
     fn find(&self, known: &Known, pods: &Pods, observed: &Observed, time: Timestamp) -> Findings {
-        let Known { objects, malformed: _, compiled, controls: _ } = known;
+        let Known {
+            objects,
+            malformed: _,
+            compiled,
+            controls: _,
+        } = known;
         let mut findings = Findings::default();
         for object in &objects.providers {
-            let Some(found) = compiled.providers.get(&ObjectRef::of(object)) else { continue };
+            let Some(found) = compiled.providers.get(&ObjectRef::of(object)) else {
+                continue;
+            };
             let status = reported::sip_provider(object, found, observed, time);
             let calls = status.active_calls;
-            let registration = status.registration.as_ref().map(|registration| registration.state);
+            let registration = status
+                .registration
+                .as_ref()
+                .map(|registration| registration.state);
             let registered = registration.filter(|_| found.registers);
             findings.add(object, status, calls).registered =
                 registered.map(|state| state == RegistrationState::Registered);
         }
         for object in &objects.numbers {
-            let Some(found) = compiled.numbers.get(&ObjectRef::of(object)) else { continue };
+            let Some(found) = compiled.numbers.get(&ObjectRef::of(object)) else {
+                continue;
+            };
             let status = reported::phone_number(object, found, observed, time);
             let calls = status.active_calls;
             findings.add(object, status, calls);
         }
         for object in &objects.agents {
-            let Some(found) = compiled.agents.get(&ObjectRef::of(object)) else { continue };
+            let Some(found) = compiled.agents.get(&ObjectRef::of(object)) else {
+                continue;
+            };
             let status = reported::voice_agent(object, found, observed, time);
             let calls = status.active_calls;
             findings.add(object, status, calls);
@@ -134,7 +160,10 @@ impl Reconciler {
             let meta = &object.metadata;
             findings.samples.push(ObjectSample {
                 kind: object.kind.name(),
-                id: ObjectRef::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default()),
+                id: ObjectRef::new(
+                    meta.namespace.clone().unwrap_or_default(),
+                    meta.name.clone().unwrap_or_default(),
+                ),
                 ready: "False",
                 registered: None,
                 active_calls: 0,
@@ -149,7 +178,8 @@ impl Reconciler {
         let mut told = BTreeMap::new();
         for object in &known.malformed {
             let change = changes::malformed(object, time);
-            let version = fingerprint::of(&[&object.metadata.uid, &object.metadata.resource_version]);
+            let version =
+                fingerprint::of(&[&object.metadata.uid, &object.metadata.resource_version]);
             if self.malformed_told.get(&change.key) == Some(&version) {
                 told.insert(change.key, version);
             } else {
@@ -160,22 +190,47 @@ impl Reconciler {
     }
 
     fn write_status(&mut self, change: Change, malformed: Option<Fingerprint>, now: Instant) {
-        let Change { key, resource_version, status, urgency: _, told } = change;
-        if !self.slots.start(&Work::Status(key.clone()), wish(&status), now) {
+        let Change {
+            key,
+            resource_version,
+            status,
+            urgency: _,
+            told,
+        } = change;
+        if !self
+            .slots
+            .start(&Work::Status(key.clone()), wish(&status), now)
+        {
             return;
         }
         let client = self.client.clone();
         self.tasks.spawn(async move {
             let result = match malformed {
-                None => write::status(client, key.clone(), status.clone()).await.map(|()| true),
+                None => write::status(client, key.clone(), status.clone())
+                    .await
+                    .map(|()| true),
                 Some(_) => write::malformed(client, key.clone(), status.clone()).await,
             };
-            Done::Status(Box::new(StatusDone { key, resource_version, status, told, malformed, result }))
+            Done::Status(Box::new(StatusDone {
+                key,
+                resource_version,
+                status,
+                told,
+                malformed,
+                result,
+            }))
         });
     }
 
     pub(super) fn status_done(&mut self, done: StatusDone, now: Instant) {
-        let StatusDone { key, resource_version, status, told, malformed, result } = done;
+        let StatusDone {
+            key,
+            resource_version,
+            status,
+            told,
+            malformed,
+            result,
+        } = done;
         let work = Work::Status(key.clone());
         match result {
             Ok(written) => {
@@ -185,15 +240,12 @@ impl Reconciler {
                     log_ready(&key, &status);
                     self.tell(told);
                 }
-                match malformed {
-                    Some(version) => {
-                        self.malformed_told.insert(key, version);
-                    }
-                    None => {
-                        // The next pass has to start from what was written, whether or not the watch has shown it.
-                        let objects = self.known.as_mut().map(|known| &mut known.objects);
-                        self.written.note(key, resource_version, status, objects);
-                    }
+                if let Some(version) = malformed {
+                    self.malformed_told.insert(key, version);
+                } else {
+                    // The next pass has to start from what was written, whether or not the watch has shown it.
+                    let objects = self.known.as_mut().map(|known| &mut known.objects);
+                    self.written.note(key, resource_version, status, objects);
                 }
                 self.signal.state_changed();
             }
@@ -215,9 +267,21 @@ impl Known {
 
 fn log_ready(key: &StatusKey, status: &Value) {
     let conditions = status["conditions"].as_array().into_iter().flatten();
-    let Some(ready) = conditions.into_iter().find(|condition| condition["type"] == condition::READY) else { return };
+    let Some(ready) = conditions
+        .into_iter()
+        .find(|condition| condition["type"] == condition::READY)
+    else {
+        return;
+    };
     let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
     let (object, kind) = write::describe(key);
     let (ready, reason, message) = (text("status"), text("reason"), text("message"));
-    tracing::info!(object, kind, ready, reason, detail = message, "status written");
+    tracing::info!(
+        object,
+        kind,
+        ready,
+        reason,
+        detail = message,
+        "status written"
+    );
 }

@@ -19,7 +19,11 @@ pub struct Budget<K> {
 impl<K: Ord + Clone> Budget<K> {
     /// A full bucket.
     pub fn new(now: Instant) -> Self {
-        Self { waiting: BTreeMap::new(), tokens: f64::from(WRITES_PER_SECOND), filled: now }
+        Self {
+            waiting: BTreeMap::new(),
+            tokens: f64::from(WRITES_PER_SECOND),
+            filled: now,
+        }
     }
 
     /// Takes the keys that now differ; gives those that may be written now, the longest waiting first.
@@ -29,9 +33,14 @@ impl<K: Ord + Clone> Budget<K> {
         self.tokens = (self.tokens + elapsed * rate).min(rate);
         self.filled = now;
 
-        let mut waiting: BTreeMap<K, Instant> =
-            differing.into_iter().map(|key| (key.clone(), self.waiting.get(&key).copied().unwrap_or(now))).collect();
-        let mut order: Vec<(Instant, K)> = waiting.iter().map(|(key, since)| (*since, key.clone())).collect();
+        let mut waiting: BTreeMap<K, Instant> = differing
+            .into_iter()
+            .map(|key| (key.clone(), self.waiting.get(&key).copied().unwrap_or(now)))
+            .collect();
+        let mut order: Vec<(Instant, K)> = waiting
+            .iter()
+            .map(|(key, since)| (*since, key.clone()))
+            .collect();
         order.sort();
         let mut admitted = Vec::new();
         for (_, key) in order {
@@ -50,7 +59,8 @@ impl<K: Ord + Clone> Budget<K> {
     pub fn next(&self, now: Instant) -> Option<Instant> {
         let missing = (1.0 - self.tokens).max(0.0) / f64::from(WRITES_PER_SECOND);
         // A little later than exact, so that rounding never makes it a little too early.
-        (!self.waiting.is_empty()).then(|| now + Duration::from_secs_f64(missing) + Duration::from_millis(1))
+        (!self.waiting.is_empty())
+            .then(|| now + Duration::from_secs_f64(missing) + Duration::from_millis(1))
     }
 }
 
@@ -70,7 +80,10 @@ mod tests {
             now = budget.next(now).unwrap_or(now);
         }
         let took = now - start;
-        assert!((Duration::from_millis(3900)..Duration::from_millis(4300)).contains(&took), "{took:?}");
+        assert!(
+            (Duration::from_millis(3900)..Duration::from_millis(4300)).contains(&took),
+            "{took:?}"
+        );
     }
 
     #[test]

@@ -9,8 +9,8 @@ use ringwire_config::compile::Verdict;
 use ringwire_config::status as reported;
 use ringwire_config::{ObjectRef, Objects, Reason};
 use ringwire_crds::{
-    Condition, Kind, MediaGateway, MediaGatewayStatus, PhoneNumber, PhoneNumberStatus, SipProvider, SipProviderStatus,
-    VoiceAgent, VoiceAgentStatus, condition,
+    Condition, Kind, MediaGateway, MediaGatewayStatus, PhoneNumber, PhoneNumberStatus, SipProvider,
+    SipProviderStatus, VoiceAgent, VoiceAgentStatus, condition,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -88,10 +88,25 @@ macro_rules! reported {
     };
 }
 
-reported!(SipProvider, SipProviderStatus, |status| SipProviderStatus { active_calls: 0, ..status });
-reported!(PhoneNumber, PhoneNumberStatus, |status| PhoneNumberStatus { active_calls: 0, last_call_at: None, ..status });
-reported!(VoiceAgent, VoiceAgentStatus, |status| VoiceAgentStatus { active_calls: 0, ..status });
-reported!(MediaGateway, MediaGatewayStatus, |status| MediaGatewayStatus { active_calls: 0, ..status });
+reported!(SipProvider, SipProviderStatus, |status| SipProviderStatus {
+    active_calls: 0,
+    ..status
+});
+reported!(PhoneNumber, PhoneNumberStatus, |status| PhoneNumberStatus {
+    active_calls: 0,
+    last_call_at: None,
+    ..status
+});
+reported!(VoiceAgent, VoiceAgentStatus, |status| VoiceAgentStatus {
+    active_calls: 0,
+    ..status
+});
+reported!(MediaGateway, MediaGatewayStatus, |status| {
+    MediaGatewayStatus {
+        active_calls: 0,
+        ..status
+    }
+});
 
 /// What has to be written about `object`, if anything.
 pub fn compare<K: Reported>(object: &K, wanted: K::Status) -> Option<Change> {
@@ -99,21 +114,37 @@ pub fn compare<K: Reported>(object: &K, wanted: K::Status) -> Option<Change> {
     if old == Some(&wanted) {
         return None;
     }
-    let quiet = old.is_some_and(|old| K::without_counters(old.clone()) == K::without_counters(wanted.clone()));
+    let quiet = old
+        .is_some_and(|old| K::without_counters(old.clone()) == K::without_counters(wanted.clone()));
     let old_conditions = old.map(K::conditions).unwrap_or_default();
     Some(Change {
-        key: StatusKey { kind: K::KIND, id: ObjectRef::of(object) },
+        key: StatusKey {
+            kind: K::KIND,
+            id: ObjectRef::of(object),
+        },
         resource_version: object.meta().resource_version.clone().unwrap_or_default(),
-        told: turns(old_conditions, K::conditions(&wanted), &object.object_ref(&())),
+        told: turns(
+            old_conditions,
+            K::conditions(&wanted),
+            &object.object_ref(&()),
+        ),
         // A status is made of strings, numbers and maps with string keys: it always has a JSON form.
         status: serde_json::to_value(wanted).unwrap_or_default(),
-        urgency: if quiet { Urgency::InTime } else { Urgency::AtOnce },
+        urgency: if quiet {
+            Urgency::InTime
+        } else {
+            Urgency::AtOnce
+        },
     })
 }
 
 /// What the status of a malformed object should be.
 pub fn malformed(object: &Malformed, now: Timestamp) -> Change {
-    let Malformed { kind, metadata, error } = object;
+    let Malformed {
+        kind,
+        metadata,
+        error,
+    } = object;
     let message = format!("the object does not have the form of its kind and is left out: {error}");
     let verdict = Verdict::no(Reason::InvalidSpec, message);
     let ready = reported::condition(condition::READY, &verdict, metadata.generation, &[], now);
@@ -126,7 +157,10 @@ pub fn malformed(object: &Malformed, now: Timestamp) -> Change {
         ..ObjectReference::default()
     };
     let told = turns(&[], std::slice::from_ref(&ready), &regarding);
-    let id = ObjectRef::new(metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
+    let id = ObjectRef::new(
+        metadata.namespace.clone().unwrap_or_default(),
+        metadata.name.clone().unwrap_or_default(),
+    );
     Change {
         key: StatusKey { kind: *kind, id },
         resource_version: metadata.resource_version.clone().unwrap_or_default(),
@@ -145,13 +179,25 @@ pub struct Written {
 
 impl Written {
     /// Notes a write that was made after the object was seen in `resource_version`, and shows it in `objects` if they are as old.
-    pub fn note(&mut self, key: StatusKey, resource_version: String, status: Value, objects: Option<&mut Objects>) {
+    pub fn note(
+        &mut self,
+        key: StatusKey,
+        resource_version: String,
+        status: Value,
+        objects: Option<&mut Objects>,
+    ) {
         if let Some(objects) = objects {
             match key.kind {
-                Kind::SipProvider => show(&mut objects.providers, &key.id, &resource_version, &status),
-                Kind::PhoneNumber => show(&mut objects.numbers, &key.id, &resource_version, &status),
+                Kind::SipProvider => {
+                    show(&mut objects.providers, &key.id, &resource_version, &status);
+                }
+                Kind::PhoneNumber => {
+                    show(&mut objects.numbers, &key.id, &resource_version, &status);
+                }
                 Kind::VoiceAgent => show(&mut objects.agents, &key.id, &resource_version, &status),
-                Kind::MediaGateway => show(&mut objects.gateways, &key.id, &resource_version, &status),
+                Kind::MediaGateway => {
+                    show(&mut objects.gateways, &key.id, &resource_version, &status);
+                }
             }
         }
         self.written.insert(key, (resource_version, status));
@@ -170,10 +216,19 @@ impl Written {
         self.written = kept;
     }
 
-    fn overlay_kind<K: Reported>(&self, objects: &mut [K], kept: &mut BTreeMap<StatusKey, (String, Value)>) {
+    fn overlay_kind<K: Reported>(
+        &self,
+        objects: &mut [K],
+        kept: &mut BTreeMap<StatusKey, (String, Value)>,
+    ) {
         for object in objects {
-            let key = StatusKey { kind: K::KIND, id: ObjectRef::of(object) };
-            let Some((version, status)) = self.written.get(&key) else { continue };
+            let key = StatusKey {
+                kind: K::KIND,
+                id: ObjectRef::of(object),
+            };
+            let Some((version, status)) = self.written.get(&key) else {
+                continue;
+            };
             if object.meta().resource_version.as_ref() != Some(version) {
                 continue;
             }
@@ -187,7 +242,9 @@ impl Written {
 
 /// Gives one object a status. The objects are in the order of their names.
 fn show<K: Reported>(objects: &mut [K], id: &ObjectRef, resource_version: &str, status: &Value) {
-    let Ok(index) = objects.binary_search_by_key(id, ObjectRef::of) else { return };
+    let Ok(index) = objects.binary_search_by_key(id, ObjectRef::of) else {
+        return;
+    };
     let object = &mut objects[index];
     if object.meta().resource_version.as_deref() == Some(resource_version)
         && let Ok(parsed) = serde_json::from_value(status.clone())
@@ -205,41 +262,84 @@ mod tests {
         let mut object = PhoneNumber::new("main", PhoneNumberSpec::default());
         object.metadata.namespace = Some("voice".into());
         object.metadata.resource_version = Some("7".into());
-        object.status = Some(PhoneNumberStatus { active_calls: calls, ..PhoneNumberStatus::default() });
+        object.status = Some(PhoneNumberStatus {
+            active_calls: calls,
+            ..PhoneNumberStatus::default()
+        });
         object
     }
 
     fn status(calls: u32, agent: &str) -> PhoneNumberStatus {
         let agent = Some(agent.to_owned()).filter(|agent| !agent.is_empty());
-        PhoneNumberStatus { active_calls: calls, agent, ..PhoneNumberStatus::default() }
+        PhoneNumberStatus {
+            active_calls: calls,
+            agent,
+            ..PhoneNumberStatus::default()
+        }
     }
 
     #[test]
     fn counters_wait_and_all_else_does_not() {
         assert!(compare(&number(1), status(1, "")).is_none());
-        assert_eq!(compare(&number(1), status(2, "")).map(|change| change.urgency), Some(Urgency::InTime));
-        assert_eq!(compare(&number(1), status(2, "x")).map(|change| change.urgency), Some(Urgency::AtOnce));
+        assert_eq!(
+            compare(&number(1), status(2, "")).map(|change| change.urgency),
+            Some(Urgency::InTime)
+        );
+        assert_eq!(
+            compare(&number(1), status(2, "x")).map(|change| change.urgency),
+            Some(Urgency::AtOnce)
+        );
         let mut fresh = number(0);
         fresh.status = None;
-        assert_eq!(compare(&fresh, status(0, "")).map(|change| change.urgency), Some(Urgency::AtOnce));
+        assert_eq!(
+            compare(&fresh, status(0, "")).map(|change| change.urgency),
+            Some(Urgency::AtOnce)
+        );
     }
 
     #[test]
     fn what_was_written_counts_until_the_watch_shows_it() {
         let mut written = Written::default();
-        let key = StatusKey { kind: Kind::PhoneNumber, id: ObjectRef::new("voice", "main") };
-        let mut present = Objects { numbers: vec![number(0)], ..Objects::default() };
-        written.note(key, "7".into(), serde_json::to_value(status(3, "x")).unwrap(), Some(&mut present));
-        assert_eq!(present.numbers[0].status, Some(status(3, "x")), "what the loop still looks at");
-        let mut objects = Objects { numbers: vec![number(0)], ..Objects::default() };
+        let key = StatusKey {
+            kind: Kind::PhoneNumber,
+            id: ObjectRef::new("voice", "main"),
+        };
+        let mut present = Objects {
+            numbers: vec![number(0)],
+            ..Objects::default()
+        };
+        written.note(
+            key,
+            "7".into(),
+            serde_json::to_value(status(3, "x")).unwrap(),
+            Some(&mut present),
+        );
+        assert_eq!(
+            present.numbers[0].status,
+            Some(status(3, "x")),
+            "what the loop still looks at"
+        );
+        let mut objects = Objects {
+            numbers: vec![number(0)],
+            ..Objects::default()
+        };
         written.overlay(&mut objects);
         assert_eq!(objects.numbers[0].status, Some(status(3, "x")));
 
         let mut shown = number(5);
         shown.metadata.resource_version = Some("8".into());
-        let mut objects = Objects { numbers: vec![shown], ..Objects::default() };
+        let mut objects = Objects {
+            numbers: vec![shown],
+            ..Objects::default()
+        };
         written.overlay(&mut objects);
-        assert_eq!(objects.numbers[0].status.as_ref().map(|status| status.active_calls), Some(5));
+        assert_eq!(
+            objects.numbers[0]
+                .status
+                .as_ref()
+                .map(|status| status.active_calls),
+            Some(5)
+        );
         assert!(written.written.is_empty());
     }
 
@@ -251,13 +351,22 @@ mod tests {
             generation: Some(4),
             ..kube::core::ObjectMeta::default()
         };
-        let object = Malformed { kind: Kind::PhoneNumber, metadata, error: "missing field `number`".into() };
+        let object = Malformed {
+            kind: Kind::PhoneNumber,
+            metadata,
+            error: "missing field `number`".into(),
+        };
         let change = malformed(&object, Timestamp::UNIX_EPOCH);
         let ready = &change.status["conditions"][0];
         assert_eq!(ready["status"], "False");
         assert_eq!(ready["reason"], "InvalidSpec");
         assert_eq!(ready["observedGeneration"], 4);
-        assert!(ready["message"].as_str().unwrap().contains("missing field `number`"));
+        assert!(
+            ready["message"]
+                .as_str()
+                .unwrap()
+                .contains("missing field `number`")
+        );
         assert_eq!(change.told.len(), 1);
     }
 }

@@ -6,7 +6,11 @@ use ringwire_config::Reason;
 use ringwire_crds::{Condition, clip, condition};
 
 /// The conditions whose turns are told.
-const TOLD: [&str; 3] = [condition::READY, condition::REGISTERED, condition::BACKEND_REACHABLE];
+const TOLD: [&str; 3] = [
+    condition::READY,
+    condition::REGISTERED,
+    condition::BACKEND_REACHABLE,
+];
 
 /// Longest note; the API server refuses more than 1024 bytes.
 const MAX_NOTE: usize = 250;
@@ -35,13 +39,18 @@ impl Told {
 
 /// Reasons for `False` that somebody asked for.
 fn is_wanted(reason: &str) -> bool {
-    [Reason::Paused, Reason::RegistrationDisabled].iter().any(|wanted| wanted.as_str() == reason)
+    [Reason::Paused, Reason::RegistrationDisabled]
+        .iter()
+        .any(|wanted| wanted.as_str() == reason)
 }
 
 /// What is to be told of the change from `old` to `new`: failures and recoveries, not the way there.
 pub fn turns(old: &[Condition], new: &[Condition], regarding: &ObjectReference) -> Vec<Told> {
     let mut told: Vec<Told> = Vec::new();
-    for condition in new.iter().filter(|condition| TOLD.contains(&condition.type_.as_str())) {
+    for condition in new
+        .iter()
+        .filter(|condition| TOLD.contains(&condition.type_.as_str()))
+    {
         let before = old.iter().find(|before| before.type_ == condition.type_);
         let status = |condition: &Condition| condition.status.clone();
         if before.map(status).as_ref() == Some(&condition.status) {
@@ -57,10 +66,16 @@ pub fn turns(old: &[Condition], new: &[Condition], regarding: &ObjectReference) 
         };
         // Ready often turns for the very reason for which Registered does.
         let same = |other: &Told| {
-            other.event.reason == condition.reason && other.event.note.as_deref() == Some(&clip(&condition.message, MAX_NOTE))
+            other.event.reason == condition.reason
+                && other.event.note.as_deref() == Some(&clip(&condition.message, MAX_NOTE))
         };
         if !told.iter().any(same) {
-            told.push(Told::new(type_, &condition.reason, &condition.message, regarding.clone()));
+            told.push(Told::new(
+                type_,
+                &condition.reason,
+                &condition.message,
+                regarding.clone(),
+            ));
         }
     }
     told
@@ -84,15 +99,30 @@ mod tests {
 
     fn told(old: &[Condition], new: &[Condition]) -> Vec<(EventType, String)> {
         let turns = turns(old, new, &ObjectReference::default());
-        turns.into_iter().map(|told| (told.event.type_, told.event.reason)).collect()
+        turns
+            .into_iter()
+            .map(|told| (told.event.type_, told.event.reason))
+            .collect()
     }
 
     #[test]
     fn tells_failure_and_recovery_once() {
-        let good = [condition("Ready", "True", "Registered"), condition("Registered", "True", "Registered")];
-        let bad = [condition("Ready", "False", "NoAnswer"), condition("Registered", "False", "NoAnswer")];
-        assert_eq!(told(&good, &bad), [(EventType::Warning, "NoAnswer".to_owned())]);
-        assert_eq!(told(&bad, &good), [(EventType::Normal, "Registered".to_owned())]);
+        let good = [
+            condition("Ready", "True", "Registered"),
+            condition("Registered", "True", "Registered"),
+        ];
+        let bad = [
+            condition("Ready", "False", "NoAnswer"),
+            condition("Registered", "False", "NoAnswer"),
+        ];
+        assert_eq!(
+            told(&good, &bad),
+            [(EventType::Warning, "NoAnswer".to_owned())]
+        );
+        assert_eq!(
+            told(&bad, &good),
+            [(EventType::Normal, "Registered".to_owned())]
+        );
         assert_eq!(told(&bad, &bad), []);
     }
 
@@ -101,16 +131,28 @@ mod tests {
         let unknown = [condition("Ready", "Unknown", "Progressing")];
         assert_eq!(told(&[], &unknown), []);
         assert_eq!(told(&[], &[condition("Ready", "True", "Ready")]), []);
-        assert_eq!(told(&[], &[condition("Addressed", "False", "NoAddress")]), []);
-        assert_eq!(told(&unknown, &[condition("Ready", "Unknown", "WaitingForPod")]), []);
+        assert_eq!(
+            told(&[], &[condition("Addressed", "False", "NoAddress")]),
+            []
+        );
+        assert_eq!(
+            told(&unknown, &[condition("Ready", "Unknown", "WaitingForPod")]),
+            []
+        );
     }
 
     #[test]
     fn a_lost_pod_is_a_warning_and_a_pause_is_not() {
         let good = [condition("Registered", "True", "Registered")];
         let lost = [condition("Registered", "Unknown", "PodUnreachable")];
-        assert_eq!(told(&good, &lost), [(EventType::Warning, "PodUnreachable".to_owned())]);
+        assert_eq!(
+            told(&good, &lost),
+            [(EventType::Warning, "PodUnreachable".to_owned())]
+        );
         let paused = [condition("Registered", "False", "Paused")];
-        assert_eq!(told(&good, &paused), [(EventType::Normal, "Paused".to_owned())]);
+        assert_eq!(
+            told(&good, &paused),
+            [(EventType::Normal, "Paused".to_owned())]
+        );
     }
 }

@@ -33,9 +33,16 @@ async fn patch(client: &Client, key: &StatusKey, status: &Value) -> Result<(), F
         "status": status,
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    let sent = Request::new(url(key)).patch_subresource("status", &key.id.name, &params, &Patch::Apply(&body));
+    let sent = Request::new(url(key)).patch_subresource(
+        "status",
+        &key.id.name,
+        &params,
+        &Patch::Apply(&body),
+    );
     let sent = sent.map_err(|error| Failure::Refused(error.to_string()))?;
-    limited(client.request::<PartialObjectMeta>(sent)).await.map(drop)
+    limited(client.request::<PartialObjectMeta>(sent))
+        .await
+        .map(drop)
 }
 
 /// Writes a status.
@@ -58,9 +65,20 @@ pub async fn malformed(client: Client, key: StatusKey, mut status: Value) -> Res
 
 /// Whether the object says the same already. If only its text differs, the time of the turn stays.
 fn is_told(found: &Value, status: &mut Value) -> bool {
-    let old = found.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
-    let Some(old) = old.into_iter().find(|condition| condition["type"] == "Ready") else { return false };
-    let Some(new) = status.pointer_mut("/conditions/0") else { return false };
+    let old = found
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let Some(old) = old
+        .into_iter()
+        .find(|condition| condition["type"] == "Ready")
+    else {
+        return false;
+    };
+    let Some(new) = status.pointer_mut("/conditions/0") else {
+        return false;
+    };
     if old["status"] == new["status"] {
         new["lastTransitionTime"] = old["lastTransitionTime"].clone();
     }

@@ -76,7 +76,7 @@ pub(super) fn compile(
         contact_user_is_secret: contact_user.is_none(),
         contact_user: contact_user.unwrap_or_else(|| key.derive("contact-user", &subject)),
         allowed_sources: spec.allowed_sources.iter().map(|text| allowed_source(text)).collect(),
-        codecs: if spec.codecs.is_empty() { vec![Codec::PCMU, Codec::PCMA] } else { spec.codecs.clone() },
+        codecs: if spec.codecs.is_empty() { vec![Codec::PCMA, Codec::PCMU] } else { spec.codecs.clone() },
         called_number_from: spec.called_number_from,
         country_code: spec.country_code.clone(),
         numbers: BTreeMap::new(),

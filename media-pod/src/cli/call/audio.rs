@@ -35,7 +35,14 @@ impl Audio {
     /// Audio of a call that plays these samples (8 kHz) and records up to `record_seconds`.
     pub fn new(play: Vec<i16>, record_seconds: u64) -> Self {
         let heard_limit = record_seconds as usize * RATE;
-        Self { play, played: 0, base: 0, sent: Vec::new(), heard: Vec::new(), heard_limit }
+        Self {
+            play,
+            played: 0,
+            base: 0,
+            sent: Vec::new(),
+            heard: Vec::new(),
+            heard_limit,
+        }
     }
 
     /// The time line begins at this RTP timestamp.
@@ -47,7 +54,10 @@ impl Audio {
     pub fn feed(&mut self, rtp: &mut RtpStream) {
         while rtp.queued_millis() < AHEAD_MILLIS && self.played < self.play.len() {
             let end = (self.played + RATE).min(self.play.len());
-            let codes: Vec<u8> = self.play[self.played..end].iter().map(|sample| encode_ulaw(*sample)).collect();
+            let codes: Vec<u8> = self.play[self.played..end]
+                .iter()
+                .map(|sample| encode_ulaw(*sample))
+                .collect();
             rtp.play(&codes);
             self.played = end;
         }
@@ -55,7 +65,9 @@ impl Audio {
 
     /// Notes a packet that leaves.
     pub fn sent(&mut self, packet: &[u8], session: &Session) {
-        let Ok(packet) = Packet::parse(packet) else { return };
+        let Ok(packet) = Packet::parse(packet) else {
+            return;
+        };
         if packet.payload_type != session.send_payload_type {
             return;
         }
@@ -64,13 +76,25 @@ impl Audio {
             stream::Codec::Pcmu => decode_ulaw,
             stream::Codec::Pcma => decode_alaw,
         };
-        place(&mut self.sent, offset, packet.payload, decode, COMPARED_SAMPLES);
+        place(
+            &mut self.sent,
+            offset,
+            packet.payload,
+            decode,
+            COMPARED_SAMPLES,
+        );
     }
 
     /// Notes a frame that came.
     pub fn heard(&mut self, frame: &[u8; FRAME_SAMPLES], timestamp_millis: u64) {
         let offset = (timestamp_millis / FRAME_MILLIS) as usize * FRAME_SAMPLES;
-        place(&mut self.heard, offset, frame, decode_ulaw, self.heard_limit);
+        place(
+            &mut self.heard,
+            offset,
+            frame,
+            decode_ulaw,
+            self.heard_limit,
+        );
     }
 
     /// How much of what came back is what was sent; `None` if either is silent or shorter than 200 ms.
@@ -108,7 +132,9 @@ pub fn session(negotiated: &Negotiated) -> Session {
         },
         send_payload_type: negotiated.payload_type,
         receive_payload_type: negotiated.receive_payload_type,
-        telephone_event: negotiated.telephone_event.map(|(send, receive)| TelephoneEvent { send, receive }),
+        telephone_event: negotiated
+            .telephone_event
+            .map(|(send, receive)| TelephoneEvent { send, receive }),
         remote: negotiated.remote,
         send: negotiated.local_direction.sends(),
         receive: negotiated.local_direction.receives(),

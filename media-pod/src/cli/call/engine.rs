@@ -9,7 +9,9 @@ use ringwire_sip::dialog::{Action, CallEvent, EndedBy, RespondTo};
 use ringwire_sip::digest::Credentials;
 use ringwire_sip::message::{HeaderName, Host, Message, Method, NameAddr, Request, Response, Uri};
 use ringwire_sip::sdp::{Capabilities, Codec, LocalMedia, Negotiated};
-use ringwire_sip::transaction::{ClientError, ClientId, Endpoint, EndpointConfig, Event, Transport, TransportError};
+use ringwire_sip::transaction::{
+    ClientError, ClientId, Endpoint, EndpointConfig, Event, Transport, TransportError,
+};
 use ringwire_sip::uac::{UacCall, UacParams};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
@@ -60,7 +62,11 @@ pub struct Plan {
 }
 
 /// Calls, talks and hangs up; earlier when `stop` is cancelled. Gives what became of it, and what was heard (8 kHz).
-pub async fn place(plan: Plan, progress: &mut dyn FnMut(Progress), stop: &CancellationToken) -> (Outcome, Vec<i16>) {
+pub async fn place(
+    plan: Plan,
+    progress: &mut dyn FnMut(Progress),
+    stop: &CancellationToken,
+) -> (Outcome, Vec<i16>) {
     let mut outcome = Outcome {
         target: plan.target.to_string(),
         transport: plan.transport,
@@ -93,7 +99,12 @@ pub async fn place(plan: Plan, progress: &mut dyn FnMut(Progress), stop: &Cancel
     let (sip, socket) = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            let how = format!("{} over {}: {}", plan.remote, plan.transport, describe(&net::transport_error(&error)));
+            let how = format!(
+                "{} over {}: {}",
+                plan.remote,
+                plan.transport,
+                describe(&net::transport_error(&error))
+            );
             outcome.failure = Some(Failure::Other(how));
             return (outcome, Vec::new());
         }
@@ -163,7 +174,10 @@ impl Call {
             Ok(address) => address.port(),
             Err(error) => return Err((Box::new(outcome), error)),
         };
-        let user = plan.credentials.as_ref().map_or("ringwire", |credentials| credentials.username.as_str());
+        let user = plan
+            .credentials
+            .as_ref()
+            .map_or("ringwire", |credentials| credentials.username.as_str());
         let mut contact = Uri::sip(Some(user), local.ip(), Some(local.port()));
         if plan.transport == Transport::Tcp {
             contact.params.set("transport", Some("tcp"));
@@ -188,7 +202,11 @@ impl Call {
             call_id: call_id.clone(),
             local_tag: format!("{:016x}", rand::random::<u64>()),
             cnonce: format!("{:016x}", rand::random::<u64>()),
-            capabilities: Capabilities { codecs: plan.codecs, telephone_event: true, ptime_millis: 20 },
+            capabilities: Capabilities {
+                codecs: plan.codecs,
+                telephone_event: true,
+                ptime_millis: 20,
+            },
             local: LocalMedia {
                 address: local.ip(),
                 rtp_port,
@@ -233,8 +251,13 @@ impl Call {
         self.pump(progress).await;
         while !self.ended {
             let rtp = self.rtp.as_ref().and_then(RtpStream::poll_timeout);
-            let due =
-                [self.endpoint.poll_timeout(), self.uac.poll_timeout(), rtp, self.keys_due, Some(self.deadline)];
+            let due = [
+                self.endpoint.poll_timeout(),
+                self.uac.poll_timeout(),
+                rtp,
+                self.keys_due,
+                Some(self.deadline),
+            ];
             let timer = due.into_iter().flatten().min().unwrap_or(self.deadline);
             let wake = tokio::select! {
                 incoming = self.sip.receive() => Wake::Sip(incoming),
@@ -273,7 +296,12 @@ impl Call {
         if self.keys_due.is_some_and(|due| due <= now) {
             self.keys_due = None;
             if let Some(rtp) = &mut self.rtp {
-                let taken = self.outcome.keys.chars().filter(|key| rtp.send_digit(*key, KEY_MILLIS)).count();
+                let taken = self
+                    .outcome
+                    .keys
+                    .chars()
+                    .filter(|key| rtp.send_digit(*key, KEY_MILLIS))
+                    .count();
                 self.outcome.keys_sent = taken == self.outcome.keys.chars().count();
             }
         }
@@ -281,7 +309,11 @@ impl Call {
             if self.closing {
                 // No agreement: it is over all the same.
                 self.ended = true;
-                self.outcome.ended_by = if self.answered.is_some() { Ended::Us } else { Ended::Nobody };
+                self.outcome.ended_by = if self.answered.is_some() {
+                    Ended::Us
+                } else {
+                    Ended::Nobody
+                };
             } else {
                 if self.answered.is_none() {
                     let waited = now.duration_since(self.started).as_secs_f64();
@@ -316,7 +348,8 @@ impl Call {
             Incoming::Unreadable(failure, flow) => {
                 if let Some(mut reply) = failure.reply {
                     reply.headers.note_source(flow.remote);
-                    self.endpoint.send_stateless(Message::Response(*reply), flow);
+                    self.endpoint
+                        .send_stateless(Message::Response(*reply), flow);
                 }
             }
             Incoming::Broken(flow, error) => {
@@ -378,8 +411,11 @@ impl Call {
             Action::Ack { mut request } => {
                 let flow = self.sip.flow_to(self.next_hop(&request));
                 let via = self.endpoint.new_via(flow.transport, &host, port);
-                request.headers.insert_first(HeaderName::Via, via.to_string());
-                self.endpoint.send_stateless(Message::Request(request), flow);
+                request
+                    .headers
+                    .insert_first(HeaderName::Via, via.to_string());
+                self.endpoint
+                    .send_stateless(Message::Request(request), flow);
             }
             Action::Cancel { token } => {
                 if let Some(id) = self.clients.get(&token) {
@@ -393,10 +429,16 @@ impl Call {
     /// we have, for nothing is looked up in the middle of a call.
     fn next_hop(&self, request: &Request) -> SocketAddr {
         let routes = request.headers.routes();
-        let uri = routes.first().map(|route| &route.uri).filter(|uri| uri.is_loose_router()).unwrap_or(&request.uri);
+        let uri = routes
+            .first()
+            .map(|route| &route.uri)
+            .filter(|uri| uri.is_loose_router())
+            .unwrap_or(&request.uri);
         match &uri.host {
             _ if *uri == self.target => self.remote,
-            Host::Ip(address) if !address.is_unspecified() && address.is_ipv4() == self.remote.is_ipv4() => {
+            Host::Ip(address)
+                if !address.is_unspecified() && address.is_ipv4() == self.remote.is_ipv4() =>
+            {
                 SocketAddr::new(*address, uri.port.unwrap_or(5060))
             }
             host if host.equivalent(&self.target.host) => {
@@ -407,23 +449,37 @@ impl Call {
     }
 
     fn token_of(&self, id: ClientId) -> Option<u64> {
-        self.clients.iter().find(|(_, client)| **client == id).map(|(token, _)| *token)
+        self.clients
+            .iter()
+            .find(|(_, client)| **client == id)
+            .map(|(token, _)| *token)
     }
 
     fn on_transaction(&mut self, event: Event, now: Instant, progress: &mut dyn FnMut(Progress)) {
         match event {
             Event::Request { id, request, .. } => {
-                if request.headers.call_id().is_ok_and(|call_id| call_id == self.id) {
+                if request
+                    .headers
+                    .call_id()
+                    .is_ok_and(|call_id| call_id == self.id)
+                {
                     self.note_reason(&request);
                     self.uac.on_request(id, &request, now);
                 } else {
-                    let status = if request.method == Method::OPTIONS { 200 } else { 481 };
-                    self.endpoint.respond(id, Response::to_request(&request, status, None), now);
+                    let status = if request.method == Method::OPTIONS {
+                        200
+                    } else {
+                        481
+                    };
+                    self.endpoint
+                        .respond(id, Response::to_request(&request, status, None), now);
                 }
             }
             Event::Ack { request, .. } => self.uac.on_ack(&request, now),
             Event::Response { id, response, .. } => {
-                let Some(token) = self.token_of(id) else { return };
+                let Some(token) = self.token_of(id) else {
+                    return;
+                };
                 if self.answered.is_none() && matches!(response.status, 401 | 407) {
                     progress(Progress::Challenged);
                 }
@@ -456,7 +512,13 @@ impl Call {
         match event {
             CallEvent::Progress { status } => {
                 let after = now.duration_since(self.started);
-                if self.outcome.ring.replace(self.outcome.ring.unwrap_or(after)).is_none() || status != 180 {
+                if self
+                    .outcome
+                    .ring
+                    .replace(self.outcome.ring.unwrap_or(after))
+                    .is_none()
+                    || status != 180
+                {
                     progress(Progress::Ringing { status, after });
                 }
             }
@@ -474,7 +536,11 @@ impl Call {
             CallEvent::Confirmed | CallEvent::PeerAlive | CallEvent::PeerGone => {}
         }
         // The answer may come before or after what was agreed on media.
-        if let Some(rtp) = self.rtp.as_mut().filter(|_| self.answered.is_some() && !self.closing && !self.ended) {
+        if let Some(rtp) = self
+            .rtp
+            .as_mut()
+            .filter(|_| self.answered.is_some() && !self.closing && !self.ended)
+        {
             self.audio.feed(rtp);
             rtp.start(now);
         }
@@ -519,25 +585,43 @@ impl Call {
         if self.answered.is_some() {
             return;
         }
-        let refused = self.refusal.take().filter(|response| Some(response.status) == status);
+        let refused = self
+            .refusal
+            .take()
+            .filter(|response| Some(response.status) == status);
         if let Some(response) = &refused {
             let header = |name| response.headers.get(&name).map(str::to_owned);
-            (self.outcome.reason, self.outcome.warning) = (header(HeaderName::Reason), header(HeaderName::Warning));
+            (self.outcome.reason, self.outcome.warning) =
+                (header(HeaderName::Reason), header(HeaderName::Warning));
         }
         let error = self.error.take();
         self.outcome.failure = Some(match (by, status, error) {
-            (EndedBy::BadAnswer, ..) => Failure::Other("the answer's SDP has no audio that we can use".to_owned()),
-            (EndedBy::Peer, Some(status), _) => Failure::Refused { status, phrase: reason.unwrap_or_default() },
-            (EndedBy::NoAnswer, _, Some(ClientError::Transport(error))) => {
-                Failure::Other(format!("{} over {}: {}", self.remote, self.outcome.transport, describe(&error)))
+            (EndedBy::BadAnswer, ..) => {
+                Failure::Other("the answer's SDP has no audio that we can use".to_owned())
             }
+            (EndedBy::Peer, Some(status), _) => Failure::Refused {
+                status,
+                phrase: reason.unwrap_or_default(),
+            },
+            (EndedBy::NoAnswer, _, Some(ClientError::Transport(error))) => Failure::Other(format!(
+                "{} over {}: {}",
+                self.remote,
+                self.outcome.transport,
+                describe(&error)
+            )),
             (EndedBy::NoAnswer, ..) => Failure::Other(format!("{} did not answer", self.remote)),
-            _ => Failure::Other(self.given_up.take().unwrap_or_else(|| "the call was ended".to_owned())),
+            _ => Failure::Other(
+                self.given_up
+                    .take()
+                    .unwrap_or_else(|| "the call was ended".to_owned()),
+            ),
         });
     }
 
     fn pump_audio(&mut self, progress: &mut dyn FnMut(Progress)) {
-        let (Some(rtp), Some(session)) = (&mut self.rtp, &self.session) else { return };
+        let (Some(rtp), Some(session)) = (&mut self.rtp, &self.session) else {
+            return;
+        };
         self.audio.feed(rtp);
         let mut packet = [0; PACKET_BYTES];
         while let Some((length, to)) = rtp.poll_transmit(&mut packet) {
@@ -548,9 +632,14 @@ impl Call {
         let mut keys = Vec::new();
         while let Some(event) = rtp.poll_event() {
             match event {
-                StreamEvent::Frame { audio, timestamp_millis } => self.audio.heard(&audio, timestamp_millis),
+                StreamEvent::Frame {
+                    audio,
+                    timestamp_millis,
+                } => self.audio.heard(&audio, timestamp_millis),
                 StreamEvent::Digit(key) => keys.push(key),
-                StreamEvent::MarkPlayed(_) | StreamEvent::AgentAudioOverflow | StreamEvent::SourceMoved { .. } => {}
+                StreamEvent::MarkPlayed(_)
+                | StreamEvent::AgentAudioOverflow
+                | StreamEvent::SourceMoved { .. } => {}
             }
         }
         for key in keys {
@@ -560,7 +649,10 @@ impl Call {
 
     fn finish(mut self) -> (Outcome, Vec<i16>) {
         if self.answered.is_none() && self.outcome.failure.is_none() {
-            let why = self.given_up.take().unwrap_or_else(|| "the connection was lost".to_owned());
+            let why = self
+                .given_up
+                .take()
+                .unwrap_or_else(|| "the connection was lost".to_owned());
             self.outcome.failure = Some(Failure::Other(why));
         }
         if self.answered.is_some() {
@@ -574,7 +666,9 @@ impl Call {
 /// What it means that a message could not be sent.
 fn describe(error: &TransportError) -> String {
     match error {
-        TransportError::Refused => "connection refused: nothing listens there (is `ringwire run` running?)".to_owned(),
+        TransportError::Refused => {
+            "connection refused: nothing listens there (is `ringwire run` running?)".to_owned()
+        }
         other => other.to_string(),
     }
 }

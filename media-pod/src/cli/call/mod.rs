@@ -168,24 +168,41 @@ pub async fn run(args: Args) -> ExitCode {
             Ok(()) => outcome.recorded = Some(file.display().to_string()),
             Err(error) => {
                 written = false;
-                complain(&format!("ringwire call: cannot write {}: {error}\n", file.display()));
+                complain(&format!(
+                    "ringwire call: cannot write {}: {error}\n",
+                    file.display()
+                ));
             }
         }
     }
-    say(&if json { format!("{:#}\n", outcome.json()) } else { outcome.text() });
+    say(&if json {
+        format!("{:#}\n", outcome.json())
+    } else {
+        outcome.text()
+    });
     let good = judge(&outcome, min_correlation);
     if let Err(problem) = &good {
         complain(&format!("ringwire call: {problem}\n"));
     }
-    if good.is_ok() && written && outcome.failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if good.is_ok() && written && outcome.failure.is_none() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Whether an answered call's audio is good enough.
 fn judge(outcome: &Outcome, min_correlation: Option<f64>) -> Result<(), String> {
     match min_correlation {
         Some(min) if outcome.failure.is_none() && !outcome.is_as_good_as(min) => {
-            let found = outcome.echo.map_or("nothing to compare".to_owned(), |echo| format!("{:.3}", echo.correlation));
-            Err(format!("the correlation should be at least {min}, but is: {found}"))
+            let found = outcome
+                .echo
+                .map_or("nothing to compare".to_owned(), |echo| {
+                    format!("{:.3}", echo.correlation)
+                });
+            Err(format!(
+                "the correlation should be at least {min}, but is: {found}"
+            ))
         }
         _ => Ok(()),
     }
@@ -193,9 +210,10 @@ fn judge(outcome: &Outcome, min_correlation: Option<f64>) -> Result<(), String> 
 
 /// The first signal hangs up, the second leaves.
 async fn stop_on_signal(stop: CancellationToken) {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
         return;
     };
     for _ in 0..2 {
@@ -236,7 +254,11 @@ fn prepare(args: Args) -> Result<(Prepared, Transport), String> {
     let transport = match (transport, target.transport().as_deref()) {
         (Some(TransportArg::Udp), _) | (None, None | Some("udp")) => Transport::Udp,
         (Some(TransportArg::Tcp), _) | (None, Some("tcp")) => Transport::Tcp,
-        (None, Some(other)) => return Err(format!("transport {other} is not spoken here: use udp or tcp")),
+        (None, Some(other)) => {
+            return Err(format!(
+                "transport {other} is not spoken here: use udp or tcp"
+            ));
+        }
     };
     let play = match &play {
         Some(file) => read_wav(file)?,
@@ -254,11 +276,19 @@ fn prepare(args: Args) -> Result<(Prepared, Transport), String> {
     let keys = dtmf.unwrap_or_default();
     let played = Duration::from_millis(play.len() as u64 / 8) + KEY * keys.len() as u32;
     let credentials = match (username, password_file) {
-        (Some(username), Some(file)) => Some(Credentials { username, password: read_password(&file)?, realm: None }),
+        (Some(username), Some(file)) => Some(Credentials {
+            username,
+            password: read_password(&file)?,
+            realm: None,
+        }),
         _ => None,
     };
     let mut codecs = Vec::new();
-    for codec in if codec.is_empty() { vec![CodecArg::Pcmu, CodecArg::Pcma] } else { codec } {
+    for codec in if codec.is_empty() {
+        vec![CodecArg::Pcmu, CodecArg::Pcma]
+    } else {
+        codec
+    } {
         let codec = match codec {
             CodecArg::Pcmu => Codec::Pcmu,
             CodecArg::Pcma => Codec::Pcma,
@@ -290,11 +320,19 @@ impl Prepared {
         let Self(mut plan) = self;
         let addresses = match &plan.target.host {
             Host::Ip(address) => vec![*address],
-            Host::Name(name) => resolve::addresses(name).await.map_err(|error| chain(&error))?,
+            Host::Name(name) => resolve::addresses(name)
+                .await
+                .map_err(|error| chain(&error))?,
         };
-        let usable = |address: &&IpAddr| plan.bind.is_none_or(|bind| bind.is_ipv4() == address.is_ipv4());
+        let usable = |address: &&IpAddr| {
+            plan.bind
+                .is_none_or(|bind| bind.is_ipv4() == address.is_ipv4())
+        };
         let address = addresses.iter().find(usable).copied().ok_or_else(|| {
-            format!("{} has no address of the same family as --bind (IPv4 or IPv6)", plan.target.host)
+            format!(
+                "{} has no address of the same family as --bind (IPv4 or IPv6)",
+                plan.target.host
+            )
         })?;
         plan.remote = SocketAddr::new(address, plan.target.port.unwrap_or(5060));
         if transport == Transport::Tcp && plan.target.transport().is_none() {
@@ -306,9 +344,13 @@ impl Prepared {
 
 fn read_wav(file: &Path) -> Result<Vec<i16>, String> {
     let problem = |text: String| format!("cannot play {}: {text}", file.display());
-    let length = fs::metadata(file).map_err(|error| problem(error.to_string()))?.len();
+    let length = fs::metadata(file)
+        .map_err(|error| problem(error.to_string()))?
+        .len();
     if length > wav::MAX_BYTES as u64 {
-        return Err(problem(wav::WavError::TooLarge(length as usize).to_string()));
+        return Err(problem(
+            wav::WavError::TooLarge(length as usize).to_string(),
+        ));
     }
     let bytes = fs::read(file).map_err(|error| problem(error.to_string()))?;
     let samples = wav::read(&bytes).map_err(|error| problem(error.to_string()))?;
@@ -319,9 +361,16 @@ fn read_wav(file: &Path) -> Result<Vec<i16>, String> {
 }
 
 fn read_password(file: &Path) -> Result<String, String> {
-    let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-    let password = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
-    if password.is_empty() { Err(format!("{} is empty", file.display())) } else { Ok(password.to_owned()) }
+    let text = fs::read_to_string(file)
+        .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let password = text.strip_suffix('\n').map_or(text.as_str(), |text| {
+        text.strip_suffix('\r').unwrap_or(text)
+    });
+    if password.is_empty() {
+        Err(format!("{} is empty", file.display()))
+    } else {
+        Ok(password.to_owned())
+    }
 }
 
 fn parse_target(text: &str) -> Result<Uri, String> {
@@ -347,17 +396,27 @@ fn parse_from(text: &str) -> Result<NameAddr, String> {
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "expected a number of seconds".to_owned())?;
     if seconds > 0.0 && seconds <= MAX_SECONDS {
         Ok(Duration::from_secs_f64(seconds))
     } else {
-        Err(format!("expected more than 0 and at most {MAX_SECONDS} seconds"))
+        Err(format!(
+            "expected more than 0 and at most {MAX_SECONDS} seconds"
+        ))
     }
 }
 
 fn parse_correlation(text: &str) -> Result<f64, String> {
-    let number: f64 = text.parse().map_err(|_| "expected a number from 0 to 1".to_owned())?;
-    if (0.0..=1.0).contains(&number) { Ok(number) } else { Err("expected a number from 0 to 1".to_owned()) }
+    let number: f64 = text
+        .parse()
+        .map_err(|_| "expected a number from 0 to 1".to_owned())?;
+    if (0.0..=1.0).contains(&number) {
+        Ok(number)
+    } else {
+        Err("expected a number from 0 to 1".to_owned())
+    }
 }
 
 fn parse_keys(text: &str) -> Result<String, String> {
@@ -390,7 +449,9 @@ fn parse_header(text: &str) -> Result<(HeaderName, String), String> {
 }
 
 fn parse_bind(text: &str) -> Result<SocketAddr, String> {
-    let address = text.parse::<SocketAddr>().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)));
+    let address = text
+        .parse::<SocketAddr>()
+        .or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)));
     match address {
         Ok(address) if address.ip().is_unspecified() => {
             Err("expected an address that the other side can answer to".to_owned())

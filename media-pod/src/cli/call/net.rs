@@ -33,7 +33,11 @@ pub enum Incoming {
 enum Wire {
     /// Two sockets on one port: the one connected to the other side also hears that nobody listens there (ICMP), the
     /// other one hears everybody else, such as a media gateway behind a proxy.
-    Udp { connected: Option<UdpSocket>, open: UdpSocket, buffer: Vec<u8> },
+    Udp {
+        connected: Option<UdpSocket>,
+        open: UdpSocket,
+        buffer: Vec<u8>,
+    },
     Tcp(Box<Tcp>),
 }
 
@@ -55,7 +59,11 @@ pub struct Sip {
 
 impl Sip {
     /// Sockets that reach `remote`; from `bind` if it is given, else from the address that the system's routes choose.
-    pub async fn open(transport: Transport, remote: SocketAddr, bind: Option<SocketAddr>) -> io::Result<Self> {
+    pub async fn open(
+        transport: Transport,
+        remote: SocketAddr,
+        bind: Option<SocketAddr>,
+    ) -> io::Result<Self> {
         let bind = match bind {
             Some(bind) => bind,
             None => SocketAddr::new(local_address(remote)?, 0),
@@ -65,10 +73,22 @@ impl Sip {
             connected.connect(remote).await?;
             let local = connected.local_addr()?;
             let open = udp(SocketAddr::new(bind.ip(), local.port()))?;
-            let wire = Wire::Udp { connected: Some(connected), open, buffer: vec![0; MAX_DATAGRAM] };
-            return Ok(Self { wire, local, remote });
+            let wire = Wire::Udp {
+                connected: Some(connected),
+                open,
+                buffer: vec![0; MAX_DATAGRAM],
+            };
+            return Ok(Self {
+                wire,
+                local,
+                remote,
+            });
         }
-        let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let socket = if remote.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
         socket.bind(bind)?;
         let stream = tokio::time::timeout(TCP_LIMIT, socket.connect(remote))
             .await
@@ -81,18 +101,41 @@ impl Sip {
         stream.set_nodelay(true)?;
         let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
         let (reader, writer) = stream.into_split();
-        let flow = Flow { transport: Transport::Tcp, remote, connection: Some(1) };
+        let flow = Flow {
+            transport: Transport::Tcp,
+            remote,
+            connection: Some(1),
+        };
         let (parser, buffer) = (StreamParser::new(), vec![0; 16 * 1024]);
-        let wire = Wire::Tcp(Box::new(Tcp { reader, writer, parser, buffer, flow, broken: false }));
-        Ok(Self { wire, local, remote })
+        let wire = Wire::Tcp(Box::new(Tcp {
+            reader,
+            writer,
+            parser,
+            buffer,
+            flow,
+            broken: false,
+        }));
+        Ok(Self {
+            wire,
+            local,
+            remote,
+        })
     }
 
     /// SIP over a UDP socket that hears everybody.
     #[cfg(test)]
     pub fn listening(open: UdpSocket) -> io::Result<Self> {
         let local = open.local_addr()?;
-        let wire = Wire::Udp { connected: None, open, buffer: vec![0; MAX_DATAGRAM] };
-        Ok(Self { wire, local, remote: local })
+        let wire = Wire::Udp {
+            connected: None,
+            open,
+            buffer: vec![0; MAX_DATAGRAM],
+        };
+        Ok(Self {
+            wire,
+            local,
+            remote: local,
+        })
     }
 
     /// Our own address.
@@ -111,7 +154,11 @@ impl Sip {
     /// The next thing that comes in. May be dropped and called again.
     pub async fn receive(&mut self) -> Incoming {
         match &mut self.wire {
-            Wire::Udp { connected, open, buffer } => loop {
+            Wire::Udp {
+                connected,
+                open,
+                buffer,
+            } => loop {
                 let socket = if let Some(connected) = connected.as_ref() {
                     tokio::select! {
                         // An ICMP error alone does not make a socket readable.
@@ -129,12 +176,18 @@ impl Sip {
                 };
                 match socket.try_recv_from(buffer) {
                     Ok((length, from)) => match parse_datagram(&buffer[..length]) {
-                        Ok(message) => return Incoming::Message(Box::new(message), Flow::udp(from)),
+                        Ok(message) => {
+                            return Incoming::Message(Box::new(message), Flow::udp(from));
+                        }
                         // Keep-alives are no message either; nobody waits for an answer to them.
-                        Err(failure) => return Incoming::Unreadable(Box::new(failure), Flow::udp(from)),
+                        Err(failure) => {
+                            return Incoming::Unreadable(Box::new(failure), Flow::udp(from));
+                        }
                     },
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Incoming::Broken(Flow::udp(self.remote), transport_error(&error)),
+                    Err(error) => {
+                        return Incoming::Broken(Flow::udp(self.remote), transport_error(&error));
+                    }
                 }
             },
             Wire::Tcp(tcp) => tcp.receive().await,
@@ -144,14 +197,20 @@ impl Sip {
     /// Sends one message.
     pub async fn send(&mut self, transmit: &Transmit) -> Result<(), TransportError> {
         let result = match &mut self.wire {
-            Wire::Udp { connected, open, .. } => match connected {
-                Some(connected) if transmit.flow.remote == self.remote => connected.send(&transmit.bytes).await,
+            Wire::Udp {
+                connected, open, ..
+            } => match connected {
+                Some(connected) if transmit.flow.remote == self.remote => {
+                    connected.send(&transmit.bytes).await
+                }
                 _ => open.send_to(&transmit.bytes, transmit.flow.remote).await,
             }
             .map(drop),
-            Wire::Tcp(tcp) => tokio::time::timeout(TCP_LIMIT, tcp.writer.write_all(&transmit.bytes))
-                .await
-                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+            Wire::Tcp(tcp) => {
+                tokio::time::timeout(TCP_LIMIT, tcp.writer.write_all(&transmit.bytes))
+                    .await
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            }
         };
         result.map_err(|error| transport_error(&error))
     }
@@ -165,7 +224,9 @@ impl Tcp {
                 std::future::pending::<()>().await;
             }
             match self.parser.next() {
-                Ok(Some(StreamItem::Message(message))) => return Incoming::Message(Box::new(message), self.flow.clone()),
+                Ok(Some(StreamItem::Message(message))) => {
+                    return Incoming::Message(Box::new(message), self.flow.clone());
+                }
                 Ok(Some(StreamItem::Ping | StreamItem::Pong)) => continue,
                 Ok(None) => {}
                 Err(failure) => {
@@ -189,13 +250,21 @@ impl Tcp {
 
 /// The error that waits on a socket. Without one the socket is known to have none, and can be waited on again.
 fn pending_error(socket: &UdpSocket) -> Option<io::Error> {
-    let take = || socket.take_error()?.ok_or_else(|| io::ErrorKind::WouldBlock.into());
+    let take = || {
+        socket
+            .take_error()?
+            .ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    };
     socket.try_io(Interest::ERROR, take).ok()
 }
 
 /// The address that packets to `remote` leave from.
 fn local_address(remote: SocketAddr) -> io::Result<IpAddr> {
-    let any: IpAddr = if remote.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+    let any: IpAddr = if remote.is_ipv4() {
+        [0; 4].into()
+    } else {
+        [0_u16; 8].into()
+    };
     let socket = std::net::UdpSocket::bind((any, 0))?;
     socket.connect(remote)?;
     Ok(socket.local_addr()?.ip())
@@ -233,7 +302,9 @@ pub fn transport_error(error: &io::Error) -> TransportError {
         ErrorKind::ConnectionRefused => TransportError::Refused,
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => TransportError::Unreachable,
         ErrorKind::TimedOut => TransportError::TimedOut,
-        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => TransportError::Closed,
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
+            TransportError::Closed
+        }
         _ => TransportError::Other(error.to_string()),
     }
 }

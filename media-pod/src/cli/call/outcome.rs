@@ -57,13 +57,22 @@ impl Progress {
     /// One line, without line feed.
     pub fn line(&self) -> String {
         match self {
-            Self::Calling { target, transport, local, remote } => {
+            Self::Calling {
+                target,
+                transport,
+                local,
+                remote,
+            } => {
                 format!("calling {target} over {transport}, {local} -> {remote}")
             }
             Self::NoReplyYet { tries } => format!("  no reply yet, {tries} tries"),
             Self::Challenged => "  asked for user name and password".to_owned(),
-            Self::Ringing { status: 180, after } => format!("  ringing after {} ms", millis(*after)),
-            Self::Ringing { status, after } => format!("  progress {status} after {} ms", millis(*after)),
+            Self::Ringing { status: 180, after } => {
+                format!("  ringing after {} ms", millis(*after))
+            }
+            Self::Ringing { status, after } => {
+                format!("  progress {status} after {} ms", millis(*after))
+            }
             Self::Answered { after } => format!("  answered after {} ms", millis(*after)),
             Self::Key(key) => format!("  key {key} received"),
             Self::HangingUp => "  hanging up".to_owned(),
@@ -139,7 +148,8 @@ pub struct Outcome {
 impl Outcome {
     /// Whether the audio came back at least this well.
     pub fn is_as_good_as(&self, min_correlation: f64) -> bool {
-        self.echo.is_some_and(|echo| echo.correlation >= min_correlation)
+        self.echo
+            .is_some_and(|echo| echo.correlation >= min_correlation)
     }
 
     /// For people; several lines.
@@ -150,13 +160,19 @@ impl Outcome {
         };
         match &self.failure {
             Some(Failure::Refused { status, phrase }) => {
-                line("failed", &format!("{status} {phrase}: {}", status_meaning(*status)));
+                line(
+                    "failed",
+                    &format!("{status} {phrase}: {}", status_meaning(*status)),
+                );
             }
             Some(Failure::Other(text)) => line("failed", text),
             None => {}
         }
         if let Some(setup) = self.setup {
-            line("set-up", &format!("{} ms from INVITE to 200", millis(setup)));
+            line(
+                "set-up",
+                &format!("{} ms from INVITE to 200", millis(setup)),
+            );
         }
         if let (Some(codec), Some(stats)) = (self.codec, &self.stats) {
             line("codec", codec.name());
@@ -164,13 +180,19 @@ impl Outcome {
             let jitter = stats.jitter_millis;
             line(
                 "received",
-                &format!("{} packets, {} lost, jitter {jitter:.1} ms", stats.packets_received, stats.packets_lost),
+                &format!(
+                    "{} packets, {} lost, jitter {jitter:.1} ms",
+                    stats.packets_received, stats.packets_lost
+                ),
             );
             let oddities: Vec<String> = [
                 (stats.late, "too late"),
                 (stats.duplicates, "twice"),
                 (stats.rejected_source, "from a stranger"),
-                (stats.unknown_payload, "of a payload type that was not agreed"),
+                (
+                    stats.unknown_payload,
+                    "of a payload type that was not agreed",
+                ),
             ]
             .into_iter()
             .filter(|(count, _)| *count > 0)
@@ -184,7 +206,14 @@ impl Outcome {
         if self.setup.is_some() && !self.keys.is_empty() {
             let keys = &self.keys;
             let none = "not sent: the other side agreed to no telephone-event";
-            line("keys", &if self.keys_sent { format!("{keys} sent") } else { format!("{keys} {none}") });
+            line(
+                "keys",
+                &if self.keys_sent {
+                    format!("{keys} sent")
+                } else {
+                    format!("{keys} {none}")
+                },
+            );
         }
         if !self.keys_received.is_empty() {
             line("", &format!("{} received", self.keys_received));
@@ -195,7 +224,10 @@ impl Outcome {
                 Ended::Peer => "the other side",
                 Ended::Nobody => "nobody: the connection was lost",
             };
-            line("ended by", &format!("{who}, {:.1} s after the answer", duration.as_secs_f64()));
+            line(
+                "ended by",
+                &format!("{who}, {:.1} s after the answer", duration.as_secs_f64()),
+            );
         }
         if let Some(reason) = &self.reason {
             line("reason", reason);
@@ -216,19 +248,29 @@ impl Outcome {
         match &self.echo {
             _ if stats.packets_received == 0 => "no audio came back".to_owned(),
             Some(echo) if echo.correlation >= ECHO => {
-                format!("correlation {:.3}, delay {:.0} ms", echo.correlation, echo.delay_millis())
+                format!(
+                    "correlation {:.3}, delay {:.0} ms",
+                    echo.correlation,
+                    echo.delay_millis()
+                )
             }
-            Some(echo) => format!("none: what came back is something else (correlation {:.3})", echo.correlation),
-            None => "nothing to compare: what came back, or what was sent, is silence or too short".to_owned(),
+            Some(echo) => format!(
+                "none: what came back is something else (correlation {:.3})",
+                echo.correlation
+            ),
+            None => "nothing to compare: what came back, or what was sent, is silence or too short"
+                .to_owned(),
         }
     }
 
     /// For scripts; durations in milliseconds.
     pub fn json(&self) -> Value {
         let (status, phrase, failure) = match &self.failure {
-            Some(Failure::Refused { status, phrase }) => {
-                (Some(*status), Some(phrase.clone()), Some(status_meaning(*status).to_owned()))
-            }
+            Some(Failure::Refused { status, phrase }) => (
+                Some(*status),
+                Some(phrase.clone()),
+                Some(status_meaning(*status).to_owned()),
+            ),
             Some(Failure::Other(text)) => (None, None, Some(text.clone())),
             None => (Some(200), None, None),
         };
@@ -272,7 +314,11 @@ impl Outcome {
 fn millis(duration: Duration) -> String {
     // Below ten milliseconds the fraction tells something.
     let value = duration.as_secs_f64() * 1000.0;
-    if value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") }
+    if value < 10.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.0}")
+    }
 }
 
 fn milli_float(duration: Duration) -> f64 {
@@ -287,8 +333,13 @@ fn round(value: f64) -> f64 {
 fn known_reason(header: &str) -> Option<Reason> {
     let start = header.find("text=")? + "text=".len();
     let text = header[start..].trim_start_matches('"');
-    let end = text.find(|letter: char| !letter.is_ascii_alphanumeric()).unwrap_or(text.len());
-    Reason::ALL.iter().copied().find(|reason| reason.as_str() == &text[..end])
+    let end = text
+        .find(|letter: char| !letter.is_ascii_alphanumeric())
+        .unwrap_or(text.len());
+    Reason::ALL
+        .iter()
+        .copied()
+        .find(|reason| reason.as_str() == &text[..end])
 }
 
 /// What a refusal means for whoever tries a trunk or a number.
@@ -296,7 +347,9 @@ fn status_meaning(status: u16) -> &'static str {
     match status {
         300..=399 => "the call should go elsewhere; redirections are not followed",
         400 => "the other side could not read the INVITE",
-        401 | 407 => "user name and password are wanted, or are wrong (--username, --password-file)",
+        401 | 407 => {
+            "user name and password are wanted, or are wrong (--username, --password-file)"
+        }
         403 => "this address or this caller may not call there",
         404 => "nobody there has this number",
         408 => "no one answered in time",
@@ -309,7 +362,9 @@ fn status_meaning(status: u16) -> &'static str {
         486 | 600 => "the line is busy",
         487 => "the call was given up before it was answered",
         500..=502 | 504..=599 => "the other side has a fault of its own",
-        503 => "the other side takes no calls now: stopping, overloaded, or without a way to the agent",
+        503 => {
+            "the other side takes no calls now: stopping, overloaded, or without a way to the agent"
+        }
         603 => "the call was declined",
         _ => "the call was refused",
     }
@@ -330,8 +385,16 @@ mod tests {
             setup: Some(Duration::from_micros(6_400)),
             duration: Some(Duration::from_secs(6)),
             codec: Some(Codec::Pcmu),
-            stats: Some(StreamStats { packets_sent: 300, packets_received: 298, packets_lost: 2, ..StreamStats::default() }),
-            echo: Some(Comparison { delay_samples: 800, correlation: 0.998 }),
+            stats: Some(StreamStats {
+                packets_sent: 300,
+                packets_received: 298,
+                packets_lost: 2,
+                ..StreamStats::default()
+            }),
+            echo: Some(Comparison {
+                delay_samples: 800,
+                correlation: 0.998,
+            }),
             keys: "1#".to_owned(),
             keys_sent: false,
             keys_received: String::new(),
@@ -360,18 +423,34 @@ mod tests {
     #[test]
     fn explains_a_refusal_and_one_of_our_own_reasons() {
         let mut outcome = outcome();
-        outcome.failure = Some(Failure::Refused { status: 480, phrase: "Temporarily Unavailable".to_owned() });
+        outcome.failure = Some(Failure::Refused {
+            status: 480,
+            phrase: "Temporarily Unavailable".to_owned(),
+        });
         outcome.reason = Some("SIP;cause=480;text=\"AgentTimeout\"".to_owned());
         let text = outcome.text();
-        assert!(text.starts_with("failed     480 Temporarily Unavailable: the number exists"), "{text}");
+        assert!(
+            text.starts_with("failed     480 Temporarily Unavailable: the number exists"),
+            "{text}"
+        );
         assert!(text.contains(Reason::AgentTimeout.meaning()), "{text}");
-        assert_eq!(outcome.json()["reasonMeaning"], Reason::AgentTimeout.meaning());
+        assert_eq!(
+            outcome.json()["reasonMeaning"],
+            Reason::AgentTimeout.meaning()
+        );
     }
 
     #[test]
     fn knows_only_whole_names_of_reasons() {
-        assert_eq!(known_reason("SIP;cause=200;text=MaxDuration"), Some(Reason::MaxDuration));
-        for text in ["Q.850;cause=16", "SIP;text=\"no agent\"", "SIP;text=\"MaxDurationX\""] {
+        assert_eq!(
+            known_reason("SIP;cause=200;text=MaxDuration"),
+            Some(Reason::MaxDuration)
+        );
+        for text in [
+            "Q.850;cause=16",
+            "SIP;text=\"no agent\"",
+            "SIP;text=\"MaxDurationX\"",
+        ] {
             assert_eq!(known_reason(text), None, "{text}");
         }
     }
@@ -379,7 +458,10 @@ mod tests {
     #[test]
     fn speaks_of_an_echo_only_when_there_is_one() {
         let mut outcome = outcome();
-        outcome.echo = Some(Comparison { delay_samples: 5, correlation: 0.1 });
+        outcome.echo = Some(Comparison {
+            delay_samples: 5,
+            correlation: 0.1,
+        });
         assert!(outcome.text().contains("echo       none: "));
         assert!(!outcome.is_as_good_as(0.2));
         outcome.stats = Some(StreamStats::default());

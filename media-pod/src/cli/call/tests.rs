@@ -69,7 +69,18 @@ impl Peer {
         let rtp = net::rtp_socket(sip.local().ip()).unwrap();
         let endpoint = Endpoint::new(EndpointConfig::default(), rand::random());
         let (call, back, stream) = (None, None, None);
-        Self { sip, rtp, manner, endpoint, call, back, clients: HashMap::new(), stream, frames: 0, seen: Seen::default() }
+        Self {
+            sip,
+            rtp,
+            manner,
+            endpoint,
+            call,
+            back,
+            clients: HashMap::new(),
+            stream,
+            frames: 0,
+            seen: Seen::default(),
+        }
     }
 
     async fn run(mut self, done: CancellationToken) -> Seen {
@@ -78,7 +89,10 @@ impl Peer {
             self.pump().await;
             let uas = self.call.as_ref().and_then(|(_, uas)| uas.poll_timeout());
             let rtp = self.stream.as_ref().and_then(RtpStream::poll_timeout);
-            let timer = [self.endpoint.poll_timeout(), uas, rtp].into_iter().flatten().min();
+            let timer = [self.endpoint.poll_timeout(), uas, rtp]
+                .into_iter()
+                .flatten()
+                .min();
             let timer = timer.unwrap_or_else(|| Instant::now() + Duration::from_secs(30));
             tokio::select! {
                 () = done.cancelled() => return self.seen,
@@ -167,7 +181,10 @@ impl Peer {
         let refusal = match &self.manner.refuses {
             _ if self.manner.challenges && !known => {
                 let challenge = "Digest realm=\"test\", nonce=\"abc\", qop=\"auth\", algorithm=MD5";
-                Some((401, vec![(HeaderName::WwwAuthenticate, challenge.to_owned())]))
+                Some((
+                    401,
+                    vec![(HeaderName::WwwAuthenticate, challenge.to_owned())],
+                ))
             }
             refuses => refuses.clone(),
         };
@@ -183,7 +200,11 @@ impl Peer {
         let params = UasParams {
             contact: NameAddr::new(Uri::sip(Some("peer"), local.ip(), Some(local.port()))),
             local_tag: "peer".to_owned(),
-            capabilities: Capabilities { codecs: self.manner.codecs.clone(), telephone_event: true, ptime_millis: 20 },
+            capabilities: Capabilities {
+                codecs: self.manner.codecs.clone(),
+                telephone_event: true,
+                ptime_millis: 20,
+            },
             local: LocalMedia {
                 address: local.ip(),
                 rtp_port: self.rtp.local_addr().unwrap().port(),
@@ -220,7 +241,9 @@ impl Peer {
             Action::Request { token, request } => {
                 let local = self.sip.local();
                 let flow = self.back.clone().unwrap();
-                let id = self.endpoint.request(request, flow, &Host::Ip(local.ip()), local.port(), now);
+                let id =
+                    self.endpoint
+                        .request(request, flow, &Host::Ip(local.ip()), local.port(), now);
                 self.clients.insert(id, token);
             }
             Action::Ack { .. } | Action::Cancel { .. } => {}
@@ -242,7 +265,9 @@ impl Peer {
     }
 
     fn pump_audio(&mut self, now: Instant) {
-        let Some(stream) = &mut self.stream else { return };
+        let Some(stream) = &mut self.stream else {
+            return;
+        };
         let mut packet = [0; PACKET_BYTES];
         while let Some((length, to)) = stream.poll_transmit(&mut packet) {
             let _ = self.rtp.try_send_to(&packet[..length], to);
@@ -282,7 +307,11 @@ async fn udp_peer(manner: Manner) -> Running {
     let address = socket.local_addr().unwrap();
     let done = CancellationToken::new();
     let peer = tokio::spawn(Peer::new(Sip::listening(socket).unwrap(), manner).run(done.clone()));
-    Running { address, done, peer }
+    Running {
+        address,
+        done,
+        peer,
+    }
 }
 
 async fn tcp_peer(manner: Manner) -> Running {
@@ -292,9 +321,15 @@ async fn tcp_peer(manner: Manner) -> Running {
     let token = done.clone();
     let peer = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
-        Peer::new(Sip::over(stream).unwrap(), manner).run(token).await
+        Peer::new(Sip::over(stream).unwrap(), manner)
+            .run(token)
+            .await
     });
-    Running { address, done, peer }
+    Running {
+        address,
+        done,
+        peer,
+    }
 }
 
 #[derive(Parser)]
@@ -310,7 +345,8 @@ fn parse(line: &[&str]) -> Result<Args, clap::Error> {
 /// Calls that address with these options. `stop` is cancelled at the first ringing.
 async fn call(to: SocketAddr, options: &[&str], give_up: bool) -> (Outcome, Vec<Progress>) {
     let target = format!("sip:+34911234567@{to}");
-    let args = parse(&[&[target.as_str()], options].concat()).unwrap_or_else(|error| panic!("{error}"));
+    let args =
+        parse(&[&[target.as_str()], options].concat()).unwrap_or_else(|error| panic!("{error}"));
     let (prepared, transport) = prepare(args).unwrap();
     let plan = prepared.resolve(transport).await.unwrap();
     let stop = CancellationToken::new();
@@ -322,7 +358,9 @@ async fn call(to: SocketAddr, options: &[&str], give_up: bool) -> (Outcome, Vec<
         told.push(event);
     };
     let placed = engine::place(plan, &mut progress, &stop);
-    let (outcome, _) = tokio::time::timeout(Duration::from_secs(40), placed).await.expect("the call ends");
+    let (outcome, _) = tokio::time::timeout(Duration::from_secs(40), placed)
+        .await
+        .expect("the call ends");
     (outcome, told)
 }
 
@@ -334,31 +372,68 @@ async fn finish(running: Running) -> Seen {
 #[tokio::test]
 async fn hears_its_own_audio_from_an_echo() {
     let peer = udp_peer(Manner::default()).await;
-    let (outcome, told) = call(peer.address, &["--duration", "3", "--header", "X-Trunk: trunk1"], false).await;
+    let (outcome, told) = call(
+        peer.address,
+        &["--duration", "3", "--header", "X-Trunk: trunk1"],
+        false,
+    )
+    .await;
     let seen = finish(peer).await;
     assert_eq!(outcome.failure, None);
     let stats = outcome.stats.unwrap();
-    assert!(stats.packets_sent >= 145 && stats.packets_received >= 140, "{stats:?}");
+    assert!(
+        stats.packets_sent >= 145 && stats.packets_received >= 140,
+        "{stats:?}"
+    );
     assert_eq!(stats.packets_lost, 0);
     let echo = outcome.echo.unwrap();
     assert!(echo.correlation > 0.95, "{echo:?}");
     assert!((20.0..500.0).contains(&echo.delay_millis()), "{echo:?}");
-    assert_eq!((outcome.codec, outcome.ended_by), (Some(Codec::Pcmu), Ended::Us));
-    assert!(told.iter().any(|event| matches!(event, Progress::Ringing { status: 180, .. })), "{told:?}");
+    assert_eq!(
+        (outcome.codec, outcome.ended_by),
+        (Some(Codec::Pcmu), Ended::Us)
+    );
+    assert!(
+        told.iter()
+            .any(|event| matches!(event, Progress::Ringing { status: 180, .. })),
+        "{told:?}"
+    );
     assert_eq!(seen.methods, ["INVITE", "BYE"]);
-    assert_eq!(seen.invites[0].headers.get(&HeaderName::from("X-Trunk")), Some("trunk1"));
+    assert_eq!(
+        seen.invites[0].headers.get(&HeaderName::from("X-Trunk")),
+        Some("trunk1")
+    );
 }
 
 #[tokio::test]
 async fn speaks_a_law_over_tcp_and_presses_keys() {
-    let peer = tcp_peer(Manner { presses: "7", ..Manner::default() }).await;
-    let options = ["--transport", "tcp", "--codec", "pcma", "--duration", "3", "--dtmf", "12#"];
+    let peer = tcp_peer(Manner {
+        presses: "7",
+        ..Manner::default()
+    })
+    .await;
+    let options = [
+        "--transport",
+        "tcp",
+        "--codec",
+        "pcma",
+        "--duration",
+        "3",
+        "--dtmf",
+        "12#",
+    ];
     let (outcome, _) = call(peer.address, &options, false).await;
     let seen = finish(peer).await;
     assert_eq!(outcome.failure, None);
-    assert_eq!((outcome.codec, outcome.transport), (Some(Codec::Pcma), Transport::Tcp));
+    assert_eq!(
+        (outcome.codec, outcome.transport),
+        (Some(Codec::Pcma), Transport::Tcp)
+    );
     assert!(outcome.keys_sent);
-    assert_eq!((seen.keys.as_str(), outcome.keys_received.as_str()), ("12#", "7"));
+    assert_eq!(
+        (seen.keys.as_str(), outcome.keys_received.as_str()),
+        ("12#", "7")
+    );
     let contact = seen.invites[0].headers.get(&HeaderName::Contact).unwrap();
     assert!(contact.contains("transport=tcp"), "{contact}");
     assert_eq!(seen.methods, ["INVITE", "BYE"]);
@@ -368,54 +443,111 @@ async fn speaks_a_law_over_tcp_and_presses_keys() {
 async fn answers_a_challenge_with_the_password_of_a_file() {
     let file = std::env::temp_dir().join(format!("ringwire-call-{:016x}", rand::random::<u64>()));
     fs::write(&file, "hunter2\n").unwrap();
-    let peer = udp_peer(Manner { challenges: true, ..Manner::default() }).await;
+    let peer = udp_peer(Manner {
+        challenges: true,
+        ..Manner::default()
+    })
+    .await;
     let path = file.display().to_string();
-    let options = ["--username", "alice", "--password-file", &path, "--duration", "0.1"];
+    let options = [
+        "--username",
+        "alice",
+        "--password-file",
+        &path,
+        "--duration",
+        "0.1",
+    ];
     let (outcome, told) = call(peer.address, &options, false).await;
     let seen = finish(peer).await;
     fs::remove_file(&file).unwrap();
     assert_eq!(outcome.failure, None);
     assert!(told.contains(&Progress::Challenged), "{told:?}");
-    let answer = seen.invites[1].headers.get(&HeaderName::Authorization).unwrap();
+    let answer = seen.invites[1]
+        .headers
+        .get(&HeaderName::Authorization)
+        .unwrap();
     assert!(answer.contains("username=\"alice\""), "{answer}");
     let expected = ["sip:alice@127.0.0.1"; 2];
-    let from = seen.invites.iter().map(|invite| invite.headers.from_().unwrap().uri.to_string());
+    let from = seen
+        .invites
+        .iter()
+        .map(|invite| invite.headers.from_().unwrap().uri.to_string());
     assert_eq!(from.collect::<Vec<_>>(), expected);
 }
 
 #[tokio::test]
 async fn tells_why_it_was_refused() {
-    let reason = (HeaderName::Reason, "SIP;cause=480;text=\"AgentUnreachable\"".to_owned());
-    let peer = udp_peer(Manner { refuses: Some((480, vec![reason])), ..Manner::default() }).await;
+    let reason = (
+        HeaderName::Reason,
+        "SIP;cause=480;text=\"AgentUnreachable\"".to_owned(),
+    );
+    let peer = udp_peer(Manner {
+        refuses: Some((480, vec![reason])),
+        ..Manner::default()
+    })
+    .await;
     let (outcome, _) = call(peer.address, &[], false).await;
     finish(peer).await;
     let phrase = "Temporarily Unavailable".to_owned();
-    assert_eq!(outcome.failure, Some(Failure::Refused { status: 480, phrase }));
-    assert!(outcome.text().contains("The agent could not be reached."), "{}", outcome.text());
+    assert_eq!(
+        outcome.failure,
+        Some(Failure::Refused {
+            status: 480,
+            phrase
+        })
+    );
+    assert!(
+        outcome.text().contains("The agent could not be reached."),
+        "{}",
+        outcome.text()
+    );
     assert_eq!(outcome.json()["endedBy"], "peer");
 }
 
 #[tokio::test]
 async fn finds_no_common_codec() {
-    let peer = udp_peer(Manner { codecs: vec![Codec::Pcma], ..Manner::default() }).await;
+    let peer = udp_peer(Manner {
+        codecs: vec![Codec::Pcma],
+        ..Manner::default()
+    })
+    .await;
     let (outcome, _) = call(peer.address, &["--codec", "PCMU"], false).await;
     finish(peer).await;
-    assert!(matches!(outcome.failure, Some(Failure::Refused { status: 488, .. })), "{:?}", outcome.failure);
-    assert!(outcome.warning.is_some_and(|warning| warning.starts_with("305")));
+    assert!(
+        matches!(outcome.failure, Some(Failure::Refused { status: 488, .. })),
+        "{:?}",
+        outcome.failure
+    );
+    assert!(
+        outcome
+            .warning
+            .is_some_and(|warning| warning.starts_with("305"))
+    );
 }
 
 #[tokio::test]
 async fn cancels_when_interrupted_while_it_rings() {
-    let peer = udp_peer(Manner { answers: false, ..Manner::default() }).await;
+    let peer = udp_peer(Manner {
+        answers: false,
+        ..Manner::default()
+    })
+    .await;
     let (outcome, _) = call(peer.address, &[], true).await;
     let seen = finish(peer).await;
     assert!(seen.cancelled);
-    assert_eq!(outcome.failure, Some(Failure::Other("given up before it was answered".to_owned())));
+    assert_eq!(
+        outcome.failure,
+        Some(Failure::Other("given up before it was answered".to_owned()))
+    );
 }
 
 #[tokio::test]
 async fn cancels_when_nobody_answers_in_time() {
-    let peer = udp_peer(Manner { answers: false, ..Manner::default() }).await;
+    let peer = udp_peer(Manner {
+        answers: false,
+        ..Manner::default()
+    })
+    .await;
     let (outcome, _) = call(peer.address, &["--timeout", "0.3"], false).await;
     let seen = finish(peer).await;
     assert!(seen.cancelled);
@@ -425,23 +557,47 @@ async fn cancels_when_nobody_answers_in_time() {
 
 #[tokio::test]
 async fn tells_who_hung_up_and_why() {
-    let peer = udp_peer(Manner { hangs_up: Some((10, "SIP;cause=200;text=\"MaxDuration\"")), ..Manner::default() }).await;
+    let peer = udp_peer(Manner {
+        hangs_up: Some((10, "SIP;cause=200;text=\"MaxDuration\"")),
+        ..Manner::default()
+    })
+    .await;
     let (outcome, _) = call(peer.address, &[], false).await;
     finish(peer).await;
-    assert_eq!((outcome.failure.clone(), outcome.ended_by), (None, Ended::Peer));
-    assert!(outcome.text().contains(ringwire_config::Reason::MaxDuration.meaning()), "{}", outcome.text());
+    assert_eq!(
+        (outcome.failure.clone(), outcome.ended_by),
+        (None, Ended::Peer)
+    );
+    assert!(
+        outcome
+            .text()
+            .contains(ringwire_config::Reason::MaxDuration.meaning()),
+        "{}",
+        outcome.text()
+    );
 }
 
 #[tokio::test]
 async fn says_at_once_that_nothing_listens() {
-    let free = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let free = UdpSocket::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
     for transport in ["udp", "tcp"] {
         let started = Instant::now();
         let (outcome, _) = call(free, &["--transport", transport], false).await;
         let text = outcome.text();
-        assert!(text.contains("connection refused: nothing listens there"), "{text}");
+        assert!(
+            text.contains("connection refused: nothing listens there"),
+            "{text}"
+        );
         // Before the first retransmission: the ICMP error itself was heard.
-        assert!(started.elapsed() < Duration::from_millis(400), "{transport}: {:?}", started.elapsed());
+        assert!(
+            started.elapsed() < Duration::from_millis(400),
+            "{transport}: {:?}",
+            started.elapsed()
+        );
     }
 }
 
@@ -452,7 +608,11 @@ async fn says_what_a_lost_connection_means() {
     let closing = tokio::spawn(async move { drop(listener.accept().await.unwrap()) });
     let (outcome, _) = call(address, &["--transport", "tcp"], false).await;
     closing.await.unwrap();
-    assert!(outcome.text().contains("connection closed"), "{}", outcome.text());
+    assert!(
+        outcome.text().contains("connection closed"),
+        "{}",
+        outcome.text()
+    );
 }
 
 #[test]
@@ -462,14 +622,19 @@ fn refuses_options_that_make_no_sense() {
         (&["tel:+34911234567"], "expected sip:NUMBER@HOST"),
         (&["sips:1@example.com"], "TLS is not spoken here"),
         (&["sip:1@h", "--dtmf", "12x"], "there is no key 'X'"),
-        (&["sip:1@h", "--header", "Via: x"], "Via is written by the call itself"),
+        (
+            &["sip:1@h", "--header", "Via: x"],
+            "Via is written by the call itself",
+        ),
         (&["sip:1@h", "--header", "X y"], "expected 'Name: value'"),
         (&["sip:1@h", "--duration", "0"], "more than 0"),
         (&["sip:1@h", "--min-correlation", "2"], "from 0 to 1"),
         (&["sip:1@h", "--bind", "0.0.0.0"], "can answer to"),
         (&["sip:1@h", "--username", "alice"], "--password-file"),
     ] {
-        let Err(error) = parse(line) else { panic!("{line:?} was taken") };
+        let Err(error) = parse(line) else {
+            panic!("{line:?} was taken")
+        };
         assert!(error.to_string().contains(expected), "{error}");
         assert_eq!(error.exit_code(), 2);
     }
@@ -477,7 +642,8 @@ fn refuses_options_that_make_no_sense() {
 
 #[test]
 fn takes_the_transport_from_the_uri_and_the_duration_from_the_audio() {
-    let (prepared, transport) = prepare(parse(&["sip:1@192.0.2.1;transport=tcp"]).unwrap()).unwrap();
+    let (prepared, transport) =
+        prepare(parse(&["sip:1@192.0.2.1;transport=tcp"]).unwrap()).unwrap();
     assert_eq!(transport, Transport::Tcp);
     assert_eq!(prepared.0.duration, Duration::from_secs(6));
     assert_eq!(prepared.0.codecs, [Codec::Pcmu, Codec::Pcma]);
@@ -487,9 +653,13 @@ fn takes_the_transport_from_the_uri_and_the_duration_from_the_audio() {
 
 #[test]
 fn names_the_file_that_cannot_be_played() {
-    let file = std::env::temp_dir().join(format!("ringwire-call-{:016x}.wav", rand::random::<u64>()));
+    let file =
+        std::env::temp_dir().join(format!("ringwire-call-{:016x}.wav", rand::random::<u64>()));
     fs::write(&file, "no audio").unwrap();
     let problem = read_wav(&file).unwrap_err();
     fs::remove_file(&file).unwrap();
-    assert!(problem.contains("not a WAV file") && problem.contains("ringwire-call-"), "{problem}");
+    assert!(
+        problem.contains("not a WAV file") && problem.contains("ringwire-call-"),
+        "{problem}"
+    );
 }

@@ -59,7 +59,9 @@ pub enum ClientError {
         status: StatusCode,
     },
     /// The answer is not what it should be.
-    #[error("{server} answered something else than a list of objects; is it `ringwire run` of this version?")]
+    #[error(
+        "{server} answered something else than a list of objects; is it `ringwire run` of this version?"
+    )]
     Content {
         /// The server.
         server: String,
@@ -87,14 +89,27 @@ impl Server {
     /// Reads `http://HOST:PORT`; the scheme may be left out.
     pub fn parse(text: &str) -> Result<Self, ClientError> {
         let wrong = || ClientError::Address(text.to_owned());
-        let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let whole = if text.contains("://") {
+            text.to_owned()
+        } else {
+            format!("http://{text}")
+        };
         let uri: Uri = whole.parse().map_err(|_| wrong())?;
         if uri.scheme_str() != Some("http") {
             return Err(wrong());
         }
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?.to_owned();
+        let host = uri
+            .host()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(wrong)?
+            .to_owned();
         let prefix = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { text: text.trim_end_matches('/').to_owned(), host, port: uri.port_u16().unwrap_or(80), prefix })
+        Ok(Self {
+            text: text.trim_end_matches('/').to_owned(),
+            host,
+            port: uri.port_u16().unwrap_or(80),
+            prefix,
+        })
     }
 
     /// All objects with their status.
@@ -102,8 +117,10 @@ impl Server {
         let body = tokio::time::timeout(LIMIT, self.get("/status"))
             .await
             .map_err(|_| ClientError::Silent(self.text.clone()))??;
-        let list: List = serde_json::from_slice(&body)
-            .map_err(|source| ClientError::Content { server: self.text.clone(), source })?;
+        let list: List = serde_json::from_slice(&body).map_err(|source| ClientError::Content {
+            server: self.text.clone(),
+            source,
+        })?;
         Ok(list.items)
     }
 
@@ -118,12 +135,18 @@ impl Server {
         let server = self.text.clone();
         Err(match last.kind() {
             io::ErrorKind::ConnectionRefused => ClientError::Refused(server),
-            _ => ClientError::Connect { server, source: last },
+            _ => ClientError::Connect {
+                server,
+                source: last,
+            },
         })
     }
 
     async fn get(&self, path: &str) -> Result<Vec<u8>, ClientError> {
-        let broken = |cause: String| ClientError::Http { server: self.text.clone(), cause };
+        let broken = |cause: String| ClientError::Http {
+            server: self.text.clone(),
+            cause,
+        };
         let stream = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
@@ -135,14 +158,22 @@ impl Server {
             .header(ACCEPT, "application/json")
             .body(String::new())
             .map_err(|error| broken(error.to_string()))?;
-        let response = sender.send_request(request).await.map_err(|error| broken(error.to_string()))?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| broken(error.to_string()))?;
         let status = response.status();
         if status != StatusCode::OK {
             driving.abort();
-            return Err(ClientError::Status { server: self.text.clone(), status });
+            return Err(ClientError::Status {
+                server: self.text.clone(),
+                status,
+            });
         }
         let body = axum::body::Body::new(response.into_body());
-        let bytes = axum::body::to_bytes(body, MAX_BYTES).await.map_err(|error| broken(error.to_string()))?;
+        let bytes = axum::body::to_bytes(body, MAX_BYTES)
+            .await
+            .map_err(|error| broken(error.to_string()))?;
         driving.abort();
         Ok(bytes.into())
     }
@@ -173,7 +204,11 @@ mod tests {
 
     #[tokio::test]
     async fn says_what_is_wrong_with_a_server() {
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let free = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let other = serve(Router::new().route("/status", get(|| async { "hello" }))).await;
         let stranger = serve(Router::new()).await;
         for (server, expected) in [
@@ -181,7 +216,12 @@ mod tests {
             (other, "something else than a list of objects"),
             (stranger, "404 Not Found"),
         ] {
-            let error = Server::parse(&server).unwrap().objects().await.unwrap_err().to_string();
+            let error = Server::parse(&server)
+                .unwrap()
+                .objects()
+                .await
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

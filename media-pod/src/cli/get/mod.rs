@@ -40,7 +40,12 @@ pub struct Args {
     #[arg(short = 'o', long, value_enum)]
     output: Option<Output>,
     /// The namespace to look in.
-    #[arg(short = 'n', long, default_value = "default", conflicts_with = "all_namespaces")]
+    #[arg(
+        short = 'n',
+        long,
+        default_value = "default",
+        conflicts_with = "all_namespaces"
+    )]
     namespace: String,
     /// Look in all namespaces.
     #[arg(short = 'A', long)]
@@ -52,7 +57,12 @@ pub struct Args {
     #[arg(long)]
     no_headers: bool,
     /// The server's HTTP address.
-    #[arg(long, env = "RINGWIRE_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        env = "RINGWIRE_SERVER",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     server: String,
 }
 
@@ -70,15 +80,30 @@ struct Kinds(Vec<Kind>);
 
 fn parse_kinds(text: &str) -> Result<Kinds, String> {
     let mut wanted = Vec::new();
-    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+    for name in text
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+    {
         match (name, Kind::parse(name)) {
             ("all" | "ringwire", _) => wanted.extend(Kind::ALL),
             (_, Some(kind)) => wanted.push(kind),
-            _ => return Err(format!("there is no kind {name:?}: use sipproviders, phonenumbers, voiceagents, mediagateways")),
+            _ => {
+                return Err(format!(
+                    "there is no kind {name:?}: use sipproviders, phonenumbers, voiceagents, mediagateways"
+                ));
+            }
         }
     }
-    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| wanted.contains(kind)).collect();
-    if kinds.is_empty() { Err("expected a kind, such as sipproviders".to_owned()) } else { Ok(Kinds(kinds)) }
+    let kinds: Vec<Kind> = Kind::ALL
+        .into_iter()
+        .filter(|kind| wanted.contains(kind))
+        .collect();
+    if kinds.is_empty() {
+        Err("expected a kind, such as sipproviders".to_owned())
+    } else {
+        Ok(Kinds(kinds))
+    }
 }
 
 /// Prints once, or until interrupted.
@@ -89,7 +114,10 @@ pub async fn run(args: Args) -> ExitCode {
     };
     let Kinds(kinds) = &args.kinds;
     if !args.names.is_empty() && (kinds.len() > 1 || args.all_namespaces) {
-        return fail("a name needs one kind and one namespace, such as `ringwire get trunk NAME -n NAMESPACE`", USAGE);
+        return fail(
+            "a name needs one kind and one namespace, such as `ringwire get trunk NAME -n NAMESPACE`",
+            USAGE,
+        );
     }
     let objects = match server.objects().await {
         Ok(objects) => objects,
@@ -99,15 +127,30 @@ pub async fn run(args: Args) -> ExitCode {
     let (chosen, missing) = view.choose(&objects);
     say(&view.print(&chosen));
     for name in &missing {
-        let kind = kinds.first().map_or_else(String::new, |kind| kind.plural().to_owned());
-        complain(&format!("Error from server (NotFound): {kind}.{GROUP} {name:?} not found\n"));
+        let kind = kinds
+            .first()
+            .map_or_else(String::new, |kind| kind.plural().to_owned());
+        complain(&format!(
+            "Error from server (NotFound): {kind}.{GROUP} {name:?} not found\n"
+        ));
     }
-    if chosen.is_empty() && args.names.is_empty() && !matches!(args.output, Some(Output::Json | Output::Yaml)) {
-        let place = if args.all_namespaces { String::new() } else { format!(" in {} namespace", args.namespace) };
+    if chosen.is_empty()
+        && args.names.is_empty()
+        && !matches!(args.output, Some(Output::Json | Output::Yaml))
+    {
+        let place = if args.all_namespaces {
+            String::new()
+        } else {
+            format!(" in {} namespace", args.namespace)
+        };
         complain(&format!("No resources found{place}.\n"));
     }
     if !args.watch {
-        return if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return if missing.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
     }
     watch(&server, &args, chosen).await
 }
@@ -144,11 +187,17 @@ async fn watch(server: &Server, args: &Args, first: Vec<Value>) -> ExitCode {
 type ByName = BTreeMap<(String, String, String), Value>;
 
 fn by_name(objects: Vec<Value>) -> ByName {
-    objects.into_iter().map(|object| (key(&object), object)).collect()
+    objects
+        .into_iter()
+        .map(|object| (key(&object), object))
+        .collect()
 }
 
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 fn key(object: &Value) -> (String, String, String) {
@@ -178,16 +227,31 @@ impl<'a> View<'a> {
             let mut of_kind: Vec<&Value> = objects
                 .iter()
                 .filter(|object| text(object, "/kind") == kind.name())
-                .filter(|object| args.all_namespaces || text(object, "/metadata/namespace") == args.namespace)
                 .filter(|object| {
-                    args.names.is_empty() || args.names.iter().any(|name| name == text(object, "/metadata/name"))
+                    args.all_namespaces || text(object, "/metadata/namespace") == args.namespace
+                })
+                .filter(|object| {
+                    args.names.is_empty()
+                        || args
+                            .names
+                            .iter()
+                            .any(|name| name == text(object, "/metadata/name"))
                 })
                 .collect();
             of_kind.sort_by_key(|object| key(object));
             chosen.extend(of_kind.into_iter().cloned());
         }
-        let exists = |name: &&String| chosen.iter().any(|object| text(object, "/metadata/name") == name.as_str());
-        let missing = args.names.iter().filter(|name| !exists(name)).cloned().collect();
+        let exists = |name: &&String| {
+            chosen
+                .iter()
+                .any(|object| text(object, "/metadata/name") == name.as_str())
+        };
+        let missing = args
+            .names
+            .iter()
+            .filter(|name| !exists(name))
+            .cloned()
+            .collect();
         (chosen, missing)
     }
 
@@ -205,8 +269,11 @@ impl<'a> View<'a> {
     /// One table for each kind that has objects.
     fn tables<'b>(&'b self, chosen: &'b [Value]) -> impl Iterator<Item = (Kind, String)> + 'b {
         self.args.kinds.0.iter().filter_map(move |kind| {
-            let objects: Vec<Value> =
-                chosen.iter().filter(|object| text(object, "/kind") == kind.name()).cloned().collect();
+            let objects: Vec<Value> = chosen
+                .iter()
+                .filter(|object| text(object, "/kind") == kind.name())
+                .cloned()
+                .collect();
             let options = table::Options {
                 wide: self.args.output == Some(Output::Wide),
                 namespaces: self.args.all_namespaces,
@@ -222,20 +289,28 @@ impl<'a> View<'a> {
     fn document(&self, chosen: &[Value]) -> Value {
         match (&self.args.names[..], chosen) {
             ([_], [only]) => only.clone(),
-            _ => json!({"apiVersion": "v1", "items": chosen, "kind": "List", "metadata": {"resourceVersion": ""}}),
+            _ => {
+                json!({"apiVersion": "v1", "items": chosen, "kind": "List", "metadata": {"resourceVersion": ""}})
+            }
         }
     }
 
     /// The lines of what changed; of what is gone, its last line.
     fn changes(&self, before: &ByName, now: &ByName) -> String {
-        let fresh = now.iter().filter(|(key, object)| before.get(*key) != Some(object));
+        let fresh = now
+            .iter()
+            .filter(|(key, object)| before.get(*key) != Some(object));
         let gone = before.iter().filter(|(key, _)| !now.contains_key(*key));
-        let changed: ByName = fresh.chain(gone).map(|(key, object)| (key.clone(), object.clone())).collect();
+        let changed: ByName = fresh
+            .chain(gone)
+            .map(|(key, object)| (key.clone(), object.clone()))
+            .collect();
         match self.args.output {
             Some(Output::Json) => changed.values().map(json_text).collect(),
-            Some(Output::Yaml) => {
-                changed.values().flat_map(|object| ["---\n".to_owned(), yaml_text(object)]).collect()
-            }
+            Some(Output::Yaml) => changed
+                .values()
+                .flat_map(|object| ["---\n".to_owned(), yaml_text(object)])
+                .collect(),
             None | Some(Output::Wide) => {
                 // Laid out together with the others, so that columns stay where they are.
                 let mut all = now.clone();
@@ -245,7 +320,10 @@ impl<'a> View<'a> {
                 let mut out = String::new();
                 for (kind, table) in self.tables(&objects) {
                     let keys = all.keys().filter(|(of, ..)| of == kind.name());
-                    for (_, line) in keys.zip(table.lines().skip(headers)).filter(|(key, _)| changed.contains_key(*key)) {
+                    for (_, line) in keys
+                        .zip(table.lines().skip(headers))
+                        .filter(|(key, _)| changed.contains_key(*key))
+                    {
                         out.push_str(line);
                         out.push('\n');
                     }
@@ -284,7 +362,8 @@ mod tests {
     }
 
     fn args(line: &[&str]) -> Args {
-        Cli::try_parse_from([&["get"], line].concat()).map_or_else(|error| panic!("{error}"), |cli| cli.args)
+        Cli::try_parse_from([&["get"], line].concat())
+            .map_or_else(|error| panic!("{error}"), |cli| cli.args)
     }
 
     fn objects() -> Vec<Value> {
@@ -311,7 +390,10 @@ mod tests {
     #[test]
     fn one_kind_is_a_table_of_plain_names_in_order() {
         let text = print(&["trunk"]);
-        let names: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        let names: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.split_whitespace().next())
+            .collect();
         assert_eq!(names, ["NAME", "a", "b"]);
         assert!(text.lines().all(|line| !line.contains(GROUP)), "{text}");
     }
@@ -321,7 +403,11 @@ mod tests {
         let text = print(&["all"]);
         assert!(text.contains("sipprovider.ringwire.dev/b "), "{text}");
         assert!(text.contains("\n\nNAME"), "{text}");
-        assert_eq!(text.lines().filter(|line| line.starts_with("NAME")).count(), 2, "{text}");
+        assert_eq!(
+            text.lines().filter(|line| line.starts_with("NAME")).count(),
+            2,
+            "{text}"
+        );
     }
 
     #[test]
@@ -336,7 +422,10 @@ mod tests {
         let one: Value = serde_json::from_str(&print(&["trunk", "a", "-o", "json"])).unwrap();
         assert_eq!(one["metadata"]["name"], "a");
         let all: Value = serde_yaml::from_str(&print(&["trunk", "-o", "yaml"])).unwrap();
-        assert_eq!((&all["kind"], all["items"].as_array().map(Vec::len)), (&json!("List"), Some(2)));
+        assert_eq!(
+            (&all["kind"], all["items"].as_array().map(Vec::len)),
+            (&json!("List"), Some(2))
+        );
     }
 
     #[test]
@@ -357,14 +446,24 @@ mod tests {
         let text = view.changes(&before, &by_name(view.choose(&after).0));
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
-        assert!(lines[0].starts_with("sipprovider.ringwire.dev/b ") && lines[0].contains("192.0.2.1:5060"), "{text}");
-        assert!(lines[1].starts_with("voiceagent.ringwire.dev/echo"), "the one that is gone: {text}");
+        assert!(
+            lines[0].starts_with("sipprovider.ringwire.dev/b ")
+                && lines[0].contains("192.0.2.1:5060"),
+            "{text}"
+        );
+        assert!(
+            lines[1].starts_with("voiceagent.ringwire.dev/echo"),
+            "the one that is gone: {text}"
+        );
         assert_eq!(view.changes(&before, &before), "");
     }
 
     #[test]
     fn kinds_go_by_any_of_their_names() {
-        assert_eq!(parse_kinds("did, sipp"), Ok(Kinds(vec![Kind::SipProvider, Kind::PhoneNumber])));
+        assert_eq!(
+            parse_kinds("did, sipp"),
+            Ok(Kinds(vec![Kind::SipProvider, Kind::PhoneNumber]))
+        );
         assert_eq!(parse_kinds("ringwire").map(|kinds| kinds.0.len()), Ok(4));
         for wrong in ["pods", "", ","] {
             assert!(parse_kinds(wrong).is_err(), "{wrong}");

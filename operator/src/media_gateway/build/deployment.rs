@@ -1,6 +1,8 @@
 //! Deployments: how many pods of a role there are, and how they are replaced.
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::apps::v1::{
+    Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use ringwire_config::shard::Role;
@@ -35,7 +37,10 @@ pub(super) fn build(
         spec: Some(DeploymentSpec {
             replicas: Some(replicas),
             revision_history_limit: Some(3),
-            selector: LabelSelector { match_labels: Some(selector(&name, role)), ..LabelSelector::default() },
+            selector: LabelSelector {
+                match_labels: Some(selector(&name, role)),
+                ..LabelSelector::default()
+            },
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".to_owned()),
                 rolling_update: Some(RollingUpdateDeployment {

@@ -23,7 +23,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use deployment::POD_SECURITY;
-pub use secret::{CA_CRT, CA_KEY, ControlData, PREVIOUS_CRT, TLS_CRT, TLS_KEY, TOKEN_KEYS, control, control_ca};
+pub use secret::{
+    CA_CRT, CA_KEY, ControlData, PREVIOUS_CRT, TLS_CRT, TLS_KEY, TOKEN_KEYS, control, control_ca,
+};
 
 use super::validate::ValidGateway;
 use crate::options::PodDefaults;
@@ -107,26 +109,63 @@ pub struct Child {
 }
 
 impl Child {
-    fn new<K: Serialize>(kind: ChildKind, gateway: &ValidGateway<'_>, name: String, object: &K) -> Self {
+    fn new<K: Serialize>(
+        kind: ChildKind,
+        gateway: &ValidGateway<'_>,
+        name: String,
+        object: &K,
+    ) -> Self {
         let id = ObjectRef::new(gateway.id().namespace, name);
         // A Kubernetes type is made of strings, numbers and maps with string keys: it always has a JSON form.
         let body = serde_json::to_value(object).unwrap_or_default();
-        Self { key: ChildKey { kind, id }, body }
+        Self {
+            key: ChildKey { kind, id },
+            body,
+        }
     }
 }
 
 /// All children of a gateway but its Secrets.
-pub fn workload(gateway: &ValidGateway<'_>, defaults: &PodDefaults, pod_security: Option<&str>) -> Vec<Child> {
+pub fn workload(
+    gateway: &ValidGateway<'_>,
+    defaults: &PodDefaults,
+    pod_security: Option<&str>,
+) -> Vec<Child> {
     let named = |role| role_name(&gateway.id().name, role);
     let mut children = Vec::new();
     for role in Role::ALL {
         let accounts = service_account::build(gateway, role);
-        children.push(Child::new(ChildKind::ServiceAccount, gateway, named(role), &accounts));
-        children.push(Child::new(ChildKind::Role, gateway, named(role), &rbac::role(gateway, role)));
-        children.push(Child::new(ChildKind::RoleBinding, gateway, named(role), &rbac::binding(gateway, role)));
-        children.push(Child::new(ChildKind::Service, gateway, named(role), &service::build(gateway, role)));
+        children.push(Child::new(
+            ChildKind::ServiceAccount,
+            gateway,
+            named(role),
+            &accounts,
+        ));
+        children.push(Child::new(
+            ChildKind::Role,
+            gateway,
+            named(role),
+            &rbac::role(gateway, role),
+        ));
+        children.push(Child::new(
+            ChildKind::RoleBinding,
+            gateway,
+            named(role),
+            &rbac::binding(gateway, role),
+        ));
+        children.push(Child::new(
+            ChildKind::Service,
+            gateway,
+            named(role),
+            &service::build(gateway, role),
+        ));
         let deployment = deployment::build(gateway, role, defaults, pod_security);
-        children.push(Child::new(ChildKind::Deployment, gateway, named(role), &deployment));
+        children.push(Child::new(
+            ChildKind::Deployment,
+            gateway,
+            named(role),
+            &deployment,
+        ));
     }
     children
 }
@@ -134,7 +173,12 @@ pub fn workload(gateway: &ValidGateway<'_>, defaults: &PodDefaults, pod_security
 /// One shard of a gateway's configuration.
 pub fn shard(gateway: &ValidGateway<'_>, role: Role, index: usize, content: &[u8]) -> Child {
     let name = shard::secret_name(&gateway.id().name, role, index);
-    Child::new(ChildKind::Secret, gateway, name, &secret::shard(gateway, role, index, content))
+    Child::new(
+        ChildKind::Secret,
+        gateway,
+        name,
+        &secret::shard(gateway, role, index, content),
+    )
 }
 
 /// Whether a gateway has a child of this name at all; others that claim to be its children are left over from another version.
@@ -144,7 +188,9 @@ pub fn is_child(gateway: &str, kind: ChildKind, name: &str) -> bool {
         ChildKind::Secret => {
             name == ca_name(gateway)
                 || name == control_name(gateway)
-                || roles().any(|role| (0..SHARDS).any(|index| name == shard::secret_name(gateway, role, index)))
+                || roles().any(|role| {
+                    (0..SHARDS).any(|index| name == shard::secret_name(gateway, role, index))
+                })
         }
         _ => roles().any(|role| name == role_name(gateway, role)),
     }
@@ -167,18 +213,26 @@ pub fn control_name(gateway: &str) -> String {
 
 /// Labels by which a role's pods are selected. They can never change: a Deployment's selector is immutable.
 pub fn selector(gateway: &str, role: Role) -> BTreeMap<String, String> {
-    [(COMPONENT, role.as_str()), (GATEWAY, gateway)].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+    [(COMPONENT, role.as_str()), (GATEWAY, gateway)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
 }
 
 /// The selector as text, for autoscalers.
 pub fn selector_text(gateway: &str, role: Role) -> String {
-    let parts: Vec<String> = selector(gateway, role).iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let parts: Vec<String> = selector(gateway, role)
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     parts.join(",")
 }
 
 /// Whether a role's pods use their node's network.
 fn host_network(object: &MediaGateway, role: Role) -> bool {
-    let Exposure { type_, addresses: _ } = match role {
+    let Exposure {
+        type_,
+        addresses: _,
+    } = match role {
         Role::Registrar => &object.spec.sip.exposure,
         Role::Media => &object.spec.rtp.exposure,
     };
@@ -201,7 +255,7 @@ fn labels(gateway: &ValidGateway<'_>, role: Option<Role>) -> BTreeMap<String, St
     labels
 }
 
-/// Metadata of a child. The gateway's own labels are not copied: GitOps tools would take the child for one of theirs.
+/// Metadata of a child. The gateway's own labels are not copied: `GitOps` tools would take the child for one of theirs.
 fn metadata(gateway: &ValidGateway<'_>, name: String, role: Option<Role>) -> ObjectMeta {
     let id = gateway.id();
     ObjectMeta {

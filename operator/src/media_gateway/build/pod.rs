@@ -32,7 +32,11 @@ const REGISTRAR_GRACE_SECONDS: i64 = 15;
 /// What a media pod gets beyond `drainSeconds`, to hang up and close.
 const MEDIA_GRACE_SECONDS: i64 = 15;
 
-pub(super) fn template(gateway: &ValidGateway<'_>, role: Role, defaults: &PodDefaults) -> PodTemplateSpec {
+pub(super) fn template(
+    gateway: &ValidGateway<'_>,
+    role: Role,
+    defaults: &PodDefaults,
+) -> PodTemplateSpec {
     let PodTemplate {
         image,
         image_pull_policy,
@@ -53,13 +57,22 @@ pub(super) fn template(gateway: &ValidGateway<'_>, role: Role, defaults: &PodDef
     let container = Container {
         name: role.as_str().to_owned(),
         image: Some(image.unwrap_or_else(|| defaults.image.clone())),
-        image_pull_policy: image_pull_policy.or(defaults.image_pull_policy).map(|policy| pull_policy(policy).to_owned()),
+        image_pull_policy: image_pull_policy
+            .or(defaults.image_pull_policy)
+            .map(|policy| pull_policy(policy).to_owned()),
         command: Some(vec![BINARY.to_owned()]),
-        args: Some(vec![role.as_str().to_owned(), format!("--gateway={}", gateway.id())]),
+        args: Some(vec![
+            role.as_str().to_owned(),
+            format!("--gateway={}", gateway.id()),
+        ]),
         env: Some(environment()),
         // On the host's network a declared port is a host port, and two pods with the same never share a node.
         ports: (!on_host).then(|| ports(gateway, role)),
-        readiness_probe: Some(Probe { period_seconds: Some(2), timeout_seconds: Some(2), ..health(&[]) }),
+        readiness_probe: Some(Probe {
+            period_seconds: Some(2),
+            timeout_seconds: Some(2),
+            ..health(&[])
+        }),
         liveness_probe: Some(Probe {
             period_seconds: Some(10),
             timeout_seconds: Some(5),
@@ -76,7 +89,10 @@ pub(super) fn template(gateway: &ValidGateway<'_>, role: Role, defaults: &PodDef
         resources: Some(resources.unwrap_or_else(|| default_resources(role))),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                ..Capabilities::default()
+            }),
             read_only_root_filesystem: Some(true),
             run_as_non_root: Some(true),
             run_as_user: Some(USER),
@@ -124,7 +140,10 @@ pub(super) fn template(gateway: &ValidGateway<'_>, role: Role, defaults: &PodDef
                 ..Volume::default()
             }]),
             image_pull_secrets: (!image_pull_secrets.is_empty()).then(|| {
-                image_pull_secrets.into_iter().map(|SecretRef { name }| LocalObjectReference { name }).collect()
+                image_pull_secrets
+                    .into_iter()
+                    .map(|SecretRef { name }| LocalObjectReference { name })
+                    .collect()
             }),
             priority_class_name,
             node_selector: some_unless_empty(node_selector),
@@ -150,14 +169,20 @@ fn pull_policy(policy: ImagePullPolicy) -> &'static str {
 }
 
 fn runtime_default() -> SeccompProfile {
-    SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() }
+    SeccompProfile {
+        type_: "RuntimeDefault".to_owned(),
+        ..SeccompProfile::default()
+    }
 }
 
 fn environment() -> Vec<EnvVar> {
     let field = |name: &str, path: &str| EnvVar {
         name: name.to_owned(),
         value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector { field_path: path.to_owned(), ..ObjectFieldSelector::default() }),
+            field_ref: Some(ObjectFieldSelector {
+                field_path: path.to_owned(),
+                ..ObjectFieldSelector::default()
+            }),
             ..EnvVarSource::default()
         }),
         ..EnvVar::default()
@@ -193,8 +218,17 @@ fn ports(gateway: &ValidGateway<'_>, role: Role) -> Vec<ContainerPort> {
 }
 
 fn health(arguments: &[&str]) -> Probe {
-    let command = [BINARY, "health"].iter().chain(arguments).map(|&part| part.to_owned()).collect();
-    Probe { exec: Some(ExecAction { command: Some(command) }), ..Probe::default() }
+    let command = [BINARY, "health"]
+        .iter()
+        .chain(arguments)
+        .map(|&part| part.to_owned())
+        .collect();
+    Probe {
+        exec: Some(ExecAction {
+            command: Some(command),
+        }),
+        ..Probe::default()
+    }
 }
 
 /// No CPU limit: throttling makes audio stutter.
@@ -204,7 +238,10 @@ fn default_resources(role: Role) -> ResourceRequirements {
         Role::Media => ("100m", "64Mi", "512Mi"),
     };
     let quantities = |pairs: &[(&str, &str)]| {
-        pairs.iter().map(|&(key, value)| (key.to_owned(), Quantity(value.to_owned()))).collect()
+        pairs
+            .iter()
+            .map(|&(key, value)| (key.to_owned(), Quantity(value.to_owned())))
+            .collect()
     };
     ResourceRequirements {
         requests: Some(quantities(&[("cpu", cpu), ("memory", memory)])),

@@ -20,15 +20,22 @@ fn rule(group: &str, resource: &str, verbs: &[&str], names: Option<Vec<String>>)
 
 pub(super) fn role(gateway: &ValidGateway<'_>, role: Role) -> RbacRole {
     let name = gateway.id().name;
-    let mut secrets: Vec<String> = (0..SHARDS).map(|index| shard::secret_name(&name, role, index)).collect();
+    let mut secrets: Vec<String> = (0..SHARDS)
+        .map(|index| shard::secret_name(&name, role, index))
+        .collect();
     secrets.push(control_name(&name));
     let mut rules = vec![rule("", "secrets", &READ, Some(secrets))];
     if role == Role::Registrar {
         rules.push(rule("discovery.k8s.io", "endpointslices", &READ, None));
-        let verbs = ["get", "list", "watch", "create", "update", "patch", "delete"];
+        let verbs = [
+            "get", "list", "watch", "create", "update", "patch", "delete",
+        ];
         rules.push(rule("coordination.k8s.io", "leases", &verbs, None));
     }
-    RbacRole { metadata: metadata(gateway, role_name(&name, role), Some(role)), rules: Some(rules) }
+    RbacRole {
+        metadata: metadata(gateway, role_name(&name, role), Some(role)),
+        rules: Some(rules),
+    }
 }
 
 pub(super) fn binding(gateway: &ValidGateway<'_>, role: Role) -> RoleBinding {

@@ -24,9 +24,18 @@ pub const TLS_KEY: &str = "tls.key";
 /// Keys of Contact tokens, a JSON list.
 pub const TOKEN_KEYS: &str = "token-keys.json";
 
-pub(super) fn shard(gateway: &ValidGateway<'_>, role: Role, index: usize, content: &[u8]) -> Secret {
+pub(super) fn shard(
+    gateway: &ValidGateway<'_>,
+    role: Role,
+    index: usize,
+    content: &[u8],
+) -> Secret {
     Secret {
-        metadata: metadata(gateway, shard::secret_name(&gateway.id().name, role, index), Some(role)),
+        metadata: metadata(
+            gateway,
+            shard::secret_name(&gateway.id().name, role, index),
+            Some(role),
+        ),
         type_: Some("Opaque".to_owned()),
         data: Some([(shard::DATA_KEY.to_owned(), ByteString(content.to_vec()))].into()),
         ..Secret::default()
@@ -46,11 +55,23 @@ pub fn control(gateway: &ValidGateway<'_>, data: ControlData, renew_after: Times
     keys(gateway, control_name(&gateway.id().name), data, renew_after)
 }
 
-fn keys(gateway: &ValidGateway<'_>, name: String, data: ControlData, renew_after: Timestamp) -> Child {
+fn keys(
+    gateway: &ValidGateway<'_>,
+    name: String,
+    data: ControlData,
+    renew_after: Timestamp,
+) -> Child {
     let mut metadata = metadata(gateway, name.clone(), None);
     metadata.annotations = Some([(RENEW_AFTER.to_owned(), renew_after.to_string())].into());
-    let data = data.into_iter().map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes()))).collect();
-    let secret =
-        Secret { metadata, type_: Some("Opaque".to_owned()), data: Some(data), ..Secret::default() };
+    let data = data
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes())))
+        .collect();
+    let secret = Secret {
+        metadata,
+        type_: Some("Opaque".to_owned()),
+        data: Some(data),
+        ..Secret::default()
+    };
     Child::new(ChildKind::Secret, gateway, name, &secret)
 }

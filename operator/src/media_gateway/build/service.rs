@@ -22,11 +22,17 @@ fn port(name: &str, protocol: &str, number: u16) -> ServicePort {
 pub(super) fn build(gateway: &ValidGateway<'_>, role: Role) -> Service {
     let name = gateway.id().name;
     let sip = &gateway.object().spec.sip;
-    let mut spec = ServiceSpec { selector: Some(selector(&name, role)), ..ServiceSpec::default() };
+    let mut spec = ServiceSpec {
+        selector: Some(selector(&name, role)),
+        ..ServiceSpec::default()
+    };
     match role {
         Role::Registrar => {
             spec.type_ = Some("ClusterIP".to_owned());
-            spec.ports = Some(vec![port("sip-udp", "UDP", sip.udp_port), port("sip-tcp", "TCP", sip.tcp_port)]);
+            spec.ports = Some(vec![
+                port("sip-udp", "UDP", sip.udp_port),
+                port("sip-tcp", "TCP", sip.tcp_port),
+            ]);
         }
         Role::Media => {
             spec.type_ = Some("ClusterIP".to_owned());
@@ -36,5 +42,9 @@ pub(super) fn build(gateway: &ValidGateway<'_>, role: Role) -> Service {
             spec.ports = Some(vec![port("control", "TCP", CONTROL_PORT)]);
         }
     }
-    Service { metadata: metadata(gateway, role_name(&name, role), Some(role)), spec: Some(spec), status: None }
+    Service {
+        metadata: metadata(gateway, role_name(&name, role), Some(role)),
+        spec: Some(spec),
+        status: None,
+    }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn gateway(spec: Value) -> MediaGateway {
+fn gateway(spec: &Value) -> MediaGateway {
     serde_json::from_value(json!({
         "apiVersion": API_VERSION,
         "kind": "MediaGateway",
@@ -18,21 +18,36 @@ fn gateway(spec: Value) -> MediaGateway {
     .unwrap()
 }
 
-fn built(spec: Value) -> BTreeMap<String, Value> {
+fn built(spec: &Value) -> BTreeMap<String, Value> {
     let gateway = gateway(spec);
     let valid = ValidGateway::new(&gateway).unwrap();
-    let defaults = PodDefaults { image: "ringwire:test".into(), image_pull_policy: None };
+    let defaults = PodDefaults {
+        image: "ringwire:test".into(),
+        image_pull_policy: None,
+    };
     let children = workload(&valid, &defaults, Some("privileged"));
-    children.into_iter().map(|child| (format!("{} {}", child.key.kind.name(), child.key.id.name), child.body)).collect()
+    children
+        .into_iter()
+        .map(|child| {
+            (
+                format!("{} {}", child.key.kind.name(), child.key.id.name),
+                child.body,
+            )
+        })
+        .collect()
 }
 
-fn deployments(spec: Value) -> Vec<Value> {
-    built(spec).into_iter().filter(|(name, _)| name.starts_with("Deployment")).map(|(_, body)| body).collect()
+fn deployments(spec: &Value) -> Vec<Value> {
+    built(spec)
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("Deployment"))
+        .map(|(_, body)| body)
+        .collect()
 }
 
 #[test]
 fn a_gateway_on_the_pod_network() {
-    for (name, body) in built(json!({})) {
+    for (name, body) in built(&json!({})) {
         insta::assert_yaml_snapshot!(format!("pod-network {name}").replace(' ', "-"), body);
     }
 }
@@ -41,7 +56,7 @@ fn a_gateway_on_the_pod_network() {
 fn a_gateway_on_the_host_network() {
     let host = json!({ "type": "HostNetwork" });
     let spec = json!({ "replicas": 3, "sip": { "exposure": host, "udpPort": 5070 }, "rtp": { "exposure": host } });
-    insta::assert_yaml_snapshot!("host-network-deployments", deployments(spec));
+    insta::assert_yaml_snapshot!("host-network-deployments", deployments(&spec));
 }
 
 #[test]
@@ -64,35 +79,57 @@ fn every_field_of_the_pod_template_arrives() {
             ],
         },
     });
-    insta::assert_yaml_snapshot!("pod-template-deployments", deployments(spec));
+    insta::assert_yaml_snapshot!("pod-template-deployments", deployments(&spec));
 }
 
 #[test]
 fn secrets_of_a_gateway() {
-    let gateway = gateway(json!({}));
+    let gateway = gateway(&json!({}));
     let valid = ValidGateway::new(&gateway).unwrap();
     let time = "2030-01-02T03:04:05Z".parse().unwrap();
-    let ca = control_ca(&valid, [(CA_CRT, "certificate".to_owned()), (CA_KEY, "key".to_owned())].into(), time);
+    let ca = control_ca(
+        &valid,
+        [
+            (CA_CRT, "certificate".to_owned()),
+            (CA_KEY, "key".to_owned()),
+        ]
+        .into(),
+        time,
+    );
     insta::assert_yaml_snapshot!("secret-control-ca", ca.body);
-    insta::assert_yaml_snapshot!("secret-control", control(&valid, [(TLS_CRT, "x".to_owned())].into(), time).body);
-    insta::assert_yaml_snapshot!("secret-shard", shard(&valid, Role::Media, 3, b"content").body);
+    insta::assert_yaml_snapshot!(
+        "secret-control",
+        control(&valid, [(TLS_CRT, "x".to_owned())].into(), time).body
+    );
+    insta::assert_yaml_snapshot!(
+        "secret-shard",
+        shard(&valid, Role::Media, 3, b"content").body
+    );
 }
 
 #[test]
 fn no_port_of_a_pod_on_the_host_network_is_declared() {
-    let deployments = deployments(json!({ "sip": { "exposure": { "type": "HostNetwork" } } }));
+    let deployments = deployments(&json!({ "sip": { "exposure": { "type": "HostNetwork" } } }));
     for body in deployments {
         let on_host = body.pointer("/spec/template/spec/hostNetwork").is_some();
-        let declared = body.pointer("/spec/template/spec/containers/0/ports").is_some();
+        let declared = body
+            .pointer("/spec/template/spec/containers/0/ports")
+            .is_some();
         assert_ne!(on_host, declared, "{}", body["metadata"]["name"]);
     }
 }
 
 #[test]
 fn knows_its_children_by_name() {
-    for (name, _) in built(json!({})) {
+    for (name, _) in built(&json!({})) {
         let (kind, name) = name.split_once(' ').unwrap();
-        let kinds = [ChildKind::ServiceAccount, ChildKind::Role, ChildKind::RoleBinding, ChildKind::Service, ChildKind::Deployment];
+        let kinds = [
+            ChildKind::ServiceAccount,
+            ChildKind::Role,
+            ChildKind::RoleBinding,
+            ChildKind::Service,
+            ChildKind::Deployment,
+        ];
         let kind = kinds.into_iter().find(|k| k.name() == kind).unwrap();
         assert!(is_child("main", kind, name));
     }

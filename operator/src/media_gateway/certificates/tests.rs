@@ -18,14 +18,22 @@ struct Stored {
 
 fn stored(child: &Child) -> Lookup {
     let meta = &child.body["metadata"];
-    let data: k8s_openapi::api::core::v1::Secret = serde_json::from_value(child.body.clone()).unwrap();
+    let data: k8s_openapi::api::core::v1::Secret =
+        serde_json::from_value(child.body.clone()).unwrap();
     Lookup::Present(Arc::new(Fetched {
         resource_version: "1".into(),
         uid: "secret".into(),
         made_for: Some("main".into()),
         owner: meta["ownerReferences"][0]["uid"].as_str().map(Into::into),
-        renew_after: meta["annotations"][RENEW_AFTER].as_str().map(|text| text.parse().unwrap()),
-        data: data.data.unwrap().into_iter().map(|(k, v)| (k, Secret::new(String::from_utf8(v.0).unwrap()))).collect(),
+        renew_after: meta["annotations"][RENEW_AFTER]
+            .as_str()
+            .map(|text| text.parse().unwrap()),
+        data: data
+            .data
+            .unwrap()
+            .into_iter()
+            .map(|(k, v)| (k, Secret::new(String::from_utf8(v.0).unwrap())))
+            .collect(),
     }))
 }
 
@@ -38,7 +46,11 @@ fn text(lookup: &Lookup, key: &str) -> Option<String> {
 
 impl Stored {
     fn new() -> Self {
-        Self { ca: Lookup::Absent, control: Lookup::Absent, clients: Clients::default() }
+        Self {
+            ca: Lookup::Absent,
+            control: Lookup::Absent,
+            clients: Clients::default(),
+        }
     }
 
     /// Writes what is due until nothing is; says what was written.
@@ -54,7 +66,11 @@ impl Stored {
                 Some(Write::Replace { child, .. }) => ("replace", child),
             };
             written.push(format!("{how} {}", child.key.id.name));
-            let slot = if child.key.id.name.ends_with("-ca") { &mut self.ca } else { &mut self.control };
+            let slot = if child.key.id.name.ends_with("-ca") {
+                &mut self.ca
+            } else {
+                &mut self.control
+            };
             *slot = stored(&child);
             assert!(written.len() < 5, "never settles: {written:?}");
         }
@@ -70,11 +86,21 @@ fn day(days: i64) -> Timestamp {
 #[test]
 fn makes_both_secrets_once() {
     let mut stored = Stored::new();
-    assert_eq!(stored.settle("1", day(0)), ["create main-control-ca", "create main-control"]);
+    assert_eq!(
+        stored.settle("1", day(0)),
+        ["create main-control-ca", "create main-control"]
+    );
     assert_eq!(stored.settle("1", day(1)), [""; 0]);
     let gateway = gateway("1");
     let valid = ValidGateway::new(&gateway).unwrap();
-    let control = check(&valid, &stored.ca, &stored.control, &mut stored.clients, day(1)).unwrap();
+    let control = check(
+        &valid,
+        &stored.ca,
+        &stored.control,
+        &mut stored.clients,
+        day(1),
+    )
+    .unwrap();
     assert_eq!(control.keys.len(), 1);
     assert!(control.client.is_some());
 }
@@ -83,7 +109,10 @@ fn makes_both_secrets_once() {
 fn renews_the_pods_certificate_two_thirds_into_its_year_and_keeps_the_token_keys() {
     let mut stored = Stored::new();
     stored.settle("1", day(0));
-    let (keys, certificate) = (text(&stored.control, TOKEN_KEYS), text(&stored.control, TLS_CRT));
+    let (keys, certificate) = (
+        text(&stored.control, TOKEN_KEYS),
+        text(&stored.control, TLS_CRT),
+    );
     assert_eq!(stored.settle("1", day(240)), [""; 0]);
     assert_eq!(stored.settle("1", day(250)), ["replace main-control"]);
     assert_eq!(text(&stored.control, TOKEN_KEYS), keys);
@@ -95,7 +124,10 @@ fn a_new_authority_is_trusted_beside_the_old() {
     let mut stored = Stored::new();
     stored.settle("1", day(0));
     let old = text(&stored.ca, CA_CRT).unwrap();
-    assert_eq!(stored.settle("1", day(2500)), ["replace main-control-ca", "replace main-control"]);
+    assert_eq!(
+        stored.settle("1", day(2500)),
+        ["replace main-control-ca", "replace main-control"]
+    );
     let trusted = text(&stored.control, CA_CRT).unwrap();
     assert!(trusted.contains(&old));
     assert!(trusted.starts_with(&text(&stored.ca, CA_CRT).unwrap()));
@@ -105,7 +137,9 @@ fn a_new_authority_is_trusted_beside_the_old() {
 fn damaged_secrets_are_made_anew() {
     let mut stored = Stored::new();
     stored.settle("1", day(0));
-    let Lookup::Present(fetched) = &stored.ca else { panic!() };
+    let Lookup::Present(fetched) = &stored.ca else {
+        panic!()
+    };
     let mut data = fetched.data.clone();
     data.insert(CA_KEY.to_owned(), Secret::new("rubbish"));
     let renew_after = fetched.renew_after;
@@ -118,7 +152,10 @@ fn damaged_secrets_are_made_anew() {
         data,
     }));
     stored.clients = Clients::default();
-    assert_eq!(stored.settle("1", day(0)), ["replace main-control-ca", "replace main-control"]);
+    assert_eq!(
+        stored.settle("1", day(0)),
+        ["replace main-control-ca", "replace main-control"]
+    );
 }
 
 #[test]
@@ -126,8 +163,14 @@ fn a_gateway_made_anew_takes_over_the_secrets_of_its_predecessor() {
     let mut stored = Stored::new();
     stored.settle("1", day(0));
     let (ca, keys) = (text(&stored.ca, CA_CRT), text(&stored.control, TOKEN_KEYS));
-    assert_eq!(stored.settle("2", day(1)), ["replace main-control-ca", "replace main-control"]);
-    assert_eq!((text(&stored.ca, CA_CRT), text(&stored.control, TOKEN_KEYS)), (ca, keys));
+    assert_eq!(
+        stored.settle("2", day(1)),
+        ["replace main-control-ca", "replace main-control"]
+    );
+    assert_eq!(
+        (text(&stored.ca, CA_CRT), text(&stored.control, TOKEN_KEYS)),
+        (ca, keys)
+    );
 }
 
 #[test]
@@ -144,7 +187,17 @@ fn a_secret_that_is_not_ours_is_left_alone_and_named() {
     stored.ca = Lookup::Present(Arc::new(fetched));
     let gateway = gateway("1");
     let valid = ValidGateway::new(&gateway).unwrap();
-    let control = check(&valid, &stored.ca, &stored.control, &mut stored.clients, day(0)).unwrap();
+    let control = check(
+        &valid,
+        &stored.ca,
+        &stored.control,
+        &mut stored.clients,
+        day(0),
+    )
+    .unwrap();
     assert!(control.write.is_none());
-    assert_eq!(control.foreign, Some(ObjectRef::new("voice", "main-control-ca")));
+    assert_eq!(
+        control.foreign,
+        Some(ObjectRef::new("voice", "main-control-ca"))
+    );
 }

@@ -1,0 +1,111 @@
+//! baresip, a phone with ears, in a namespace of its own.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::namespace::Namespace;
+use crate::process::Process;
+use crate::scratch::Scratch;
+use crate::wait::{self, seconds};
+
+/// Where Debian and others have its modules.
+const MODULES: [&str; 3] = ["/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules", "/usr/lib64/baresip/modules"];
+
+/// A running baresip with one account without registration. Fields are dropped in order: the phone before its network.
+pub struct Baresip {
+    process: Process,
+    control: TcpStream,
+    scratch: Scratch,
+    namespace: Namespace,
+}
+
+impl Baresip {
+    /// Starts one that plays these samples and offers these codecs, such as `PCMU/8000/1`.
+    pub fn start(samples: &[i16], codecs: &str) -> Self {
+        let namespace = Namespace::new();
+        let scratch = Scratch::new("baresip");
+        let folder = scratch.path();
+        let modules = MODULES.iter().find(|path| Path::new(path).is_dir()).expect("baresip is installed (hack/setup.sh --sip)");
+        std::fs::write(folder.join("play.wav"), ringwire_media::wav::write(samples)).unwrap();
+        let there = namespace.there();
+        let config = format!(
+            "module_path {modules}\n\
+             sip_listen {there}:5060\n\
+             net_interface eth0\n\
+             audio_player aubridge,sink\n\
+             audio_source aufile,{0}/play.wav\n\
+             audio_alert aubridge,alert\n\
+             audio_level no\n\
+             snd_path {0}\n\
+             ctrl_tcp_listen {there}:4444\n\
+             rtp_ports 10000-10100\n\
+             jitter_buffer_delay 2-5\n\
+             module g711.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\n\
+             module_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n",
+            folder.display(),
+        );
+        std::fs::write(folder.join("config"), config).unwrap();
+        let account = format!("<sip:+34600000000@{there}>;regint=0;audio_codecs={codecs};ptime=20\n");
+        std::fs::write(folder.join("accounts"), account).unwrap();
+        std::fs::write(folder.join("contacts"), "").unwrap();
+        let mut command = namespace.command("baresip");
+        command.arg("-f").arg(folder).current_dir(folder);
+        let mut process = Process::start("baresip", command, folder);
+        wait::until_ok(seconds(10), "baresip is ready", || {
+            assert!(process.ended().is_none(), "baresip ended: {}", process.log());
+            if process.log().contains("baresip is ready") { Ok(()) } else { Err(process.log()) }
+        });
+        let control = wait::until(seconds(5), "baresip takes commands", || TcpStream::connect((there, 4444)).ok());
+        Self { process, control, scratch, namespace }
+    }
+
+    /// The address at which it can reach this machine.
+    pub fn here(&self) -> IpAddr {
+        self.namespace.here()
+    }
+
+    /// Runs a command: `dial` with a URI, `hangup`, `sndcode` with a key.
+    pub fn command(&mut self, command: &str, parameter: &str) {
+        let text = format!(r#"{{"command":"{command}","params":"{parameter}","token":"t"}}"#);
+        self.control.write_all(format!("{}:{text},", text.len()).as_bytes()).unwrap();
+    }
+
+    /// What it printed.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Events and answers that have come since the last time, as they are.
+    pub fn events(&mut self) -> String {
+        self.control.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+        let mut text = String::new();
+        let mut buffer = [0; 16_384];
+        while let Ok(length @ 1..) = self.control.read(&mut buffer) {
+            text.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+        text
+    }
+
+    /// Waits until an event of that type has come, such as `CALL_ESTABLISHED`.
+    #[track_caller]
+    pub fn wait_event(&mut self, event: &str, limit: Duration) {
+        let mut seen = String::new();
+        wait::until_ok(limit, &format!("baresip tells {event}"), || {
+            seen.push_str(&self.events());
+            if seen.contains(event) { Ok(()) } else { Err(seen.clone()) }
+        });
+    }
+
+    /// The recording of what it sent (`enc`) or heard (`dec`) in its only call, once the call is over.
+    #[track_caller]
+    pub fn recording(&self, side: &str) -> Vec<i16> {
+        let find = || -> Option<PathBuf> {
+            let files = std::fs::read_dir(self.scratch.path()).ok()?.flatten().map(|entry| entry.path());
+            files.into_iter().find(|path| path.to_string_lossy().ends_with(&format!("-{side}.wav")))
+        };
+        let path = wait::until(seconds(5), &format!("baresip's recording {side}"), find);
+        crate::audio::read_wav(&path)
+    }
+}

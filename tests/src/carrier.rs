@@ -1,0 +1,122 @@
+//! The carrier: Kamailio by `hack/carrier.sh`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::address::Address;
+use crate::process::repository;
+use crate::scratch::Scratch;
+use crate::wait;
+
+/// A carrier with one account, `trunk1` with password `secret1`, and the number of [`crate::manifests::NUMBER`] on it.
+pub struct Carrier {
+    ip: IpAddr,
+    options: Vec<String>,
+    scratch: Scratch,
+    _address: Option<Address>,
+}
+
+impl Carrier {
+    /// Starts one on an address of its own; `options` are further ones of the script.
+    pub fn start(options: &[&str]) -> Self {
+        let address = Address::claim();
+        Self::start_at(address.ip(), Some(address), options)
+    }
+
+    /// Starts one on port 5070 of an address that the machine has.
+    pub fn start_on(ip: IpAddr) -> Self {
+        Self::start_at(ip, None, &["--port", "5070"])
+    }
+
+    fn start_at(ip: IpAddr, address: Option<Address>, options: &[&str]) -> Self {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let carrier = Self { ip, options, scratch: Scratch::new("carrier"), _address: address };
+        carrier.up();
+        carrier
+    }
+
+    /// Where it speaks SIP, over UDP and TCP.
+    pub fn sip(&self) -> SocketAddr {
+        let port = self.options.iter().position(|option| option == "--port").map(|at| self.options[at + 1].parse().unwrap());
+        SocketAddr::new(self.ip, port.unwrap_or(5060))
+    }
+
+    /// Its address.
+    pub fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    fn script(&self, arguments: &[&str]) -> Result<String, String> {
+        let mut command = script(self.scratch.path());
+        command.args(["--netns", "none", "--address", &self.ip.to_string(), "--tls-port", "none"]);
+        command.args(["--users", "trunk1:secret1", "--numbers", &format!("{}:trunk1", crate::manifests::NUMBER)]);
+        command.args(["--children", "1"]).args(&self.options).args(arguments);
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// Starts it again after [`Self::down`]; what it knew of registrations is lost.
+    pub fn up(&self) {
+        self.script(&["up"]).unwrap_or_else(|error| panic!("the carrier does not start: {error}"));
+    }
+
+    /// Kills it.
+    pub fn down(&self) {
+        let _ = self.script(&["down"]);
+    }
+
+    /// Runs a command of the script.
+    pub fn tell(&self, arguments: &[&str]) {
+        self.script(arguments).unwrap_or_else(|error| panic!("carrier.sh {arguments:?}: {error}"));
+    }
+
+    /// Who is registered: user, contact and expiry, a line each.
+    pub fn bindings(&self) -> String {
+        self.script(&["bindings"]).unwrap_or_default()
+    }
+
+    /// The Contacts that `trunk1` is registered with, without parameters that the carrier adds.
+    pub fn contacts(&self) -> Vec<String> {
+        let bindings = self.bindings();
+        let mut contacts: Vec<String> =
+            bindings.lines().filter_map(|line| line.strip_prefix("trunk1 ")?.split(' ').next().map(str::to_owned)).collect();
+        contacts.sort();
+        contacts
+    }
+
+    /// Waits until `trunk1` has so many Contacts.
+    #[track_caller]
+    pub fn wait_contacts(&self, count: usize, limit: Duration) -> Vec<String> {
+        wait::until_ok(limit, &format!("{count} bindings at the carrier"), || {
+            let contacts = self.contacts();
+            if contacts.len() == count { Ok(contacts) } else { Err(format!("{contacts:?}")) }
+        })
+    }
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.scratch.path().join("logs/kamailio.log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("---- the carrier said:\n{}\n----", lines[lines.len().saturating_sub(20)..].join("\n"));
+        }
+        self.down();
+    }
+}
+
+fn script(folder: &Path) -> Command {
+    let mut command = Command::new(repository().join("hack/carrier.sh"));
+    command.arg("--dir").arg(folder).stdin(Stdio::null());
+    command
+}
+
+/// Ends the carrier whose files are in a folder that a killed test left, if there is one.
+pub(crate) fn end_stale(folder: &Path) {
+    if folder.join("pids/kamailio").exists() {
+        let _ = script(folder).args(["--netns", "none", "down"]).output();
+    }
+}

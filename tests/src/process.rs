@@ -1,0 +1,109 @@
+//! Programs that run beside a test and end with it, however it ends.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::wait;
+
+/// What is asked to end has so long before it is killed.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Bytes of a log that a failing test prints.
+const SHOWN: usize = 12_000;
+
+/// The repository's root.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// The `ringwire` program under test.
+pub fn ringwire() -> PathBuf {
+    if let Some(path) = std::env::var_os("RINGWIRE_BIN") {
+        let path = PathBuf::from(path);
+        assert!(path.is_file(), "RINGWIRE_BIN names {}, which does not exist", path.display());
+        return path;
+    }
+    let target = repository().join("target");
+    let built = ["x86_64-unknown-linux-gnu/image/ringwire", "debug/ringwire"].map(|place| target.join(place));
+    built.iter().find(|path| path.is_file()).cloned().unwrap_or_else(|| {
+        panic!("there is no ringwire program: build it with `cargo build -p ringwire`, or name one in RINGWIRE_BIN")
+    })
+}
+
+/// A command that dies with the thread that starts it, even if that is killed, in a process group of its own.
+pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program).stdin(Stdio::null()).process_group(0);
+    command
+}
+
+/// A program that runs.
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a [`command`]; what it prints goes to `NAME.log` in `folder`, behind what an earlier run left there.
+    pub fn start(name: &str, mut command: Command, folder: &Path) -> Self {
+        let log = folder.join(format!("{name}.log"));
+        let file = File::options().create(true).append(true).open(&log).unwrap();
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        Self { name: name.to_owned(), child, log }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All that it has printed.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Sends a signal, such as `TERM`, to it and its children.
+    pub fn signal(&self, signal: &str) {
+        // The child is not reaped yet, so its number is nobody else's.
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args(["-s", signal, "--", &group]).stderr(Stdio::null()).status();
+    }
+
+    /// Its exit status, if it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let what = format!("the end of {}", self.name);
+        wait::until(limit, &what, || self.ended())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.ended().is_none() {
+            self.signal("TERM");
+            let end = Instant::now() + GRACE;
+            while self.ended().is_none() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        if self.ended().is_none() {
+            self.signal("KILL");
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let start = (log.len().saturating_sub(SHOWN)..log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or(0);
+            eprintln!("---- {} said:\n{}----", self.name, &log[start..]);
+        }
+    }
+}

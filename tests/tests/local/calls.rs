@@ -1,0 +1,128 @@
+//! Calls with real audio, through the carrier and the Contact that was registered there.
+
+use std::time::Duration;
+
+use ringwire_tests::address::Address;
+use ringwire_tests::agent::{Agent, Manner};
+use ringwire_tests::audio;
+use ringwire_tests::baresip::Baresip;
+use ringwire_tests::carrier::Carrier;
+use ringwire_tests::gateway::{self, Gateway};
+use ringwire_tests::manifests::{NUMBER, account, echo, number, registering_trunk, web_socket};
+use ringwire_tests::wait::seconds;
+
+/// What an echo through G.711 must at least be like.
+const CLEAN: f64 = 0.95;
+
+/// A server that registers with the carrier, and whose number this agent answers.
+fn registered(carrier: &Carrier, gateway: impl FnOnce(&[(&str, &str)]) -> Gateway, agent: &str, more: &str) -> Gateway {
+    let server = carrier.sip();
+    let fields = format!("port: {}, {more}", server.port());
+    let set = [
+        registering_trunk("trunk", server.ip(), &fields),
+        account("trunk1", "secret1"),
+        number("main", NUMBER, "trunk", "bot"),
+        agent.to_owned(),
+    ];
+    let gateway = gateway(&[("all.yaml", &set.join("---\n"))]);
+    gateway.wait_registration("trunk", "Registered", "Registered", seconds(10));
+    gateway
+}
+
+fn echo_through_the_carrier(codec: &str, transport: &str) {
+    let carrier = Carrier::start(&[]);
+    let gateway = registered(&carrier, Gateway::start, &echo("bot", ""), &format!("transport: {transport}"));
+    let caller = Address::claim();
+    let target = format!("sip:{NUMBER}@{}", carrier.sip());
+    let arguments = ["--header", "X-Provider: network", "--codec", codec, "--min-correlation", "0.95"];
+    let call = gateway::call(&target, caller.ip(), &arguments);
+    assert!(call.success, "{}", call.result);
+    assert_eq!(call.result["codec"], codec);
+    println!("echo, {codec}, {transport}: {}, set-up {} ms", call.result["echo"], call.result["setupMillis"]);
+
+    let record = gateway.record();
+    assert_eq!(record["codec"], codec);
+    assert_eq!(record["to"], NUMBER, "{record}");
+    assert_eq!(record["provider"], "default/trunk");
+    assert_eq!(record["number"], "default/main");
+    assert_eq!(record["agent"], "default/bot");
+    assert_eq!(record["ended_by"], "caller");
+    assert_eq!(record["reason"], "CallerHungUp");
+    assert_eq!(record["status"], 200);
+    for field in ["call_id", "start", "answer", "end", "from", "source"] {
+        assert!(record[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {record}");
+    }
+    assert!(record["packets_received"].as_u64().unwrap() > 250, "{record}");
+    assert!(record["packets_sent"].as_u64().unwrap() > 250, "{record}");
+    assert_eq!(record["packets_lost"], 0, "{record}");
+}
+
+#[test]
+fn the_echo_of_a_call_through_the_carrier_is_what_was_said_in_pcmu() {
+    echo_through_the_carrier("PCMU", "UDP");
+}
+
+#[test]
+fn the_echo_of_a_call_through_the_carrier_is_what_was_said_in_pcma() {
+    echo_through_the_carrier("PCMA", "UDP");
+}
+
+#[test]
+fn a_carrier_that_we_registered_with_over_tcp_calls_over_tcp() {
+    echo_through_the_carrier("PCMA", "TCP");
+}
+
+/// baresip calls through the carrier, says `samples` for that long, and hangs up. Gives what it sent and what it heard.
+fn baresip_call(codec: &str, agent: &str, length: Duration) -> (Vec<i16>, Vec<i16>, Gateway) {
+    let samples = ringwire_media::tone::speech_like(10_000, 7);
+    let mut phone = Baresip::start(&samples, codec);
+    let carrier = Carrier::start_on(phone.here());
+    let gateway = registered(&carrier, |files| Gateway::start_on(phone.here(), files), agent, "");
+    // The carrier takes a call with the number as the user part of a trunk's own call for one from the network only with X-Provider, which
+    // baresip cannot send: it calls the Contact that the carrier has.
+    let contact = carrier.wait_contacts(1, seconds(2)).remove(0);
+    let user = contact.trim_start_matches("sip:").split('@').next().unwrap().to_owned();
+    let target = format!("sip:{user}@{}", gateway.sip());
+    phone.command("dial", &target);
+    phone.wait_event("CALL_ESTABLISHED", seconds(10));
+    // It speaks for so long: nothing to poll for.
+    std::thread::sleep(length);
+    phone.command("hangup", "");
+    phone.wait_event("CALL_CLOSED", seconds(5));
+    (phone.recording("enc"), phone.recording("dec"), gateway)
+}
+
+fn baresip_hears_his_echo(codec: &str) {
+    let (sent, heard, gateway) = baresip_call(codec, &echo("bot", ""), seconds(5));
+    let comparison = audio::compare(&sent, &heard);
+    println!("baresip, {codec}: correlation {:.4}, delay {} ms", comparison.correlation, comparison.delay_millis());
+    assert!(comparison.correlation > CLEAN, "{comparison:?}");
+    assert_eq!(gateway.record()["codec"], codec[..4]);
+}
+
+#[test]
+fn baresip_hears_his_echo_in_pcmu() {
+    baresip_hears_his_echo("PCMU/8000/1");
+}
+
+#[test]
+fn baresip_hears_his_echo_in_pcma() {
+    baresip_hears_his_echo("PCMA/8000/1");
+}
+
+#[test]
+fn a_websocket_agent_hears_the_caller_and_is_heard() {
+    for codec in ["PCMU", "PCMA"] {
+        let agent = Agent::start(Manner { echoes: true, ..Manner::default() });
+        let carrier = Carrier::start(&[]);
+        let gateway = registered(&carrier, Gateway::start, &web_socket("bot", &agent.url(), ""), "");
+        let target = format!("sip:{NUMBER}@{}", carrier.sip());
+        let caller = Address::claim();
+        let arguments = ["--header", "X-Provider: network", "--codec", codec, "--min-correlation", "0.95"];
+        let call = gateway::call(&target, caller.ip(), &arguments);
+        assert!(call.success, "{}", call.result);
+        println!("WebSocket agent, {codec}: {}, set-up {} ms", call.result["echo"], call.result["setupMillis"]);
+        let record = gateway.record();
+        assert_eq!((&record["codec"], &record["ended_by"]), (&codec.into(), &"caller".into()), "{record}");
+    }
+}

@@ -1,0 +1,41 @@
+//! The embedded server (`ringwire run`) against SIP peers and agents that no one here wrote. Each test has addresses and processes of its
+//! own, so they run side by side; most of their time is waiting, so more threads than processors are good:
+//!
+//! ```text
+//! cargo test -p ringwire-tests --test local -- --test-threads 12
+//! ```
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
+
+mod agents;
+mod answers;
+mod calls;
+mod changes;
+mod cli;
+mod dialogs;
+mod ends;
+mod registration;
+
+use ringwire_tests::agent::Agent;
+use ringwire_tests::gateway::Gateway;
+use ringwire_tests::manifests::{NUMBER, echo, media_gateway, number, static_trunk, web_socket};
+
+/// A trunk that takes calls from every loopback address, and who answers its number.
+fn local_set(agent: &str) -> String {
+    let trunk = static_trunk("127.0.0.1", "allowedSources: [127.0.0.0/8], codecs: [PCMU, PCMA]");
+    [trunk, number("main", NUMBER, "trunk", "bot"), agent.to_owned()].join("---\n")
+}
+
+/// A server whose number is answered by the built-in echo.
+fn echo_gateway() -> Gateway {
+    Gateway::start(&[("all.yaml", &local_set(&echo("bot", "")))])
+}
+
+/// A server whose number is answered by this agent; `more` are further fields of the VoiceAgent.
+fn agent_gateway(agent: &Agent, more: &str) -> Gateway {
+    Gateway::start(&[("all.yaml", &local_set(&web_socket("bot", &agent.url(), more)))])
+}
+
+/// A gateway that ends its calls so many seconds after it is told to stop.
+fn draining_after(seconds: u32) -> String {
+    media_gateway(&format!("{{drainSeconds: {seconds}}}"))
+}
