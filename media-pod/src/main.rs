@@ -23,10 +23,17 @@ pub const USER_AGENT: &str = concat!("Ringwire/", env!("CARGO_PKG_VERSION"));
 
 /// SIP trunks, phone numbers and voice agents as Kubernetes resources, and without Kubernetes.
 #[derive(Parser)]
-#[command(name = "ringwire", version, max_term_width = 110, arg_required_else_help = true)]
-#[command(after_help = "Try it without a phone:\n  ringwire run -f config/samples/local\n  ringwire call sip:+34911234567@127.0.0.1")]
+#[command(
+    name = "ringwire",
+    version,
+    max_term_width = 110,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Try it without a phone:\n  ringwire run -f config/samples/local\n  ringwire call sip:+34911234567@127.0.0.1"
+)]
 struct Cli {
-    /// How to log; RINGWIRE_LOG sets the filter, such as `debug`.
+    /// How to log; `RINGWIRE_LOG` sets the filter, such as `debug`.
     #[arg(long, global = true, value_enum, env = logging::FORMAT_VARIABLE)]
     log_format: Option<logging::Format>,
     #[command(subcommand)]
@@ -36,7 +43,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Args),
-    Call(cli::call::Args),
+    Call(Box<cli::call::Args>),
     Get(cli::get::Args),
     Check(cli::check::Args),
     Explain(cli::explain::Args),
@@ -58,13 +65,18 @@ fn main() -> ExitCode {
     // Before anything can want TLS. Only a second call could fail.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match &cli.command {
-        Command::Run(_) | Command::Registrar(_) | Command::Media(_) => logging::init(cli.log_format, None),
+        Command::Run(_) | Command::Registrar(_) | Command::Media(_) => {
+            logging::init(cli.log_format, None);
+        }
         _ => {}
     }
     if matches!(cli.command, Command::Registrar(_) | Command::Media(_)) {
         end_with_a_panic();
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("ringwire: cannot start: {error}");
@@ -74,7 +86,7 @@ fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match cli.command {
             Command::Run(args) => run::run(args).await,
-            Command::Call(args) => cli::call::run(args).await,
+            Command::Call(args) => cli::call::run(*args).await,
             Command::Get(args) => cli::get::run(args).await,
             Command::Check(args) => cli::check::run(&args),
             Command::Explain(args) => cli::explain::run(&args),
@@ -94,7 +106,9 @@ fn end_with_a_panic() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         print(info);
-        let carries_calls = std::thread::current().name().is_some_and(|name| name.starts_with("media-"));
+        let carries_calls = std::thread::current()
+            .name()
+            .is_some_and(|name| name.starts_with("media-"));
         if !carries_calls {
             std::process::exit(101);
         }

@@ -82,21 +82,48 @@ struct Common {
 
 async fn serve(args: Args, role: Role) -> Result<(), Failure> {
     let needs = match role {
-        Role::Registrar => [Need::Certificates, Need::Configuration, Need::SipSockets, Need::ControlPort],
-        Role::Media => [Need::Certificates, Need::Configuration, Need::RtpSockets, Need::ControlPort],
+        Role::Registrar => [
+            Need::Certificates,
+            Need::Configuration,
+            Need::SipSockets,
+            Need::ControlPort,
+        ],
+        Role::Media => [
+            Need::Certificates,
+            Need::Configuration,
+            Need::RtpSockets,
+            Need::ControlPort,
+        ],
     };
     let health = Health::new(needs);
     let stop = CancellationToken::new();
     let drain = CancellationToken::new();
-    tokio::spawn(health::serve(&health::socket_path(), health.clone(), stop.clone())?);
+    tokio::spawn(health::serve(
+        &health::socket_path(),
+        health.clone(),
+        stop.clone(),
+    )?);
     watch_signals(drain.clone(), health.clone())?;
 
     let incarnation = Incarnation(rand::random());
     let reporter = Reporter::new(PodState::new(&args.pod_name, role, incarnation));
-    let any: IpAddr = if args.pod_ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let listener = health::http::bind(args.metrics_address.unwrap_or(SocketAddr::new(any, METRICS_PORT))).await?;
+    let any: IpAddr = if args.pod_ip.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    let listener = health::http::bind(
+        args.metrics_address
+            .unwrap_or(SocketAddr::new(any, METRICS_PORT)),
+    )
+    .await?;
     let metrics = health::metrics::registry(reporter.clone());
-    tokio::spawn(health::http::serve(listener, health.clone(), metrics, stop.clone()));
+    tokio::spawn(health::http::serve(
+        listener,
+        health.clone(),
+        metrics,
+        stop.clone(),
+    ));
 
     let client = cluster::client().await?;
     let tls = tokio::select! {
@@ -108,7 +135,11 @@ async fn serve(args: Args, role: Role) -> Result<(), Failure> {
     let common = Common {
         client,
         // The pod's own address, not any: answers must leave from where the request came to.
-        identity: Identity { node: args.node_name.clone(), pod_ip: Some(args.pod_ip), bind: args.pod_ip },
+        identity: Identity {
+            node: args.node_name.clone(),
+            pod_ip: Some(args.pod_ip),
+            bind: args.pod_ip,
+        },
         incarnation,
         reporter,
         health,
@@ -126,7 +157,10 @@ async fn serve(args: Args, role: Role) -> Result<(), Failure> {
 }
 
 fn watch_signals(drain: CancellationToken, health: Health) -> Result<(), Failure> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -139,13 +173,34 @@ fn watch_signals(drain: CancellationToken, health: Health) -> Result<(), Failure
 }
 
 async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
-    let Common { client, identity, reporter, health, tls, resolver, stop, drain, .. } = common;
+    let Common {
+        client,
+        identity,
+        reporter,
+        health,
+        tls,
+        resolver,
+        stop,
+        drain,
+        ..
+    } = common;
     let control = server::bind(identity.bind).await?;
     health.met(Need::ControlPort);
-    tokio::spawn(server::serve(control, Arc::clone(&tls), reporter.clone(), None, stop.clone()));
+    tokio::spawn(server::serve(
+        control,
+        Arc::clone(&tls),
+        reporter.clone(),
+        None,
+        stop.clone(),
+    ));
 
     let config = cluster::config::registrar_config(&client, &args.gateway);
-    let membership = cluster::membership::join(&client, &args.gateway, &args.pod_name, args.pod_uid.as_deref());
+    let membership = cluster::membership::join(
+        &client,
+        &args.gateway,
+        &args.pod_name,
+        args.pod_uid.as_deref(),
+    );
     let (owns_in, owns) = watch::channel::<Owns>(Arc::new(|_| false));
     let mut members = membership.members();
     tokio::spawn(async move {
@@ -189,11 +244,27 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
 }
 
 async fn serve_media(args: &Args, common: Common) -> Result<(), Failure> {
-    let Common { client, identity, incarnation, reporter, health, tls, resolver, stop, drain } = common;
+    let Common {
+        client,
+        identity,
+        incarnation,
+        reporter,
+        health,
+        tls,
+        resolver,
+        stop,
+        drain,
+    } = common;
     let (accepted_in, mut accepted) = mpsc::channel(16);
     let control = server::bind(identity.bind).await?;
     health.met(Need::ControlPort);
-    tokio::spawn(server::serve(control, tls, reporter.clone(), Some(accepted_in), stop.clone()));
+    tokio::spawn(server::serve(
+        control,
+        tls,
+        reporter.clone(),
+        Some(accepted_in),
+        stop.clone(),
+    ));
     let (links_in, links) = mpsc::channel::<Box<dyn LinkStream>>(16);
     tokio::spawn(async move {
         while let Some(stream) = accepted.recv().await {

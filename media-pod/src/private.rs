@@ -31,7 +31,9 @@ pub fn strip(headers: &mut Headers) {
     let ours: Vec<HeaderName> = headers
         .iter()
         .map(|(name, _)| name)
-        .filter(|name| name.as_str().len() > 11 && name.as_str()[..11].eq_ignore_ascii_case("X-Ringwire-"))
+        .filter(|name| {
+            name.as_str().len() > 11 && name.as_str()[..11].eq_ignore_ascii_case("X-Ringwire-")
+        })
         .cloned()
         .collect();
     for name in ours {

@@ -50,7 +50,8 @@ pub struct CallRecord {
 impl CallRecord {
     /// Writes the record.
     pub fn write(&self) {
-        let time = |at: Option<jiff::Timestamp>| at.map(|at| format!("{at:.3}")).unwrap_or_default();
+        let time =
+            |at: Option<jiff::Timestamp>| at.map(|at| format!("{at:.3}")).unwrap_or_default();
         tracing::info!(
             target: "ringwire::call",
             call_id = %self.call_id,

@@ -45,7 +45,9 @@ const PIPE: usize = 256 << 10;
 /// Reads the same YAML as a cluster: SipProvider, PhoneNumber, VoiceAgent, MediaGateway, and the Secrets that they
 /// name. Edits take effect when a file is saved: the next call uses them, running calls keep what they have.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  ringwire run -f config/samples/local\n  ringwire get sipproviders,phonenumbers")]
+#[command(
+    after_help = "Example:\n  ringwire run -f config/samples/local\n  ringwire get sipproviders,phonenumbers"
+)]
 pub struct Args {
     /// Folder (or file) with the manifests.
     #[arg(short = 'f', long = "filename", value_name = "DIR")]
@@ -63,6 +65,12 @@ pub struct Args {
 
 /// The objects with their status, as `kubectl get -o json` would show them.
 type StatusBoard = Arc<Mutex<Vec<Value>>>;
+
+/// Where new configurations go.
+type Configs = (
+    watch::Sender<Option<Arc<RegistrarConfig>>>,
+    watch::Sender<Option<Arc<MediaConfig>>>,
+);
 
 /// What stays the same over reloads.
 struct World {
@@ -99,7 +107,12 @@ pub async fn run(args: Args) -> ExitCode {
 
 async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let key = signing_key(args.state_dir.as_deref());
-    let mut world = World { path: args.path.clone(), key, created: BTreeMap::new(), generations: BTreeMap::new() };
+    let mut world = World {
+        path: args.path.clone(),
+        key,
+        created: BTreeMap::new(),
+        generations: BTreeMap::new(),
+    };
     let stamp = world.stamp();
     let first = world.load()?;
     tracing::info!(
@@ -109,16 +122,28 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         "manifests read from {}",
         args.path.display()
     );
-    let identity = Identity { node: None, pod_ip: specific(args.bind), bind: args.bind };
+    let identity = Identity {
+        node: None,
+        pod_ip: specific(args.bind),
+        bind: args.bind,
+    };
     let incarnation = Incarnation(rand::random());
-    let registrar_report = Reporter::new(PodState::new("local-registrar", Role::Registrar, incarnation));
+    let registrar_report = Reporter::new(PodState::new(
+        "local-registrar",
+        Role::Registrar,
+        incarnation,
+    ));
     let media_report = Reporter::new(PodState::new("local-media", Role::Media, incarnation));
     let (registrar_config, registrar_configs) = watch::channel(Some(Arc::clone(&first.registrar)));
     let (media_config, media_configs) = watch::channel(Some(Arc::clone(&first.media)));
     let (_owns, owns) = watch::channel::<registrar::edge::Owns>(Arc::new(|_| true));
     let (links_in, links) = mpsc::channel(16);
     let (pipes_in, pipes) = mpsc::channel(1);
-    let (drain, stop, hurry) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let (drain, stop, hurry) = (
+        CancellationToken::new(),
+        CancellationToken::new(),
+        CancellationToken::new(),
+    );
 
     let (ours, theirs) = tokio::io::duplex(PIPE);
     let up = LinkEvent::Up {
@@ -128,7 +153,9 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         closed: CancellationToken::new(),
     };
     let _ = links_in.send(up).await;
-    let _ = pipes_in.send(Box::new(theirs) as Box<dyn crate::link::LinkStream>).await;
+    let _ = pipes_in
+        .send(Box::new(theirs) as Box<dyn crate::link::LinkStream>)
+        .await;
     tokio::spawn(report_load(media_report.clone(), incarnation, links_in));
 
     let resolver = TokioResolver::builder_tokio()?.build()?;
@@ -159,11 +186,27 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     }));
 
     let board = StatusBoard::default();
-    let listener = tokio::net::TcpListener::bind(args.http).await.map_err(|error| {
-        std::io::Error::new(error.kind(), format!("cannot serve /status on {}: {error}; choose another with --http", args.http))
-    })?;
-    tracing::info!("status on http://{}/status; see it with `ringwire get all`", args.http);
-    tokio::spawn(serve_http(listener, Arc::clone(&board), registrar_report.clone(), media_report.clone()));
+    let listener = tokio::net::TcpListener::bind(args.http)
+        .await
+        .map_err(|error| {
+            std::io::Error::new(
+                error.kind(),
+                format!(
+                    "cannot serve /status on {}: {error}; choose another with --http",
+                    args.http
+                ),
+            )
+        })?;
+    tracing::info!(
+        "status on http://{}/status; see it with `ringwire get all`",
+        args.http
+    );
+    tokio::spawn(serve_http(
+        listener,
+        Arc::clone(&board),
+        registrar_report.clone(),
+        media_report.clone(),
+    ));
 
     let mut keeper = tokio::spawn(keep(
         world,
@@ -173,14 +216,19 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         (registrar_report, media_report),
         (registrar_config, media_config),
     ));
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         ended = &mut edge => return ended?.map_err(Into::into),
         ended = &mut keeper => return Err(format!("the status keeper ended: {ended:?}").into()),
     }
-    tracing::info!("stopping: no new calls; waiting for the running ones (a second signal ends them)");
+    tracing::info!(
+        "stopping: no new calls; waiting for the running ones (a second signal ends them)"
+    );
     drain.cancel();
     tokio::spawn(async move {
         tokio::select! {
@@ -205,7 +253,16 @@ async fn report_load(media: Reporter, incarnation: Incarnation, links: mpsc::Sen
     let mut changes = media.subscribe();
     loop {
         let (calls, accepting) = media.read(|state| (state.calls.total, !state.draining));
-        if links.send(LinkEvent::Load { incarnation, calls, accepting }).await.is_err() || changes.changed().await.is_err() {
+        if links
+            .send(LinkEvent::Load {
+                incarnation,
+                calls,
+                accepting,
+            })
+            .await
+            .is_err()
+            || changes.changed().await.is_err()
+        {
             return;
         }
     }
@@ -215,7 +272,9 @@ async fn report_load(media: Reporter, incarnation: Incarnation, links: mpsc::Sen
 fn signing_key(dir: Option<&Path>) -> TokenKey {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
     let dir = dir.map(Path::to_owned).or_else(|| {
-        let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home)?;
+        let state = std::env::var_os("XDG_STATE_HOME")
+            .map(PathBuf::from)
+            .or_else(home)?;
         Some(state.join("ringwire"))
     });
     let random = || TokenKey::from_bytes(1, rand::random());
@@ -224,7 +283,10 @@ fn signing_key(dir: Option<&Path>) -> TokenKey {
     if let Ok(text) = std::fs::read_to_string(&file)
         && text.trim().len() == 64
     {
-        return TokenKey { id: 1, key: ringwire_config::Secret::new(text.trim()) };
+        return TokenKey {
+            id: 1,
+            key: ringwire_config::Secret::new(text.trim()),
+        };
     }
     let key = random();
     if let Err(error) = write_private(&dir, &file, key.key.expose()) {
@@ -237,13 +299,23 @@ fn write_private(dir: &Path, file: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     std::fs::create_dir_all(dir)?;
-    std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?.write_all(text.as_bytes())
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(file)?
+        .write_all(text.as_bytes())
 }
 
 impl World {
     /// Changes whenever a file of the folder does.
     fn stamp(&self) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
-        let entries = std::fs::read_dir(&self.path).into_iter().flatten().flatten().map(|entry| entry.path());
+        let entries = std::fs::read_dir(&self.path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path());
         let mut stamp: Vec<_> = std::iter::once(self.path.clone())
             .chain(entries)
             .filter_map(|path| {
@@ -256,7 +328,11 @@ impl World {
     }
 
     fn load(&mut self) -> Result<Loaded, Box<dyn std::error::Error>> {
-        let Manifests { mut objects, problems, .. } = manifests::read(&self.path)?;
+        let Manifests {
+            mut objects,
+            problems,
+            ..
+        } = manifests::read(&self.path)?;
         for problem in &problems {
             if problem.ignored {
                 tracing::info!("{problem}");
@@ -269,7 +345,11 @@ impl World {
             [only] => ObjectRef::of(only),
             _ => default.clone(),
         };
-        if !objects.gateways.iter().any(|object| ObjectRef::of(object) == gateway) {
+        if !objects
+            .gateways
+            .iter()
+            .any(|object| ObjectRef::of(object) == gateway)
+        {
             let mut spec = MediaGatewaySpec::default();
             spec.allowed_namespaces.from = NamespacesFrom::All;
             let mut object = MediaGateway::new(&gateway.name, spec);
@@ -284,10 +364,19 @@ impl World {
             restrict_agent_addresses: false,
         };
         let mut compiled = compile(&objects, &settings);
-        let config = compiled.gateways.remove(&gateway).ok_or("the gateway could not be compiled")?;
+        let config = compiled
+            .gateways
+            .remove(&gateway)
+            .ok_or("the gateway could not be compiled")?;
         Ok(Loaded {
-            registrar: Arc::new(RegistrarConfig { settings: config.settings.clone(), providers: config.providers }),
-            media: Arc::new(MediaConfig { settings: config.settings, agents: config.agents }),
+            registrar: Arc::new(RegistrarConfig {
+                settings: config.settings.clone(),
+                providers: config.providers,
+            }),
+            media: Arc::new(MediaConfig {
+                settings: config.settings,
+                agents: config.agents,
+            }),
             objects,
             compiled,
             gateway,
@@ -302,8 +391,13 @@ impl World {
         {
             for object in objects {
                 let id = format!("{} {}", K::kind(&()), ObjectRef::of(object));
-                let spec = serde_json::to_value(&*object).map(|mut value| value["spec"].take()).unwrap_or_default();
-                let (known, generation) = world.generations.entry(id.clone()).or_insert((spec.clone(), 1));
+                let spec = serde_json::to_value(&*object)
+                    .map(|mut value| value["spec"].take())
+                    .unwrap_or_default();
+                let (known, generation) = world
+                    .generations
+                    .entry(id.clone())
+                    .or_insert((spec.clone(), 1));
                 if *known != spec {
                     *known = spec;
                     *generation += 1;
@@ -329,16 +423,19 @@ async fn keep(
     mut loaded: Loaded,
     board: StatusBoard,
     (registrar, media): (Reporter, Reporter),
-    configs: (watch::Sender<Option<Arc<RegistrarConfig>>>, watch::Sender<Option<Arc<MediaConfig>>>),
+    configs: Configs,
 ) {
     let (mut from_registrar, mut from_media) = (registrar.subscribe(), media.subscribe());
+    // Not a pause that begins anew with each report: while calls come and go all the time, files are looked at all the same.
+    let mut poll = tokio::time::interval(POLL);
+    poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let observed = observe(&loaded.gateway, &registrar, &media);
         write_board(&mut loaded, &observed, &board);
         tokio::select! {
             _ = from_registrar.changed() => {}
             _ = from_media.changed() => {}
-            () = tokio::time::sleep(POLL) => {
+            _ = poll.tick() => {
                 let now = world.stamp();
                 if now == stamp {
                     continue;
@@ -375,37 +472,74 @@ fn keep_statuses(old: &Objects, new: &mut Objects) {
 fn observe(gateway: &ObjectRef, registrar: &Reporter, media: &Reporter) -> Observed {
     let pods = [registrar, media].map(|reporter| {
         let state = reporter.snapshot();
-        (state.pod.clone(), ObservedPod { state, reachable: true })
+        (
+            state.pod.clone(),
+            ObservedPod {
+                state,
+                reachable: true,
+            },
+        )
     });
-    Observed { pods: BTreeMap::from([(gateway.clone(), pods.into())]) }
+    Observed {
+        pods: BTreeMap::from([(gateway.clone(), pods.into())]),
+    }
 }
 
 fn write_board(loaded: &mut Loaded, observed: &Observed, board: &StatusBoard) {
     let now = jiff::Timestamp::now();
-    let Loaded { objects, compiled, .. } = loaded;
+    let Loaded {
+        objects, compiled, ..
+    } = loaded;
     let mut items = Vec::new();
     for object in &mut objects.providers {
-        let Some(findings) = compiled.providers.get(&ObjectRef::of(object)) else { continue };
+        let Some(findings) = compiled.providers.get(&ObjectRef::of(object)) else {
+            continue;
+        };
         let fresh = status::sip_provider(object, findings, observed, now);
-        tell("SipProvider", &ObjectRef::of(object), object.status.as_ref().map(|s| &s.conditions[..]), &fresh.conditions);
+        tell(
+            "SipProvider",
+            &ObjectRef::of(object),
+            object.status.as_ref().map(|s| &s.conditions[..]),
+            &fresh.conditions,
+        );
         object.status = Some(fresh);
         items.push(json!(object));
     }
     for object in &mut objects.numbers {
-        let Some(findings) = compiled.numbers.get(&ObjectRef::of(object)) else { continue };
+        let Some(findings) = compiled.numbers.get(&ObjectRef::of(object)) else {
+            continue;
+        };
         let fresh = status::phone_number(object, findings, observed, now);
-        tell("PhoneNumber", &ObjectRef::of(object), object.status.as_ref().map(|s| &s.conditions[..]), &fresh.conditions);
+        tell(
+            "PhoneNumber",
+            &ObjectRef::of(object),
+            object.status.as_ref().map(|s| &s.conditions[..]),
+            &fresh.conditions,
+        );
         object.status = Some(fresh);
         items.push(json!(object));
     }
     for object in &mut objects.agents {
-        let Some(findings) = compiled.agents.get(&ObjectRef::of(object)) else { continue };
+        let Some(findings) = compiled.agents.get(&ObjectRef::of(object)) else {
+            continue;
+        };
         let fresh = status::voice_agent(object, findings, observed, now);
-        tell("VoiceAgent", &ObjectRef::of(object), object.status.as_ref().map(|s| &s.conditions[..]), &fresh.conditions);
+        tell(
+            "VoiceAgent",
+            &ObjectRef::of(object),
+            object.status.as_ref().map(|s| &s.conditions[..]),
+            &fresh.conditions,
+        );
         object.status = Some(fresh);
         items.push(json!(object));
     }
-    let ready = |role| observed.pods.values().flat_map(BTreeMap::values).any(|pod| pod.state.role == role && pod.state.ready);
+    let ready = |role| {
+        observed
+            .pods
+            .values()
+            .flat_map(BTreeMap::values)
+            .any(|pod| pod.state.role == role && pod.state.ready)
+    };
     let workload = GatewayWorkload {
         replicas: 1,
         ready_replicas: i32::from(ready(Role::Media)),
@@ -415,7 +549,12 @@ fn write_board(loaded: &mut Loaded, observed: &Observed, board: &StatusBoard) {
     };
     for object in &mut objects.gateways {
         let fresh = status::media_gateway(object, &workload, observed, now);
-        tell("MediaGateway", &ObjectRef::of(object), object.status.as_ref().map(|s| &s.conditions[..]), &fresh.conditions);
+        tell(
+            "MediaGateway",
+            &ObjectRef::of(object),
+            object.status.as_ref().map(|s| &s.conditions[..]),
+            &fresh.conditions,
+        );
         object.status = Some(fresh);
         items.push(json!(object));
     }
@@ -425,11 +564,22 @@ fn write_board(loaded: &mut Loaded, observed: &Observed, board: &StatusBoard) {
 /// Logs a condition that changed, as an Event would tell it.
 fn tell(kind: &str, object: &ObjectRef, old: Option<&[Condition]>, new: &[Condition]) {
     for condition in new {
-        let before = old.unwrap_or_default().iter().find(|other| other.type_ == condition.type_);
-        if before.is_some_and(|before| before.status == condition.status && before.reason == condition.reason) {
+        let before = old
+            .unwrap_or_default()
+            .iter()
+            .find(|other| other.type_ == condition.type_);
+        if before.is_some_and(|before| {
+            before.status == condition.status && before.reason == condition.reason
+        }) {
             continue;
         }
-        let Condition { type_, status, reason, message, .. } = condition;
+        let Condition {
+            type_,
+            status,
+            reason,
+            message,
+            ..
+        } = condition;
         if status == "False" {
             tracing::warn!(kind, %object, condition = type_, status, reason, "{message}");
         } else {
@@ -438,10 +588,21 @@ fn tell(kind: &str, object: &ObjectRef, old: Option<&[Condition]>, new: &[Condit
     }
 }
 
-async fn serve_http(listener: tokio::net::TcpListener, board: StatusBoard, registrar: Reporter, media: Reporter) {
+async fn serve_http(
+    listener: tokio::net::TcpListener,
+    board: StatusBoard,
+    registrar: Reporter,
+    media: Reporter,
+) {
     let ready = move || {
         let good = registrar.read(|state| state.ready) && media.read(|state| state.ready);
-        async move { if good { (http::StatusCode::OK, "ok\n") } else { (http::StatusCode::SERVICE_UNAVAILABLE, "not ready\n") } }
+        async move {
+            if good {
+                (http::StatusCode::OK, "ok\n")
+            } else {
+                (http::StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+            }
+        }
     };
     let router = Router::new()
         .route("/status", get(board_json))
@@ -457,4 +618,3 @@ async fn board_json(State(board): State<StatusBoard>) -> Json<Value> {
     let items = board.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Json(json!({"apiVersion": "v1", "kind": "List", "items": items}))
 }
-

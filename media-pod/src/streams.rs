@@ -21,7 +21,7 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// What comes out of the streams.
 pub enum StreamEvent {
     /// A message.
-    Message(Flow, Message),
+    Message(Flow, Box<Message>),
     /// Something that is no message, but can be answered.
     Unreadable(Flow, Box<ParseFailure>),
     /// The stream is gone.
@@ -52,7 +52,11 @@ pub struct Streams {
 impl Streams {
     /// No streams; what they bring goes to `events`.
     pub fn new(events: mpsc::Sender<StreamEvent>) -> Self {
-        Self { next: 0, open: HashMap::new(), events }
+        Self {
+            next: 0,
+            open: HashMap::new(),
+            events,
+        }
     }
 
     /// How many are open.
@@ -61,17 +65,33 @@ impl Streams {
     }
 
     /// Takes a stream; `remote` is what its messages are said to come from. `ended` is cancelled when the stream is gone.
-    pub fn add<S>(&mut self, stream: S, remote: SocketAddr, idle: Idle, ended: CancellationToken) -> Flow
+    pub fn add<S>(
+        &mut self,
+        stream: S,
+        remote: SocketAddr,
+        idle: Idle,
+        ended: &CancellationToken,
+    ) -> Flow
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.next += 1;
         let connection = self.next;
-        let flow = Flow { transport: Transport::Tcp, remote, connection: Some(connection) };
+        let flow = Flow {
+            transport: Transport::Tcp,
+            remote,
+            connection: Some(connection),
+        };
         let (reader, writer) = tokio::io::split(stream);
         let (queue, queued) = mpsc::channel(QUEUE);
         let stop = ended.clone();
-        self.open.insert(connection, Open { queue: queue.clone(), stop: stop.clone() });
+        self.open.insert(
+            connection,
+            Open {
+                queue: queue.clone(),
+                stop: stop.clone(),
+            },
+        );
         let (events, told) = (self.events.clone(), flow.clone());
         tokio::spawn(async move {
             let writing = tokio::spawn(write(writer, queued, stop.clone()));
@@ -90,7 +110,9 @@ impl Streams {
 
     /// Queues bytes for a stream. `false`: there is no such stream, or its peer doesn't read and was cut off.
     pub fn send(&mut self, connection: u64, bytes: Vec<u8>) -> bool {
-        let Some(open) = self.open.get(&connection) else { return false };
+        let Some(open) = self.open.get(&connection) else {
+            return false;
+        };
         if open.queue.try_send(bytes).is_ok() {
             return true;
         }
@@ -140,7 +162,11 @@ async fn read<R: AsyncRead + Unpin>(
                 Ok(None) => break,
                 Ok(Some(StreamItem::Message(message))) => {
                     // Waits when the role is behind: the peer is slowed down by TCP itself.
-                    if events.send(StreamEvent::Message(flow.clone(), message)).await.is_err() {
+                    if events
+                        .send(StreamEvent::Message(flow.clone(), Box::new(message)))
+                        .await
+                        .is_err()
+                    {
                         return TransportError::Closed;
                     }
                 }
@@ -149,7 +175,9 @@ async fn read<R: AsyncRead + Unpin>(
                 Ok(Some(StreamItem::Pong)) => {}
                 Err(failure) => {
                     let lost = failure.framing_lost;
-                    let _ = events.send(StreamEvent::Unreadable(flow.clone(), Box::new(failure))).await;
+                    let _ = events
+                        .send(StreamEvent::Unreadable(flow.clone(), Box::new(failure)))
+                        .await;
                     if lost {
                         return TransportError::Closed;
                     }
@@ -185,7 +213,9 @@ pub fn transport_error(error: &std::io::Error) -> TransportError {
         ErrorKind::ConnectionRefused => TransportError::Refused,
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => TransportError::Unreachable,
         ErrorKind::TimedOut => TransportError::TimedOut,
-        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => TransportError::Closed,
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
+            TransportError::Closed
+        }
         _ => TransportError::Other(error.to_string()),
     }
 }

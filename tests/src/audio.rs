@@ -1,12 +1,16 @@
 //! Audio of a test's own phone: packets out every 20 ms, what comes back kept in order.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ringwire_media::compare::{self, Comparison};
 use ringwire_media::g711;
 
 const FRAME: Duration = Duration::from_millis(20);
+
+/// Each exchange is a stream of its own, as with phones that start anew after hold.
+static NEXT_SSRC: AtomicU32 = AtomicU32::new(0x1234_5678);
 
 /// A packet that came.
 pub struct Packet {
@@ -26,6 +30,7 @@ pub struct Packet {
 /// Without samples nothing is sent.
 pub fn exchange(socket: &UdpSocket, remote: SocketAddr, payload_type: u8, samples: &[i16], length: Duration) -> Vec<Packet> {
     let encode = if payload_type == 8 { g711::encode_alaw } else { g711::encode_ulaw };
+    let ssrc = NEXT_SSRC.fetch_add(1, Ordering::Relaxed);
     let start = Instant::now();
     let mut received = Vec::new();
     let mut frame = 0u32;
@@ -35,7 +40,7 @@ pub fn exchange(socket: &UdpSocket, remote: SocketAddr, payload_type: u8, sample
             let mut packet = vec![0x80, payload_type];
             packet.extend((1000u16.wrapping_add(frame as u16)).to_be_bytes());
             packet.extend((frame * 160).to_be_bytes());
-            packet.extend(0x1234_5678u32.to_be_bytes());
+            packet.extend(ssrc.to_be_bytes());
             let at = frame as usize * 160;
             packet.extend((at..at + 160).map(|at| encode(samples.get(at).copied().unwrap_or(0))));
             let _ = socket.send_to(&packet, remote);

@@ -13,7 +13,7 @@ use crate::wait::{self, seconds};
 /// Where Debian and others have its modules.
 const MODULES: [&str; 3] = ["/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules", "/usr/lib64/baresip/modules"];
 
-/// A running baresip with one account without registration. Fields are dropped in order: the phone before its network.
+/// A running baresip with the account `phone` of [`crate::carrier::Carrier`], which doesn't register. Fields are dropped in order: the phone before its network.
 pub struct Baresip {
     process: Process,
     control: TcpStream,
@@ -47,7 +47,7 @@ impl Baresip {
             folder.display(),
         );
         std::fs::write(folder.join("config"), config).unwrap();
-        let account = format!("<sip:+34600000000@{there}>;regint=0;audio_codecs={codecs};ptime=20\n");
+        let account = format!("<sip:phone@{there}>;auth_user=phone;auth_pass=secret2;regint=0;audio_codecs={codecs};ptime=20\n");
         std::fs::write(folder.join("accounts"), account).unwrap();
         std::fs::write(folder.join("contacts"), "").unwrap();
         let mut command = namespace.command("baresip");

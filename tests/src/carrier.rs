@@ -10,7 +10,8 @@ use crate::process::repository;
 use crate::scratch::Scratch;
 use crate::wait;
 
-/// A carrier with one account, `trunk1` with password `secret1`, and the number of [`crate::manifests::NUMBER`] on it.
+/// A carrier with the account `trunk1` (password `secret1`), the number of [`crate::manifests::NUMBER`] on it, and the account `phone` (password
+/// `secret2`) for somebody who calls it.
 pub struct Carrier {
     ip: IpAddr,
     options: Vec<String>,
@@ -51,7 +52,7 @@ impl Carrier {
     fn script(&self, arguments: &[&str]) -> Result<String, String> {
         let mut command = script(self.scratch.path());
         command.args(["--netns", "none", "--address", &self.ip.to_string(), "--tls-port", "none"]);
-        command.args(["--users", "trunk1:secret1", "--numbers", &format!("{}:trunk1", crate::manifests::NUMBER)]);
+        command.args(["--users", "trunk1:secret1 phone:secret2", "--numbers", &format!("{}:trunk1", crate::manifests::NUMBER)]);
         command.args(["--children", "1"]).args(&self.options).args(arguments);
         let output = command.output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

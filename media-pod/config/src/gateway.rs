@@ -94,7 +94,10 @@ pub enum Host {
 impl Host {
     /// Reads an address (IPv6 with or without brackets) or takes the text for a name.
     pub fn parse(text: &str) -> Self {
-        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|t| t.strip_suffix(']'))
+            .unwrap_or(text);
         match bare.parse() {
             Ok(address) => Self::Address(address),
             Err(_) => Self::Name(text.trim_end_matches('.').to_ascii_lowercase()),

@@ -77,8 +77,12 @@ pub fn read(path: &Path) -> Result<Manifests, ReadError> {
     if path.is_dir() {
         for entry in std::fs::read_dir(path).map_err(failed(path))? {
             let file = entry.map_err(failed(path))?.path();
-            let wanted = file.extension().is_some_and(|e| ["yaml", "yml", "json"].iter().any(|x| e == *x));
-            let hidden = file.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+            let wanted = file
+                .extension()
+                .is_some_and(|e| ["yaml", "yml", "json"].iter().any(|x| e == *x));
+            let hidden = file
+                .file_name()
+                .is_none_or(|name| name.to_string_lossy().starts_with('.'));
             if wanted && !hidden && file.is_file() {
                 files.push(file);
             }
@@ -100,7 +104,9 @@ pub fn read(path: &Path) -> Result<Manifests, ReadError> {
 fn read_file(file: &Path) -> std::io::Result<String> {
     let length = std::fs::metadata(file)?.len();
     if length > MAX_FILE_BYTES {
-        return Err(std::io::Error::other(format!("{length} bytes are more than the {MAX_FILE_BYTES} that are read")));
+        return Err(std::io::Error::other(format!(
+            "{length} bytes are more than the {MAX_FILE_BYTES} that are read"
+        )));
     }
     std::fs::read_to_string(file)
 }
@@ -124,9 +130,9 @@ impl Manifests {
             let value = match serde_yaml::Value::deserialize(document) {
                 Ok(value) => value,
                 Err(error) => {
-                    let place = error
-                        .location()
-                        .map_or_else(String::new, |at| format!(" at line {}, column {}", at.line(), at.column()));
+                    let place = error.location().map_or_else(String::new, |at| {
+                        format!(" at line {}, column {}", at.line(), at.column())
+                    });
                     self.problem(file, number, None, format!("is not valid YAML{place}"));
                     return;
                 }
@@ -136,31 +142,60 @@ impl Manifests {
             }
             match serde_json::to_value(value) {
                 Ok(value) => self.add_document(file, number, value),
-                Err(_) => self.problem(file, number, None, "is not valid YAML for Kubernetes: keys must be strings".into()),
+                Err(_) => self.problem(
+                    file,
+                    number,
+                    None,
+                    "is not valid YAML for Kubernetes: keys must be strings".into(),
+                ),
             }
         }
     }
 
     fn problem(&mut self, file: &Path, document: usize, object: Option<String>, message: String) {
-        self.problems.push(Problem { file: file.to_owned(), document, object, message, ignored: false });
+        self.problems.push(Problem {
+            file: file.to_owned(),
+            document,
+            object,
+            message,
+            ignored: false,
+        });
     }
 
     fn add_document(&mut self, file: &Path, number: usize, mut value: Value) {
-        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (api_version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
+        let text = |pointer: &str| {
+            value
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let (api_version, kind, name) =
+            (text("/apiVersion"), text("/kind"), text("/metadata/name"));
         if kind == "List" {
-            let items = value.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
+            let items = value
+                .get_mut("items")
+                .and_then(Value::as_array_mut)
+                .map(std::mem::take)
+                .unwrap_or_default();
             for item in items {
                 self.add_document(file, number, item);
             }
             return;
         }
-        let namespace = Some(text("/metadata/namespace")).filter(|ns| !ns.is_empty()).unwrap_or("default".into());
+        let namespace = Some(text("/metadata/namespace"))
+            .filter(|ns| !ns.is_empty())
+            .unwrap_or("default".into());
         let label = (!kind.is_empty()).then(|| format!("{kind} {namespace}/{name}"));
-        let ours = if api_version == API_VERSION { Kind::parse(&kind) } else { None };
+        let ours = if api_version == API_VERSION {
+            Kind::parse(&kind)
+        } else {
+            None
+        };
         let core = api_version == "v1" && (kind == "Secret" || kind == "Namespace");
         if ours.is_none() && !core {
-            let ignored = !api_version.starts_with(&format!("{}/", ringwire_crds::GROUP)) && !kind.is_empty();
+            let ignored =
+                !api_version.starts_with(&format!("{}/", ringwire_crds::GROUP)) && !kind.is_empty();
             let message = if kind.is_empty() {
                 "is no Kubernetes object: it has no kind".to_owned()
             } else if ignored {
@@ -168,7 +203,13 @@ impl Manifests {
             } else {
                 format!("there is no kind {kind} in {api_version}")
             };
-            self.problems.push(Problem { file: file.to_owned(), document: number, object: label, message, ignored });
+            self.problems.push(Problem {
+                file: file.to_owned(),
+                document: number,
+                object: label,
+                message,
+                ignored,
+            });
             return;
         }
         if name.is_empty() {
@@ -177,7 +218,10 @@ impl Manifests {
         }
         let key = format!("{kind} {namespace}/{name}");
         if let Some((other, document)) = self.seen.get(&key) {
-            let message = format!("stands already in {} (document {document})", other.display());
+            let message = format!(
+                "stands already in {} (document {document})",
+                other.display()
+            );
             self.problem(file, number, label, message);
             return;
         }
@@ -214,27 +258,48 @@ impl Manifests {
     fn add_core(&mut self, file: &Path, number: usize, kind: &str, id: &ObjectRef, value: Value) {
         let label = Some(format!("{kind} {id}"));
         if kind == "Namespace" {
-            let labels = value.pointer("/metadata/labels").cloned().unwrap_or_default();
+            let labels = value
+                .pointer("/metadata/labels")
+                .cloned()
+                .unwrap_or_default();
             let labels = serde_json::from_value(labels).unwrap_or_default();
             self.objects.namespaces.insert(id.name.clone(), labels);
             return;
         }
         // No cause in the message: it could quote the secret.
         let Ok(secret) = serde_json::from_value::<SecretDocument>(value) else {
-            self.problem(file, number, label, "data and stringData must map keys to strings".into());
+            self.problem(
+                file,
+                number,
+                label,
+                "data and stringData must map keys to strings".into(),
+            );
             return;
         };
         let mut data = SecretData::new();
         for (key, encoded) in secret.data {
-            let decoded = BASE64.decode(encoded.trim().as_bytes()).ok().map(String::from_utf8);
+            let decoded = BASE64
+                .decode(encoded.trim().as_bytes())
+                .ok()
+                .map(String::from_utf8);
             match decoded {
                 Some(Ok(text)) => drop(data.insert(key, Secret::new(text))),
                 // A value that is no text is of no use to us, but is a legal Secret.
                 Some(Err(_)) => {}
-                None => self.problem(file, number, label.clone(), format!("data.{key} is not base64")),
+                None => self.problem(
+                    file,
+                    number,
+                    label.clone(),
+                    format!("data.{key} is not base64"),
+                ),
             }
         }
-        data.extend(secret.string_data.into_iter().map(|(key, text)| (key, Secret::new(text))));
+        data.extend(
+            secret
+                .string_data
+                .into_iter()
+                .map(|(key, text)| (key, Secret::new(text))),
+        );
         self.objects.secrets.insert(id.clone(), data);
     }
 }
@@ -266,9 +331,15 @@ stringData: {password: hunter2}
     fn reads_objects_and_secrets() {
         let manifests = load(GOOD);
         assert_eq!(manifests.problems, []);
-        assert_eq!(ObjectRef::of(&manifests.objects.agents[0]), ObjectRef::new("default", "echo"));
+        assert_eq!(
+            ObjectRef::of(&manifests.objects.agents[0]),
+            ObjectRef::new("default", "echo")
+        );
         let secret = &manifests.objects.secrets[&ObjectRef::new("voice", "trunk")];
-        assert_eq!((secret["username"].expose(), secret["password"].expose()), ("trunk1", "hunter2"));
+        assert_eq!(
+            (secret["username"].expose(), secret["password"].expose()),
+            ("trunk1", "hunter2")
+        );
     }
 
     #[test]
@@ -277,7 +348,10 @@ stringData: {password: hunter2}
                    spec: {number: 34911, providerRef: {name: a}}\n";
         let manifests = load(&format!("{bad}---{GOOD}"));
         let text = manifests.problems[0].to_string();
-        assert!(text.starts_with("a.yaml (document 1): PhoneNumber default/main: "), "{text}");
+        assert!(
+            text.starts_with("a.yaml (document 1): PhoneNumber default/main: "),
+            "{text}"
+        );
         assert!(text.contains("spec.number"), "{text}");
         assert_eq!(manifests.objects.agents.len(), 1);
     }
@@ -286,12 +360,18 @@ stringData: {password: hunter2}
     fn refuses_the_same_object_twice() {
         let manifests = load(&format!("{GOOD}---{GOOD}"));
         assert_eq!(manifests.problems.len(), 2);
-        assert!(manifests.problems[0].message.contains("stands already in a.yaml"));
+        assert!(
+            manifests.problems[0]
+                .message
+                .contains("stands already in a.yaml")
+        );
     }
 
     #[test]
     fn passes_over_other_kinds_and_broken_documents_without_quoting_them() {
-        let manifests = load("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n---\nkind: {oops: hunter2\n");
+        let manifests = load(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n---\nkind: {oops: hunter2\n",
+        );
         assert!(manifests.problems[0].ignored);
         assert!(!manifests.problems[1].to_string().contains("hunter2"));
     }

@@ -56,7 +56,9 @@ pub fn candidates(user: &str, country_code: Option<&str>) -> Vec<String> {
     }
     let national_first = country_code.is_some_and(|country| !digits.starts_with(country));
     let national = country_code.map(|country| {
-        let trunk_prefix_removed = digits.strip_prefix('0').map(|rest| format!("+{country}{rest}"));
+        let trunk_prefix_removed = digits
+            .strip_prefix('0')
+            .map(|rest| format!("+{country}{rest}"));
         (format!("+{country}{digits}"), trunk_prefix_removed)
     });
     if !national_first {

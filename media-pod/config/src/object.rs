@@ -23,14 +23,19 @@ pub struct ObjectRef {
 impl ObjectRef {
     /// Names `name` in `namespace`.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     /// The name of an object that came from the API server or a manifest; a missing namespace reads as `default`.
     pub fn of<K: kube::Resource>(object: &K) -> Self {
         let meta = object.meta();
         Self::new(
-            meta.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+            meta.namespace
+                .clone()
+                .unwrap_or_else(|| "default".to_owned()),
             meta.name.clone().unwrap_or_default(),
         )
     }
@@ -52,7 +57,9 @@ impl FromStr for ObjectRef {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once('/') {
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Some((namespace, name))
+                if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+            {
                 Ok(Self::new(namespace, name))
             }
             _ => Err(NotAnObjectRef(text.to_owned())),
@@ -68,7 +75,9 @@ impl Serialize for ObjectRef {
 
 impl<'de> Deserialize<'de> for ObjectRef {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -82,10 +91,10 @@ pub struct NodeAddresses {
     /// Annotation `ringwire.dev/external-address`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotated: Option<IpAddr>,
-    /// First address of type ExternalIP.
+    /// First address of type `ExternalIP`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<IpAddr>,
-    /// Addresses of type InternalIP.
+    /// Addresses of type `InternalIP`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub internal: Vec<IpAddr>,
 }
@@ -116,11 +125,22 @@ impl Objects {
     pub fn referenced_secrets(&self) -> BTreeSet<ObjectRef> {
         let providers = self.providers.iter().filter_map(|provider| {
             let reference = provider.spec.credentials_secret_ref.as_ref()?;
-            Some(ObjectRef::new(ObjectRef::of(provider).namespace, &reference.name))
+            Some(ObjectRef::new(
+                ObjectRef::of(provider).namespace,
+                &reference.name,
+            ))
         });
         let agents = self.agents.iter().filter_map(|agent| {
-            let reference = agent.spec.web_socket.as_ref()?.headers_secret_ref.as_ref()?;
-            Some(ObjectRef::new(ObjectRef::of(agent).namespace, &reference.name))
+            let reference = agent
+                .spec
+                .web_socket
+                .as_ref()?
+                .headers_secret_ref
+                .as_ref()?;
+            Some(ObjectRef::new(
+                ObjectRef::of(agent).namespace,
+                &reference.name,
+            ))
         });
         providers.chain(agents).collect()
     }

@@ -161,7 +161,10 @@ mod tests {
     #[test]
     fn every_reason_is_in_the_troubleshooting_page() {
         let page = include_str!("../../../docs/troubleshooting.md");
-        let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !page.contains(&format!("| `{reason}` |"))).collect();
+        let missing: Vec<_> = Reason::ALL
+            .iter()
+            .filter(|reason| !page.contains(&format!("| `{reason}` |")))
+            .collect();
         assert!(missing.is_empty(), "{missing:?}");
     }
 }

@@ -32,7 +32,8 @@ pub trait ResolvedAddresses {
 
 impl ResolvedAddresses for BTreeMap<String, Vec<IpAddr>> {
     fn has(&self, name: &str, address: IpAddr) -> bool {
-        self.get(name).is_some_and(|addresses| addresses.contains(&address))
+        self.get(name)
+            .is_some_and(|addresses| addresses.contains(&address))
     }
 }
 
@@ -95,15 +96,27 @@ pub fn route<'a>(
         match find_number(provider, call) {
             Ok((number, entry)) => {
                 return match &entry.agent {
-                    Some(agent) => Ok(Route { provider, number, entry, agent }),
-                    None => Err(Refusal::NoAgent { provider, number, entry }),
+                    Some(agent) => Ok(Route {
+                        provider,
+                        number,
+                        entry,
+                        agent,
+                    }),
+                    None => Err(Refusal::NoAgent {
+                        provider,
+                        number,
+                        entry,
+                    }),
                 };
             }
             Err(tried) => compared.extend(tried.into_iter().filter(|text| !text.is_empty())),
         }
     }
     compared.dedup();
-    Err(Refusal::NumberNotFound { provider: first, compared })
+    Err(Refusal::NumberNotFound {
+        provider: first,
+        compared,
+    })
 }
 
 /// The providers that may be calling: by secret contact user exactly one, else all that accept the source.
@@ -113,32 +126,53 @@ fn callers<'a>(
     resolved: &impl ResolvedAddresses,
 ) -> Vec<&'a Provider> {
     if let Some(user) = call.request_user
-        && let Some(provider) =
-            config.providers.values().find(|p| p.contact_user_is_secret && p.contact_user.eq_ignore_ascii_case(user))
+        && let Some(provider) = config
+            .providers
+            .values()
+            .find(|p| p.contact_user_is_secret && p.contact_user.eq_ignore_ascii_case(user))
     {
         return vec![provider];
     }
-    config.providers.values().filter(|provider| accepts_source(provider, call.source, resolved)).collect()
+    config
+        .providers
+        .values()
+        .filter(|provider| accepts_source(provider, call.source, resolved))
+        .collect()
 }
 
 /// Whether `provider` takes calls from `source` without further proof.
-pub fn accepts_source(provider: &Provider, source: IpAddr, resolved: &impl ResolvedAddresses) -> bool {
+pub fn accepts_source(
+    provider: &Provider,
+    source: IpAddr,
+    resolved: &impl ResolvedAddresses,
+) -> bool {
     let source = source.to_canonical();
     let is_host = |host: &Host| match host {
         Host::Address(address) => *address == source,
         Host::Name(name) => resolved.has(name, source),
     };
     is_host(&provider.server)
-        || provider.outbound_proxy.as_ref().is_some_and(|(host, _)| is_host(host))
-        || provider.allowed_sources.iter().any(|allowed| match allowed {
-            AllowedSource::Net(net) => net.contains(&source),
-            AllowedSource::Name(name) => resolved.has(name, source),
-        })
+        || provider
+            .outbound_proxy
+            .as_ref()
+            .is_some_and(|(host, _)| is_host(host))
+        || provider
+            .allowed_sources
+            .iter()
+            .any(|allowed| match allowed {
+                AllowedSource::Net(net) => net.contains(&source),
+                AllowedSource::Name(name) => resolved.has(name, source),
+            })
 }
 
 /// The number of `provider` that is called, or everything that was compared.
-fn find_number<'a>(provider: &'a Provider, call: IncomingCall<'_>) -> Result<(&'a str, &'a Number), Vec<String>> {
-    let request_user = call.request_user.filter(|user| !user.eq_ignore_ascii_case(&provider.contact_user));
+fn find_number<'a>(
+    provider: &'a Provider,
+    call: IncomingCall<'_>,
+) -> Result<(&'a str, &'a Number), Vec<String>> {
+    let request_user = call
+        .request_user
+        .filter(|user| !user.eq_ignore_ascii_case(&provider.contact_user));
     let places = match provider.called_number_from {
         Some(CalledNumberFrom::RequestUri) => [call.request_user, None, None],
         Some(CalledNumberFrom::PCalledPartyId) => [call.called_party_user, None, None],
@@ -178,14 +212,20 @@ mod tests {
             .iter()
             .map(|(number, agent)| {
                 let id = ObjectRef::new("voice", format!("number-{number}"));
-                ((*number).to_owned(), Number { id, agent: agent.map(|agent| ObjectRef::new("voice", agent)) })
+                (
+                    (*number).to_owned(),
+                    Number {
+                        id,
+                        agent: agent.map(|agent| ObjectRef::new("voice", agent)),
+                    },
+                )
             })
             .collect();
         Provider {
             id: ObjectRef::new("voice", name),
             server: Host::Name("sip.carrier.test".into()),
             port: 5060,
-            transport: Transport::Udp,
+            transport: Transport::UDP,
             outbound_proxy: None,
             registration: None,
             contact_user: format!("token-of-{name}"),
@@ -213,16 +253,27 @@ mod tests {
                 nodes: BTreeMap::new(),
                 token_keys: vec![],
             },
-            providers: providers.into_iter().map(|provider| (provider.id.clone(), provider)).collect(),
+            providers: providers
+                .into_iter()
+                .map(|provider| (provider.id.clone(), provider))
+                .collect(),
         }
     }
 
     fn call<'a>(source: &str, user: &'a str) -> IncomingCall<'a> {
-        IncomingCall { source: source.parse().unwrap(), request_user: Some(user), called_party_user: None, to_user: None }
+        IncomingCall {
+            source: source.parse().unwrap(),
+            request_user: Some(user),
+            called_party_user: None,
+            to_user: None,
+        }
     }
 
     fn dns() -> BTreeMap<String, Vec<IpAddr>> {
-        BTreeMap::from([("sip.carrier.test".to_owned(), vec![CARRIER.parse().unwrap()])])
+        BTreeMap::from([(
+            "sip.carrier.test".to_owned(),
+            vec![CARRIER.parse().unwrap()],
+        )])
     }
 
     #[test]
@@ -230,7 +281,10 @@ mod tests {
         let config = config(vec![provider("a", &[("+34911234567", Some("sales"))])]);
         for source in [CARRIER, "198.51.100.77", "::ffff:198.51.100.77"] {
             let route = route(&config, call(source, "911234567"), &dns()).unwrap();
-            assert_eq!((route.number, route.agent.name.as_str()), ("+34911234567", "sales"));
+            assert_eq!(
+                (route.number, route.agent.name.as_str()),
+                ("+34911234567", "sales")
+            );
         }
     }
 
@@ -238,7 +292,12 @@ mod tests {
     fn refuses_a_call_from_an_unlisted_source_and_names_whom_it_was_for() {
         let config = config(vec![provider("a", &[("+34911234567", Some("sales"))])]);
         let refusal = route(&config, call("192.0.2.1", "911234567"), &dns()).unwrap_err();
-        let Refusal::SourceNotAllowed { dialled: Some((provider, number)) } = refusal else { panic!("{refusal:?}") };
+        let Refusal::SourceNotAllowed {
+            dialled: Some((provider, number)),
+        } = refusal
+        else {
+            panic!("{refusal:?}")
+        };
         assert_eq!((provider.id.name.as_str(), number), ("a", "+34911234567"));
         let refusal = route(&config, call("192.0.2.1", "100"), &dns()).unwrap_err();
         assert_eq!(refusal, Refusal::SourceNotAllowed { dialled: None });
@@ -265,7 +324,12 @@ mod tests {
             route(&config, call("192.0.2.1", "34911234567"), &dns()),
             Err(Refusal::SourceNotAllowed { .. })
         ));
-        assert_eq!(route(&config, call(CARRIER, "34911234567"), &dns()).unwrap().number, "+34911234567");
+        assert_eq!(
+            route(&config, call(CARRIER, "34911234567"), &dns())
+                .unwrap()
+                .number,
+            "+34911234567"
+        );
     }
 
     #[test]
@@ -274,21 +338,32 @@ mod tests {
             provider("a", &[("+34911111111", Some("sales"))]),
             provider("b", &[("+34922222222", Some("support"))]),
         ]);
-        assert_eq!(route(&config, call(CARRIER, "+34922222222"), &dns()).unwrap().agent.name, "support");
+        assert_eq!(
+            route(&config, call(CARRIER, "+34922222222"), &dns())
+                .unwrap()
+                .agent
+                .name,
+            "support"
+        );
     }
 
     #[test]
     fn says_what_was_compared_when_no_number_fits() {
         let config = config(vec![provider("a", &[("+34911234567", Some("sales"))])]);
         let refusal = route(&config, call(CARRIER, "0044123456"), &dns()).unwrap_err();
-        let Refusal::NumberNotFound { compared, .. } = refusal else { panic!("{refusal:?}") };
+        let Refusal::NumberNotFound { compared, .. } = refusal else {
+            panic!("{refusal:?}")
+        };
         assert!(compared.contains(&"+44123456".to_owned()), "{compared:?}");
     }
 
     #[test]
     fn refuses_a_number_without_agent() {
         let config = config(vec![provider("a", &[("+34911234567", None)])]);
-        assert!(matches!(route(&config, call(CARRIER, "+34911234567"), &dns()), Err(Refusal::NoAgent { .. })));
+        assert!(matches!(
+            route(&config, call(CARRIER, "+34911234567"), &dns()),
+            Err(Refusal::NoAgent { .. })
+        ));
     }
 
     #[test]
@@ -298,6 +373,9 @@ mod tests {
         let config = config(vec![strict]);
         let mut call = call(CARRIER, "+34911234567");
         call.to_user = Some("+34900000000");
-        assert!(matches!(route(&config, call, &dns()), Err(Refusal::NumberNotFound { .. })));
+        assert!(matches!(
+            route(&config, call, &dns()),
+            Err(Refusal::NumberNotFound { .. })
+        ));
     }
 }

@@ -13,7 +13,9 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::gateway::{Agent, GatewayConfig, GatewaySettings, MediaConfig, Provider, RegistrarConfig};
+use crate::gateway::{
+    Agent, GatewayConfig, GatewaySettings, MediaConfig, Provider, RegistrarConfig,
+};
 use crate::object::ObjectRef;
 
 /// How many Secrets carry the configuration of one role.
@@ -69,7 +71,9 @@ pub fn secret_name(gateway: &str, role: Role, index: usize) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
     /// It does not fit into a Secret.
-    #[error("shard {index} has {bytes} bytes compressed, more than the {MAX_SHARD_BYTES} that fit into a Secret")]
+    #[error(
+        "shard {index} has {bytes} bytes compressed, more than the {MAX_SHARD_BYTES} that fit into a Secret"
+    )]
     TooLarge {
         /// Which shard.
         index: usize,
@@ -83,7 +87,9 @@ pub enum ShardError {
     #[error("configuration cannot be decompressed")]
     Compression(#[from] std::io::Error),
     /// It is no valid configuration. The cause is left out: it could quote a secret.
-    #[error("configuration is not valid JSON of format {FORMAT_VERSION} (line {line}, column {column})")]
+    #[error(
+        "configuration is not valid JSON of format {FORMAT_VERSION} (line {line}, column {column})"
+    )]
     Json {
         /// Line of the error.
         line: usize,
@@ -94,7 +100,10 @@ pub enum ShardError {
 
 impl From<serde_json::Error> for ShardError {
     fn from(error: serde_json::Error) -> Self {
-        Self::Json { line: error.line(), column: error.column() }
+        Self::Json {
+            line: error.line(),
+            column: error.column(),
+        }
     }
 }
 
@@ -118,17 +127,27 @@ pub fn index_of(id: &ObjectRef) -> usize {
 
 /// Splits what `role` must know into its shards, in order.
 pub fn split(config: &GatewayConfig, role: Role) -> Vec<Shard> {
-    let mut shards = vec![Shard { format_version: FORMAT_VERSION, ..Shard::default() }; SHARDS];
+    let mut shards = vec![
+        Shard {
+            format_version: FORMAT_VERSION,
+            ..Shard::default()
+        };
+        SHARDS
+    ];
     shards[0].settings = Some(config.settings.clone());
     match role {
         Role::Registrar => {
             for (id, provider) in &config.providers {
-                shards[index_of(id)].providers.insert(id.clone(), provider.clone());
+                shards[index_of(id)]
+                    .providers
+                    .insert(id.clone(), provider.clone());
             }
         }
         Role::Media => {
             for (id, agent) in &config.agents {
-                shards[index_of(id)].agents.insert(id.clone(), agent.clone());
+                shards[index_of(id)]
+                    .agents
+                    .insert(id.clone(), agent.clone());
             }
         }
     }
@@ -141,7 +160,10 @@ pub fn encode(shard: &Shard, index: usize) -> Result<Vec<u8>, ShardError> {
     encoder.write_all(&serde_json::to_vec(shard)?)?;
     let bytes = encoder.finish()?;
     if bytes.len() > MAX_SHARD_BYTES {
-        return Err(ShardError::TooLarge { index, bytes: bytes.len() });
+        return Err(ShardError::TooLarge {
+            index,
+            bytes: bytes.len(),
+        });
     }
     Ok(bytes)
 }
@@ -154,7 +176,9 @@ pub fn decode(bytes: &[u8]) -> Result<Shard, ShardError> {
         format_version: u32,
     }
     let mut json = Vec::new();
-    GzDecoder::new(bytes).take(MAX_DECOMPRESSED_BYTES).read_to_end(&mut json)?;
+    GzDecoder::new(bytes)
+        .take(MAX_DECOMPRESSED_BYTES)
+        .read_to_end(&mut json)?;
     // The version first: a newer format may not even parse.
     let Version { format_version } = serde_json::from_slice(&json)?;
     if format_version > FORMAT_VERSION {
@@ -187,14 +211,25 @@ impl Assembly {
     /// What a registrar is told, once complete.
     pub fn registrar(&self) -> Option<RegistrarConfig> {
         let settings = self.settings().filter(|_| self.is_complete())?.clone();
-        let providers = self.shards.values().flat_map(|shard| shard.providers.clone()).collect();
-        Some(RegistrarConfig { settings, providers })
+        let providers = self
+            .shards
+            .values()
+            .flat_map(|shard| shard.providers.clone())
+            .collect();
+        Some(RegistrarConfig {
+            settings,
+            providers,
+        })
     }
 
     /// What a media pod is told, once complete.
     pub fn media(&self) -> Option<MediaConfig> {
         let settings = self.settings().filter(|_| self.is_complete())?.clone();
-        let agents = self.shards.values().flat_map(|shard| shard.agents.clone()).collect();
+        let agents = self
+            .shards
+            .values()
+            .flat_map(|shard| shard.agents.clone())
+            .collect();
         Some(MediaConfig { settings, agents })
     }
 }
@@ -221,12 +256,20 @@ mod tests {
         let agents = (0..agents)
             .map(|n| {
                 let id = ObjectRef::new("voice", format!("agent-{n}"));
-                let agent =
-                    Agent { id: id.clone(), backend: Backend::Echo, connect_timeout_seconds: 5, max_call_seconds: 7200 };
+                let agent = Agent {
+                    id: id.clone(),
+                    backend: Backend::Echo,
+                    connect_timeout_seconds: 5,
+                    max_call_seconds: 7200,
+                };
                 (id, agent)
             })
             .collect();
-        GatewayConfig { settings, providers: BTreeMap::new(), agents }
+        GatewayConfig {
+            settings,
+            providers: BTreeMap::new(),
+            agents,
+        }
     }
 
     struct TokenKeyFixture;
@@ -244,7 +287,13 @@ mod tests {
             assert_eq!(assembly.media(), None, "incomplete before shard {index}");
             assembly.insert(index, decode(&encode(shard, index).unwrap()).unwrap());
         }
-        assert_eq!(assembly.media(), Some(MediaConfig { settings: config.settings, agents: config.agents }));
+        assert_eq!(
+            assembly.media(),
+            Some(MediaConfig {
+                settings: config.settings,
+                agents: config.agents
+            })
+        );
     }
 
     #[test]
@@ -270,8 +319,17 @@ mod tests {
 
     #[test]
     fn refuses_a_newer_format_and_garbage() {
-        let newer = Shard { format_version: FORMAT_VERSION + 1, ..Shard::default() };
-        assert!(matches!(decode(&encode(&newer, 0).unwrap()), Err(ShardError::Newer(2))));
-        assert!(matches!(decode(b"no gzip"), Err(ShardError::Compression(_))));
+        let newer = Shard {
+            format_version: FORMAT_VERSION + 1,
+            ..Shard::default()
+        };
+        assert!(matches!(
+            decode(&encode(&newer, 0).unwrap()),
+            Err(ShardError::Newer(2))
+        ));
+        assert!(matches!(
+            decode(b"no gzip"),
+            Err(ShardError::Compression(_))
+        ));
     }
 }

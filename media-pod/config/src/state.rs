@@ -199,7 +199,9 @@ pub fn apply(target: &mut Value, patch: Value) {
     if !target.is_object() {
         *target = Value::Object(Map::new());
     }
-    let Value::Object(target) = target else { return };
+    let Value::Object(target) = target else {
+        return;
+    };
     for (key, change) in patch {
         if change.is_null() {
             target.remove(&key);
@@ -227,7 +229,10 @@ mod tests {
         let old = state();
         let mut new = old.clone();
         new.calls.agents.clear();
-        let patch = diff(&serde_json::to_value(&old).unwrap(), &serde_json::to_value(&new).unwrap());
+        let patch = diff(
+            &serde_json::to_value(&old).unwrap(),
+            &serde_json::to_value(&new).unwrap(),
+        );
         assert_eq!(patch, Some(json!({"calls": {"agents": {"a/b": null}}})));
     }
 
@@ -240,12 +245,16 @@ mod tests {
     }
 
     fn object() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![any::<bool>().prop_map(Value::from), any::<i32>().prop_map(Value::from)];
+        let leaf = prop_oneof![
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from)
+        ];
         let tree = leaf.prop_recursive(3, 16, 4, |inner| {
             proptest::collection::btree_map("[a-d]", inner, 0..4)
                 .prop_map(|map| Value::Object(map.into_iter().collect()))
         });
-        proptest::collection::btree_map("[a-d]", tree, 0..4).prop_map(|map| Value::Object(map.into_iter().collect()))
+        proptest::collection::btree_map("[a-d]", tree, 0..4)
+            .prop_map(|map| Value::Object(map.into_iter().collect()))
     }
 
     proptest! {

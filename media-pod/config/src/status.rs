@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use ringwire_crds::{
-    Condition, MediaGateway, MediaGatewayStatus, PhoneNumber, PhoneNumberStatus, RegistrationState as StateColumn,
-    RegistrationStatus, SipProvider, SipProviderStatus, Time, VoiceAgent, VoiceAgentStatus, clip, condition,
+    Condition, MediaGateway, MediaGatewayStatus, PhoneNumber, PhoneNumberStatus,
+    RegistrationState as StateColumn, RegistrationStatus, SipProvider, SipProviderStatus, Time,
+    VoiceAgent, VoiceAgentStatus, clip, condition,
 };
 
 use crate::compile::{AgentFindings, Holds, NumberFindings, ProviderFindings, Verdict};
@@ -41,7 +42,10 @@ pub struct Observed {
 
 impl Observed {
     fn of<'a>(&'a self, gateway: &ObjectRef) -> impl Iterator<Item = &'a ObservedPod> + use<'a> {
-        self.pods.get(gateway).into_iter().flat_map(BTreeMap::values)
+        self.pods
+            .get(gateway)
+            .into_iter()
+            .flat_map(BTreeMap::values)
     }
 
     fn all(&self) -> impl Iterator<Item = &ObservedPod> {
@@ -50,7 +54,10 @@ impl Observed {
 
     /// A sum over all pods that can be reached.
     fn sum(&self, count: impl Fn(&PodState) -> u32) -> u32 {
-        self.all().filter(|pod| pod.reachable).map(|pod| count(&pod.state)).sum()
+        self.all()
+            .filter(|pod| pod.reachable)
+            .map(|pod| count(&pod.state))
+            .sum()
     }
 }
 
@@ -63,7 +70,10 @@ pub fn condition(
     now: Timestamp,
 ) -> Condition {
     let status = verdict.holds.as_str();
-    let since = old.iter().find(|c| c.type_ == kind && c.status == status).map(|c| c.last_transition_time.clone());
+    let since = old
+        .iter()
+        .find(|c| c.type_ == kind && c.status == status)
+        .map(|c| c.last_transition_time.clone());
     Condition {
         type_: kind.to_owned(),
         status: status.to_owned(),
@@ -82,11 +92,16 @@ pub fn sip_provider(
     now: Timestamp,
 ) -> SipProviderStatus {
     let id = ObjectRef::of(object);
-    let report = findings.gateway.as_ref().and_then(|gateway| newest_report(observed, gateway, &id));
+    let report = findings
+        .gateway
+        .as_ref()
+        .and_then(|gateway| newest_report(observed, gateway, &id));
     let registered = registered(findings, report, observed);
     let ready = provider_ready(findings, &registered);
     let old = object.status.as_ref();
-    let old_conditions = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let old_conditions = old
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
     let generation = object.metadata.generation;
     let conditions = [
         (condition::READY, &ready),
@@ -97,7 +112,12 @@ pub fn sip_provider(
     .map(|(kind, verdict)| condition(kind, verdict, generation, old_conditions, now))
     .into();
 
-    let gateway_pods = || findings.gateway.iter().flat_map(|gateway| observed.of(gateway));
+    let gateway_pods = || {
+        findings
+            .gateway
+            .iter()
+            .flat_map(|gateway| observed.of(gateway))
+    };
     let mut resolved: Vec<String> = gateway_pods()
         .filter(|pod| pod.reachable)
         .flat_map(|pod| pod.state.resolved.get(&id).into_iter().flatten())
@@ -107,9 +127,13 @@ pub fn sip_provider(
     resolved.dedup();
     resolved.truncate(MAX_ADDRESSES);
     let mut refused_sources: Vec<String> = Vec::new();
-    for refused in gateway_pods().flat_map(|pod| pod.state.refused_sources.get(&id).into_iter().flatten()) {
+    for refused in
+        gateway_pods().flat_map(|pod| pod.state.refused_sources.get(&id).into_iter().flatten())
+    {
         let address = refused.address.to_string();
-        if !refused_sources.contains(&address) && refused_sources.len() < crate::state::MAX_REFUSED_SOURCES {
+        if !refused_sources.contains(&address)
+            && refused_sources.len() < crate::state::MAX_REFUSED_SOURCES
+        {
             refused_sources.push(address);
         }
     }
@@ -144,20 +168,32 @@ fn registered(
     observed: &Observed,
 ) -> Verdict {
     if findings.paused {
-        return Verdict::no(Reason::Paused, "spec.paused is true: not registered, and calls are refused");
+        return Verdict::no(
+            Reason::Paused,
+            "spec.paused is true: not registered, and calls are refused",
+        );
     }
     if !findings.accepted.is_yes() {
-        return Verdict { holds: findings.accepted.holds, ..findings.accepted.clone() };
+        return Verdict {
+            holds: findings.accepted.holds,
+            ..findings.accepted.clone()
+        };
     }
     if !findings.registers {
-        let message = "spec.registration.enabled is false: calls are accepted by their source address";
+        let message =
+            "spec.registration.enabled is false: calls are accepted by their source address";
         return Verdict::no(Reason::RegistrationDisabled, message);
     }
-    let Some(revision) = &findings.revision else { return findings.credentials.clone() };
+    let Some(revision) = &findings.revision else {
+        return findings.credentials.clone();
+    };
     match report {
         Some((pod, report)) if !pod.reachable => Verdict::unknown(
             Reason::PodUnreachable,
-            format!("pod {} has not been seen for 15 s; before, it said: {}", pod.state.pod, report.message),
+            format!(
+                "pod {} has not been seen for 15 s; before, it said: {}",
+                pod.state.pod, report.message
+            ),
         ),
         Some((_, report)) if report.revision == *revision => Verdict {
             holds: match report.state {
@@ -168,14 +204,28 @@ fn registered(
             reason: report.reason,
             message: report.message.clone(),
         },
-        Some(_) => Verdict::unknown(Reason::Progressing, "the change is on its way to the registrar"),
+        Some(_) => Verdict::unknown(
+            Reason::Progressing,
+            "the change is on its way to the registrar",
+        ),
         None => {
-            let registrars = findings.gateway.iter().flat_map(|gateway| observed.of(gateway));
-            let waiting = !registrars.into_iter().any(|pod| pod.state.role == Role::Registrar && pod.reachable);
+            let registrars = findings
+                .gateway
+                .iter()
+                .flat_map(|gateway| observed.of(gateway));
+            let waiting = !registrars
+                .into_iter()
+                .any(|pod| pod.state.role == Role::Registrar && pod.reachable);
             if waiting {
-                Verdict::unknown(Reason::WaitingForPod, "no registrar pod of the gateway has reported yet")
+                Verdict::unknown(
+                    Reason::WaitingForPod,
+                    "no registrar pod of the gateway has reported yet",
+                )
             } else {
-                Verdict::unknown(Reason::Progressing, "the provider is on its way to the registrar")
+                Verdict::unknown(
+                    Reason::Progressing,
+                    "the provider is on its way to the registrar",
+                )
             }
         }
     }
@@ -230,18 +280,32 @@ pub fn phone_number(
 ) -> PhoneNumberStatus {
     let id = ObjectRef::of(object);
     let old = object.status.as_ref();
-    let old_conditions = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let old_conditions = old
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
     let generation = object.metadata.generation;
-    let last = observed.all().filter_map(|pod| pod.state.last_call.get(&id)).max().copied();
+    let last = observed
+        .all()
+        .filter_map(|pod| pod.state.last_call.get(&id))
+        .max()
+        .copied();
     // Pods forget at a restart; the object remembers.
-    let remembered = old.and_then(|status| status.last_call_at.as_ref()).map(|time| time.0);
+    let remembered = old
+        .and_then(|status| status.last_call_at.as_ref())
+        .map(|time| time.0);
     PhoneNumberStatus {
         observed_generation: generation,
         state: Some(findings.state),
         agent: findings.agent.clone(),
         active_calls: observed.sum(|state| state.calls.numbers.get(&id).copied().unwrap_or(0)),
         last_call_at: last.max(remembered).map(Time),
-        conditions: vec![condition(condition::READY, &findings.ready, generation, old_conditions, now)],
+        conditions: vec![condition(
+            condition::READY,
+            &findings.ready,
+            generation,
+            old_conditions,
+            now,
+        )],
     }
 }
 
@@ -254,9 +318,14 @@ pub fn voice_agent(
 ) -> VoiceAgentStatus {
     let id = ObjectRef::of(object);
     let old = object.status.as_ref();
-    let old_conditions = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let old_conditions = old
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
     let generation = object.metadata.generation;
-    let newest = observed.all().filter_map(|pod| pod.state.agents.get(&id)).max_by_key(|report| report.at);
+    let newest = observed
+        .all()
+        .filter_map(|pod| pod.state.agents.get(&id))
+        .max_by_key(|report| report.at);
     let failure = newest.filter(|report| !report.reachable);
     let reachable = match newest {
         Some(report) if report.reachable => Verdict::yes(report.reason, report.message.clone()),
@@ -266,14 +335,18 @@ pub fn voice_agent(
             .find(|c| c.type_ == condition::BACKEND_REACHABLE)
             .and_then(|c| {
                 // Pods forget at a restart; the object remembers.
-                let reason = *Reason::ALL.iter().find(|reason| reason.as_str() == c.reason)?;
+                let reason = *Reason::ALL
+                    .iter()
+                    .find(|reason| reason.as_str() == c.reason)?;
                 match c.status.as_str() {
                     "True" => Some(Verdict::yes(reason, c.message.clone())),
                     "False" => Some(Verdict::no(reason, c.message.clone())),
                     _ => None,
                 }
             })
-            .unwrap_or_else(|| Verdict::unknown(Reason::NotCalledYet, "the agent has not been called yet")),
+            .unwrap_or_else(|| {
+                Verdict::unknown(Reason::NotCalledYet, "the agent has not been called yet")
+            }),
     };
     VoiceAgentStatus {
         observed_generation: generation,
@@ -281,14 +354,31 @@ pub fn voice_agent(
         phone_numbers: findings.numbers,
         active_calls: observed.sum(|state| state.calls.agents.get(&id).copied().unwrap_or(0)),
         last_error: failure
-            .map(|report| clip(&format!("{}: {}", report.reason, report.message), MAX_MESSAGE))
+            .map(|report| {
+                clip(
+                    &format!("{}: {}", report.reason, report.message),
+                    MAX_MESSAGE,
+                )
+            })
             .or_else(|| old.and_then(|status| status.last_error.clone())),
         last_error_at: failure
             .map(|report| Time(report.at))
             .or_else(|| old.and_then(|status| status.last_error_at.clone())),
         conditions: vec![
-            condition(condition::READY, &findings.ready, generation, old_conditions, now),
-            condition(condition::BACKEND_REACHABLE, &reachable, generation, old_conditions, now),
+            condition(
+                condition::READY,
+                &findings.ready,
+                generation,
+                old_conditions,
+                now,
+            ),
+            condition(
+                condition::BACKEND_REACHABLE,
+                &reachable,
+                generation,
+                old_conditions,
+                now,
+            ),
         ],
     }
 }
@@ -317,7 +407,9 @@ pub fn media_gateway(
 ) -> MediaGatewayStatus {
     let id = ObjectRef::of(object);
     let old = object.status.as_ref();
-    let old_conditions = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let old_conditions = old
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
     let generation = object.metadata.generation;
     let mut addresses: Vec<String> = observed
         .of(&id)
@@ -328,9 +420,15 @@ pub fn media_gateway(
     addresses.dedup();
     addresses.truncate(MAX_ADDRESSES);
     let addressed = if addresses.is_empty() {
-        Verdict::unknown(Reason::NoAddress, "no registrar pod has reported its address yet")
+        Verdict::unknown(
+            Reason::NoAddress,
+            "no registrar pod has reported its address yet",
+        )
     } else {
-        Verdict::yes(Reason::AddressKnown, format!("carriers reach it at {}", addresses.join(", ")))
+        Verdict::yes(
+            Reason::AddressKnown,
+            format!("carriers reach it at {}", addresses.join(", ")),
+        )
     };
     let wanted = object.spec.replicas;
     let ready = if let Some((reason, message)) = &workload.trouble {
@@ -357,7 +455,13 @@ pub fn media_gateway(
         selector: workload.selector.clone(),
         conditions: vec![
             condition(condition::READY, &ready, generation, old_conditions, now),
-            condition(condition::ADDRESSED, &addressed, generation, old_conditions, now),
+            condition(
+                condition::ADDRESSED,
+                &addressed,
+                generation,
+                old_conditions,
+                now,
+            ),
         ],
     }
 }

@@ -41,7 +41,9 @@ impl FromStr for Incarnation {
         if text.len() != 16 {
             return Err(NotAnIncarnation);
         }
-        u64::from_str_radix(text, 16).map(Self).map_err(|_| NotAnIncarnation)
+        u64::from_str_radix(text, 16)
+            .map(Self)
+            .map_err(|_| NotAnIncarnation)
     }
 }
 
@@ -53,7 +55,9 @@ impl Serialize for Incarnation {
 
 impl<'de> Deserialize<'de> for Incarnation {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -69,7 +73,10 @@ pub struct TokenKey {
 impl TokenKey {
     /// A key of 32 random bytes.
     pub fn from_bytes(id: u8, bytes: [u8; 32]) -> Self {
-        Self { id, key: Secret::new(HEXLOWER.encode(&bytes)) }
+        Self {
+            id,
+            key: Secret::new(HEXLOWER.encode(&bytes)),
+        }
     }
 
     fn mac(&self) -> Hmac<Sha256> {
@@ -84,7 +91,9 @@ impl TokenKey {
         mac.update(purpose.as_bytes());
         mac.update(&[0]);
         mac.update(subject.as_bytes());
-        BASE32_NOPAD.encode(&mac.finalize().into_bytes()[..MAC_BYTES]).to_ascii_lowercase()
+        BASE32_NOPAD
+            .encode(&mac.finalize().into_bytes()[..MAC_BYTES])
+            .to_ascii_lowercase()
     }
 
     /// The token of a media pod's incarnation.
@@ -110,7 +119,9 @@ pub fn verify(keys: &[TokenKey], text: &str) -> Option<Incarnation> {
     mac.update(b"contact\0");
     mac.update(signed);
     mac.verify_truncated_left(signature).ok()?;
-    Some(Incarnation(u64::from_be_bytes(signed[1..9].try_into().ok()?)))
+    Some(Incarnation(u64::from_be_bytes(
+        signed[1..9].try_into().ok()?,
+    )))
 }
 
 #[cfg(test)]
@@ -126,8 +137,16 @@ mod tests {
         let token = key(1).sign(Incarnation(77));
         assert_eq!(token.len(), TOKEN_LENGTH);
         assert_eq!(verify(&[key(2), key(1)], &token), Some(Incarnation(77)));
-        assert_eq!(verify(&[key(1)], &format!("{token}.x9")), Some(Incarnation(77)), "as the start of a tag");
-        assert_eq!(verify(&[key(1)], &token.to_uppercase()), Some(Incarnation(77)), "carriers change the case");
+        assert_eq!(
+            verify(&[key(1)], &format!("{token}.x9")),
+            Some(Incarnation(77)),
+            "as the start of a tag"
+        );
+        assert_eq!(
+            verify(&[key(1)], &token.to_uppercase()),
+            Some(Incarnation(77)),
+            "carriers change the case"
+        );
     }
 
     #[test]
@@ -136,15 +155,25 @@ mod tests {
         assert_eq!(verify(&[key(2)], &token), None);
         let mut forged = token.into_bytes();
         forged[5] = if forged[5] == b'a' { b'b' } else { b'a' };
-        assert_eq!(verify(&[key(1)], std::str::from_utf8(&forged).unwrap()), None);
-        for text in ["", "short", "ééééééééééééééééééééééééééééééééééééééééé"] {
+        assert_eq!(
+            verify(&[key(1)], std::str::from_utf8(&forged).unwrap()),
+            None
+        );
+        for text in ["", "short", "ééééééééééééééééééééééééééééééééééééééééé"]
+        {
             assert_eq!(verify(&[key(1)], text), None, "{text}");
         }
     }
 
     #[test]
     fn derives_the_same_text_for_the_same_subject_only() {
-        assert_eq!(key(1).derive("contact-user", "a"), key(1).derive("contact-user", "a"));
-        assert_ne!(key(1).derive("contact-user", "a"), key(1).derive("contact-user", "b"));
+        assert_eq!(
+            key(1).derive("contact-user", "a"),
+            key(1).derive("contact-user", "a")
+        );
+        assert_ne!(
+            key(1).derive("contact-user", "a"),
+            key(1).derive("contact-user", "b")
+        );
     }
 }

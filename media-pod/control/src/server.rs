@@ -100,9 +100,10 @@ pub async fn serve(
             // From here on it is one of us.
             drop((slot, place));
             if stream.get_ref().1.alpn_protocol() == Some(ALPN_SIP) {
-                match sip {
-                    Some(sip) => drop(sip.send(stream).await),
-                    None => tracing::debug!(%peer, "this pod takes no SIP from registrars"),
+                if let Some(sip) = sip {
+                    drop(sip.send(stream).await)
+                } else {
+                    tracing::debug!(%peer, "this pod takes no SIP from registrars")
                 }
             } else if let Ok(_slot) = streams.try_acquire() {
                 http::serve(stream, reporter, stop).await;

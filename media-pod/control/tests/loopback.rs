@@ -1,5 +1,7 @@
 //! Both ends of the control port over loopback, with certificates as the operator issues them.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -106,11 +106,6 @@ impl Health {
         self.lock().missing.remove(&need);
     }
 
-    /// One of the needs is there no more.
-    pub fn lost(&self, need: Need) {
-        self.lock().missing.insert(need);
-    }
-
     /// From now on the process stops: it is not ready any more, but alive.
     pub fn drain(&self) {
         self.lock().draining = true;

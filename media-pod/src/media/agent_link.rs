@@ -21,7 +21,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why an agent could not be reached, for people.
 pub struct Unreachable {
-    /// AgentUnreachable or AgentTimeout.
+    /// `AgentUnreachable` or `AgentTimeout`.
     pub reason: Reason,
     /// What happened, without secrets.
     pub message: String,
@@ -29,8 +29,15 @@ pub struct Unreachable {
 
 impl From<ConnectError> for Unreachable {
     fn from(error: ConnectError) -> Self {
-        let reason = if error.reason() == "AgentTimeout" { Reason::AgentTimeout } else { Reason::AgentUnreachable };
-        Self { reason, message: error.to_string() }
+        let reason = if error.reason() == "AgentTimeout" {
+            Reason::AgentTimeout
+        } else {
+            Reason::AgentUnreachable
+        };
+        Self {
+            reason,
+            message: error.to_string(),
+        }
     }
 }
 
@@ -68,16 +75,33 @@ pub async fn connect(
     connector: &Connector,
     mut rng: StdRng,
 ) -> Result<AgentLink, Unreachable> {
-    let Backend::TwilioWebSocket { url, headers, custom_parameters } = &agent.backend else {
+    let Backend::TwilioWebSocket {
+        url,
+        headers,
+        custom_parameters,
+    } = &agent.backend
+    else {
         return Ok(AgentLink::Echo);
     };
     let usable = |name: &str, value: &str| {
-        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
+        Some((
+            HeaderName::from_bytes(name.as_bytes()).ok()?,
+            HeaderValue::from_str(value).ok()?,
+        ))
     };
-    let headers = headers.iter().filter_map(|(name, value)| usable(name, value.expose())).collect();
+    let headers = headers
+        .iter()
+        .filter_map(|(name, value)| usable(name, value.expose()))
+        .collect();
     let nodes = settings.nodes.values();
-    let deny_nodes: Vec<IpAddr> =
-        nodes.flat_map(|node| node.annotated.into_iter().chain(node.external).chain(node.internal.clone())).collect();
+    let deny_nodes: Vec<IpAddr> = nodes
+        .flat_map(|node| {
+            node.annotated
+                .into_iter()
+                .chain(node.external)
+                .chain(node.internal.clone())
+        })
+        .collect();
     let policy = AddressPolicy {
         allow: settings.allowed_agent_addresses.clone(),
         deny_nodes,
@@ -85,7 +109,9 @@ pub async fn connect(
     };
     let target = WebSocketTarget::new(url, headers, policy)?;
     let timeout = Duration::from_secs(u64::from(agent.connect_timeout_seconds));
-    let socket = connector.connect(&target, (Instant::now() + timeout).into()).await?;
+    let socket = connector
+        .connect(&target, (Instant::now() + timeout).into())
+        .await?;
     let session = twilio::Session::new(StartInfo {
         account_sid: twilio::new_sid("AC", &mut rng),
         call_sid: twilio::new_sid("CA", &mut rng),
@@ -95,7 +121,12 @@ pub async fn connect(
     let (sender, receiver) = socket.split();
     let (queue, queued) = mpsc::channel(QUEUE);
     tokio::task::spawn_local(write(sender, queued));
-    Ok(AgentLink::Twilio(Box::new(TwilioLink { session, queue, receiver, dropped: 0 })))
+    Ok(AgentLink::Twilio(Box::new(TwilioLink {
+        session,
+        queue,
+        receiver,
+        dropped: 0,
+    })))
 }
 
 /// Sends what is queued, then closes.
@@ -175,7 +206,9 @@ impl AgentLink {
 
     /// What the agent says next. Never ends for an echo.
     pub async fn receive(&mut self) -> FromAgent {
-        let Self::Twilio(link) = self else { return std::future::pending().await };
+        let Self::Twilio(link) = self else {
+            return std::future::pending().await;
+        };
         loop {
             return match link.receiver.receive().await {
                 Some(Ok(Received::Text(text))) => match link.session.receive(&text) {
@@ -185,7 +218,11 @@ impl AgentLink {
                 },
                 Some(Ok(Received::Binary(_))) => FromAgent::Unusable("a binary message".to_owned()),
                 Some(Ok(Received::Closed { code, reason })) => {
-                    let text = if reason.is_empty() { format!("code {code}") } else { format!("code {code}, {reason}") };
+                    let text = if reason.is_empty() {
+                        format!("code {code}")
+                    } else {
+                        format!("code {code}, {reason}")
+                    };
                     FromAgent::Closed(text)
                 }
                 Some(Err(error)) => FromAgent::Closed(error.to_string()),

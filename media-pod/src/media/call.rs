@@ -63,11 +63,13 @@ struct Decision {
 impl Decision {
     fn read(invite: &Request) -> Option<Self> {
         let text = |name| invite.headers.get(&private::name(name));
-        let codecs = text(private::CODECS)?.split(',').filter_map(|name| match name {
-            "PCMU" => Some(Codec::Pcmu),
-            "PCMA" => Some(Codec::Pcma),
-            _ => None,
-        });
+        let codecs = text(private::CODECS)?
+            .split(',')
+            .filter_map(|name| match name {
+                "PCMU" => Some(Codec::Pcmu),
+                "PCMA" => Some(Codec::Pcma),
+                _ => None,
+            });
         Some(Self {
             provider: text(private::PROVIDER)?.parse().ok()?,
             number: text(private::NUMBER)?.parse().ok()?,
@@ -86,13 +88,22 @@ pub async fn run(call: NewCall, shared: Arc<Shared>) {
     let started = Decision::read(&call.invite);
     if let Some(decision) = started {
         shared.count(&decision.provider, &decision.number, &decision.agent, 1);
-        let counted = (decision.provider.clone(), decision.number.clone(), decision.agent.clone());
+        let counted = (
+            decision.provider.clone(),
+            decision.number.clone(),
+            decision.agent.clone(),
+        );
         Box::pin(run_decided(call, decision, &shared)).await;
         shared.count(&counted.0, &counted.1, &counted.2, -1);
     } else {
         tracing::error!("a registrar sent an INVITE without its decision");
         let response = Response::to_request(&call.invite, 500, None);
-        shared.tell(FromCall::Respond { server: call.server, response }).await;
+        shared
+            .tell(FromCall::Respond {
+                server: call.server,
+                response,
+            })
+            .await;
     }
     shared.tell(FromCall::Ended(key)).await;
 }
@@ -109,15 +120,29 @@ struct Call<'a> {
     rtp: Option<RtpStream>,
     link: Option<AgentLink>,
     record: CallRecord,
+    /// Where the caller's last request came in at the registrar: ours go back there.
+    flow: Option<String>,
+    /// Whether the ACK has come.
+    confirmed: bool,
     ended: bool,
     /// When silence was last asked about.
     probed: Option<Instant>,
 }
 
 async fn run_decided(call: NewCall, decision: Decision, shared: &Shared) {
-    let NewCall { key, invite, server, inbox } = call;
+    let NewCall {
+        key,
+        invite,
+        server,
+        inbox,
+    } = call;
     let user = |name: &HeaderName| {
-        invite.headers.readable(name).into_iter().next().and_then(|address| address.uri.user_unescaped())
+        invite
+            .headers
+            .readable(name)
+            .into_iter()
+            .next()
+            .and_then(|address| address.uri.user_unescaped())
     };
     let mut record = CallRecord {
         call_id: key.call_id.clone(),
@@ -131,31 +156,50 @@ async fn run_decided(call: NewCall, decision: Decision, shared: &Shared) {
         ended_by: "gateway",
         ..CallRecord::default()
     };
-    let refuse = |status: u16, reason: Reason, detail: String, another: bool, mut record: CallRecord| {
-        let mut response = Response::to_request(&invite, status, None);
-        response.set_to_tag(&key.local_tag);
-        if another {
-            response.headers.push(private::name(private::TRY_ANOTHER), "1");
-        }
-        (record.reason, record.status, record.detail) = (Some(reason), status, detail);
-        record.end = Some(jiff::Timestamp::now());
-        // A call that goes to another pod leaves its record there.
-        if !another {
-            record.write();
-        }
-        FromCall::Respond { server, response }
-    };
+    let refuse =
+        |status: u16, reason: Reason, detail: String, another: bool, mut record: CallRecord| {
+            let mut response = Response::to_request(&invite, status, None);
+            response.set_to_tag(&key.local_tag);
+            if another {
+                response
+                    .headers
+                    .push(private::name(private::TRY_ANOTHER), "1");
+            }
+            (record.reason, record.status, record.detail) = (Some(reason), status, detail);
+            record.end = Some(jiff::Timestamp::now());
+            // A call that goes to another pod leaves its record there.
+            if !another {
+                record.write();
+            }
+            FromCall::Respond { server, response }
+        };
 
     let config = shared.config.borrow().clone();
     let Some(config) = config else {
-        return shared.tell(refuse(503, Reason::InternalError, String::new(), true, record)).await;
+        return shared
+            .tell(refuse(
+                503,
+                Reason::InternalError,
+                String::new(),
+                true,
+                record,
+            ))
+            .await;
     };
     let mut rng = StdRng::from_os_rng();
     let (socket, local) = match open_media(shared, &config, &decision, &mut rng) {
         Ok(opened) => opened,
         Err(error) => {
             tracing::warn!(%error, "no RTP port for a call");
-            return shared.tell(refuse(503, Reason::AtCapacity, error.to_string(), true, record)).await;
+            return shared
+                .tell(refuse(
+                    503,
+                    Reason::AtCapacity,
+                    error.to_string(),
+                    true,
+                    record,
+                ))
+                .await;
         }
     };
     let mut contact = decision.contact.clone();
@@ -163,23 +207,33 @@ async fn run_decided(call: NewCall, decision: Decision, shared: &Shared) {
     let params = UasParams {
         contact: NameAddr::new(contact),
         local_tag: key.local_tag.clone(),
-        capabilities: Capabilities { codecs: decision.codecs.clone(), telephone_event: true, ptime_millis: 20 },
+        capabilities: Capabilities {
+            codecs: decision.codecs.clone(),
+            telephone_event: true,
+            ptime_millis: 20,
+        },
         local,
         server: crate::USER_AGENT.to_owned(),
         t1: Duration::from_millis(500),
         t2: Duration::from_secs(4),
     };
+    let flow = flow_of(&invite);
     let uas = match UasCall::new(invite.clone(), params, Instant::now()) {
         Ok(uas) => uas,
         Err(response) => {
-            let warning = response.headers.get(&HeaderName::Warning).unwrap_or(&response.reason).to_owned();
+            let warning = response
+                .headers
+                .get(&HeaderName::Warning)
+                .unwrap_or(&response.reason)
+                .to_owned();
             let encrypted = String::from_utf8_lossy(&invite.body).contains("RTP/SAVP");
             record.reason = Some(match response.status {
                 488 if encrypted => Reason::EncryptionRequired,
                 488 => Reason::CodecMismatch,
                 _ => Reason::CallRefused,
             });
-            (record.status, record.detail, record.end) = (response.status, warning, Some(jiff::Timestamp::now()));
+            (record.status, record.detail, record.end) =
+                (response.status, warning, Some(jiff::Timestamp::now()));
             record.write();
             return shared.tell(FromCall::Respond { server, response }).await;
         }
@@ -196,6 +250,8 @@ async fn run_decided(call: NewCall, decision: Decision, shared: &Shared) {
         rtp: None,
         link: None,
         record,
+        flow,
+        confirmed: false,
         ended: false,
         probed: None,
     };
@@ -217,7 +273,10 @@ fn open_media(
 ) -> io::Result<(UdpSocket, LocalMedia)> {
     let settings = &config.settings;
     let identity = &shared.identity;
-    let node = identity.node.as_ref().and_then(|node| settings.nodes.get(node));
+    let node = identity
+        .node
+        .as_ref()
+        .and_then(|node| settings.nodes.get(node));
     let by_contact = match decision.contact.host {
         Host::Ip(address) => Some(address),
         Host::Name(_) => None,
@@ -228,7 +287,15 @@ fn open_media(
     let socket = shared.ports.bind(identity.bind, settings.rtp_ports)?;
     let rtp_port = socket.local_addr()?.port();
     let session_id = u64::from(rng.random::<u32>());
-    Ok((socket, LocalMedia { address, rtp_port, session_id, version: 1 }))
+    Ok((
+        socket,
+        LocalMedia {
+            address,
+            rtp_port,
+            session_id,
+            version: 1,
+        },
+    ))
 }
 
 /// What the loop woke up for.
@@ -246,14 +313,26 @@ impl Call<'_> {
         let found = {
             let mut config = shared.config.clone();
             let has = |config: &Option<Arc<MediaConfig>>| {
-                config.as_ref().is_some_and(|config| config.agents.contains_key(agent))
+                config
+                    .as_ref()
+                    .is_some_and(|config| config.agents.contains_key(agent))
             };
             let waiting = tokio::time::timeout(CONFIG_WAIT, config.wait_for(has));
-            let config = waiting.await.ok().and_then(Result::ok).and_then(|config| config.clone());
-            config.and_then(|config| Some((config.agents.get(agent)?.clone(), config.settings.clone())))
+            let config = waiting
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .and_then(|config| config.clone());
+            config.and_then(|config| {
+                Some((config.agents.get(agent)?.clone(), config.settings.clone()))
+            })
         };
         let Some((entry, settings)) = found else {
-            self.refuse(480, Reason::AgentNotFound, format!("agent {agent} is not configured"));
+            self.refuse(
+                480,
+                Reason::AgentNotFound,
+                format!("agent {agent} is not configured"),
+            );
             self.act().await;
             return None;
         };
@@ -282,9 +361,17 @@ impl Call<'_> {
         };
         match connected {
             Ok(link) => {
-                shared.report_agent(agent, true, Reason::AgentReachable, "the agent accepted the last call");
+                shared.report_agent(
+                    agent,
+                    true,
+                    Reason::AgentReachable,
+                    "the agent accepted the last call",
+                );
                 self.link = Some(link);
-                tracing::debug!(millis = started.elapsed().as_millis() as u64, "agent connected");
+                tracing::debug!(
+                    millis = started.elapsed().as_millis() as u64,
+                    "agent connected"
+                );
                 self.uas.accept(Instant::now());
                 self.record.status = 200;
                 self.record.answer = Some(jiff::Timestamp::now());
@@ -308,9 +395,13 @@ impl Call<'_> {
     }
 
     fn refuse(&mut self, status: u16, reason: Reason, detail: String) {
-        let header = (HeaderName::Reason, format!("SIP;cause={status};text=\"{}\"", reason.as_str()));
+        let header = (
+            HeaderName::Reason,
+            format!("SIP;cause={status};text=\"{}\"", reason.as_str()),
+        );
         self.uas.reject(status, None, vec![header], Instant::now());
-        (self.record.reason, self.record.status, self.record.detail) = (Some(reason), status, detail);
+        (self.record.reason, self.record.status, self.record.detail) =
+            (Some(reason), status, detail);
     }
 
     /// The answered call, until its end.
@@ -323,9 +414,17 @@ impl Call<'_> {
             let deadline = closing.unwrap_or(answered + limit);
             let silence = self.silence_due(now).filter(|_| closing.is_none());
             let rtp = self.rtp.as_ref().and_then(RtpStream::poll_timeout);
-            let timer = [self.uas.poll_timeout(), rtp, silence, Some(deadline)].into_iter().flatten().min();
+            let timer = [self.uas.poll_timeout(), rtp, silence, Some(deadline)]
+                .into_iter()
+                .flatten()
+                .min();
             let wake = {
-                let Self { inbox, socket, link, .. } = self;
+                let Self {
+                    inbox,
+                    socket,
+                    link,
+                    ..
+                } = self;
                 let agent = async {
                     match link {
                         Some(link) => link.receive().await,
@@ -359,7 +458,11 @@ impl Call<'_> {
                         tracing::warn!(call_id = %self.key.call_id, "the dialog did not end in time");
                         self.ended = true;
                     } else if deadline <= now {
-                        self.end("gateway", Reason::MaxDuration, "maxCallSeconds is reached".to_owned());
+                        self.end(
+                            "gateway",
+                            Reason::MaxDuration,
+                            "maxCallSeconds is reached".to_owned(),
+                        );
                     } else if silence.is_some_and(|at| at <= now) {
                         self.probed = Some(now);
                         self.uas.probe(now);
@@ -384,20 +487,33 @@ impl Call<'_> {
     fn on_inbox(&mut self, message: Option<ToCall>) {
         let now = Instant::now();
         match message {
-            Some(ToCall::Request { server, request }) => self.uas.on_request(server, &request, now),
+            Some(ToCall::Request { server, request }) => {
+                self.flow = flow_of(&request).or(self.flow.take());
+                self.uas.on_request(server, &request, now);
+            }
             Some(ToCall::Ack { request }) => self.uas.on_ack(&request, now),
             Some(ToCall::Cancel { reason }) => self.uas.on_cancel(reason, now),
-            Some(ToCall::Response { token, response }) => self.uas.on_response(token, &response, now),
+            Some(ToCall::Response { token, response }) => {
+                self.uas.on_response(token, &response, now);
+            }
             Some(ToCall::Failed { token }) => self.uas.on_failed(token, now),
             Some(ToCall::HangUp { reason }) => self.end("gateway", reason, String::new()),
             Some(ToCall::LinkLost) => {
                 if !self.uas.is_answered() {
-                    self.note_end("gateway", Reason::InternalError, "the registrar is gone".to_owned());
+                    self.note_end(
+                        "gateway",
+                        Reason::InternalError,
+                        "the registrar is gone".to_owned(),
+                    );
                     self.uas.on_cancel(None, now);
                 }
             }
             None => {
-                self.note_end("gateway", Reason::InternalError, "the media pod is stopping".to_owned());
+                self.note_end(
+                    "gateway",
+                    Reason::InternalError,
+                    "the media pod is stopping".to_owned(),
+                );
                 self.ended = true;
             }
         }
@@ -406,7 +522,8 @@ impl Call<'_> {
     /// Writes down who ended the call and why; the first one counts.
     fn note_end(&mut self, by: &'static str, reason: Reason, detail: String) {
         if self.record.reason.is_none() {
-            (self.record.ended_by, self.record.reason, self.record.detail) = (by, Some(reason), detail);
+            (self.record.ended_by, self.record.reason, self.record.detail) =
+                (by, Some(reason), detail);
         }
     }
 
@@ -432,15 +549,26 @@ impl Call<'_> {
                         };
                         FromCall::Respond { server, response }
                     }
-                    Action::Request { token, request } => {
-                        FromCall::Request { key: self.key.clone(), token, request: Box::new(request) }
+                    Action::Request { token, mut request } => {
+                        if let Some(flow) = &self.flow {
+                            request
+                                .headers
+                                .push(private::name(private::FLOW), flow.clone());
+                        }
+                        FromCall::Request {
+                            key: self.key.clone(),
+                            token,
+                            request: Box::new(request),
+                        }
                     }
                     // Only outbound calls acknowledge and cancel.
                     Action::Ack { .. } | Action::Cancel { .. } => continue,
                 };
                 self.shared.tell(message).await;
             }
-            let Some(event) = self.uas.poll_event() else { return };
+            let Some(event) = self.uas.poll_event() else {
+                return;
+            };
             self.on_event(event);
         }
     }
@@ -449,6 +577,7 @@ impl Call<'_> {
         match event {
             CallEvent::MediaChanged(negotiated) => self.media_changed(&negotiated),
             CallEvent::Confirmed => {
+                self.confirmed = true;
                 if let Some(rtp) = &mut self.rtp {
                     rtp.pause_playback(false);
                 }
@@ -458,9 +587,12 @@ impl Call<'_> {
                     link.digit(digit);
                 }
             }
-            CallEvent::PeerAlive => {}
             CallEvent::PeerGone => {
-                self.end("gateway", Reason::CallerGone, "no RTP for 30 s and no answer to OPTIONS".to_owned());
+                self.end(
+                    "gateway",
+                    Reason::CallerGone,
+                    "no RTP for 30 s and no answer to OPTIONS".to_owned(),
+                );
             }
             CallEvent::Ended { by, status, reason } => {
                 let detail = reason.unwrap_or_default();
@@ -469,14 +601,16 @@ impl Call<'_> {
                     EndedBy::Cancel => self.note_end("caller", Reason::CallerCancelled, detail),
                     EndedBy::NoAck => self.note_end("gateway", Reason::NoAck, detail),
                     EndedBy::BadAnswer => self.note_end("gateway", Reason::CodecMismatch, detail),
-                    EndedBy::Us | EndedBy::NoAnswer => self.note_end("gateway", Reason::InternalError, detail),
+                    EndedBy::Us | EndedBy::NoAnswer => {
+                        self.note_end("gateway", Reason::InternalError, detail);
+                    }
                 }
                 if let Some(status) = status.filter(|_| self.record.answer.is_none()) {
                     self.record.status = status;
                 }
                 self.ended = true;
             }
-            CallEvent::Progress { .. } | CallEvent::Answered => {}
+            CallEvent::PeerAlive | CallEvent::Progress { .. } | CallEvent::Answered => {}
         }
     }
 
@@ -501,8 +635,9 @@ impl Call<'_> {
             jitter_target_millis: JITTER_MILLIS,
         };
         let mut rtp = RtpStream::new(config, now);
-        // The caller may miss what is played before his ACK; the agent's audio waits for it, silence does not.
-        rtp.pause_playback(true);
+        // The caller may miss what is played before his ACK; the agent's audio waits for it, silence does not. (Without an offer in the
+        // INVITE, it is the ACK that brought us here.)
+        rtp.pause_playback(!self.confirmed);
         if self.uas.is_answered() {
             rtp.start(now);
         }
@@ -546,8 +681,15 @@ impl Call<'_> {
         }
         while let Some(event) = rtp.poll_event() {
             match event {
-                StreamEvent::Frame { audio, timestamp_millis } => {
-                    if let Some(echo) = self.link.as_mut().and_then(|link| link.audio(&audio, timestamp_millis)) {
+                StreamEvent::Frame {
+                    audio,
+                    timestamp_millis,
+                } => {
+                    if let Some(echo) = self
+                        .link
+                        .as_mut()
+                        .and_then(|link| link.audio(&audio, timestamp_millis))
+                    {
                         rtp.play(echo);
                     }
                 }
@@ -597,6 +739,13 @@ impl Call<'_> {
     }
 }
 
+fn flow_of(request: &Request) -> Option<String> {
+    request
+        .headers
+        .get(&private::name(private::FLOW))
+        .map(str::to_owned)
+}
+
 fn max_duration(agent: &Agent) -> Duration {
     Duration::from_secs(u64::from(agent.max_call_seconds))
 }
@@ -609,7 +758,9 @@ fn session(negotiated: &Negotiated) -> stream::Session {
         },
         send_payload_type: negotiated.payload_type,
         receive_payload_type: negotiated.receive_payload_type,
-        telephone_event: negotiated.telephone_event.map(|(send, receive)| TelephoneEvent { send, receive }),
+        telephone_event: negotiated
+            .telephone_event
+            .map(|(send, receive)| TelephoneEvent { send, receive }),
         remote: negotiated.remote,
         send: negotiated.local_direction.sends(),
         receive: negotiated.local_direction.receives(),
@@ -627,5 +778,10 @@ async fn sleep_until(at: Option<Instant>) {
 pub fn agent_report(reachable: bool, reason: Reason, message: &str) -> AgentReport {
     let now = jiff::Timestamp::now();
     let at = jiff::Timestamp::from_second(now.as_second()).unwrap_or(now);
-    AgentReport { reachable, reason, message: message.to_owned(), at }
+    AgentReport {
+        reachable,
+        reason,
+        message: message.to_owned(),
+        at,
+    }
 }

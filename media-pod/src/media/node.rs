@@ -12,7 +12,9 @@ use ringwire_config::token::Incarnation;
 use ringwire_config::{ObjectRef, Reason};
 use ringwire_control::Reporter;
 use ringwire_sip::message::{HeaderName, Host, Method, Request, Response};
-use ringwire_sip::transaction::{ClientId, Endpoint, EndpointConfig, Event, Flow, ServerId, Transport};
+use ringwire_sip::transaction::{
+    ClientId, Endpoint, EndpointConfig, Event, Flow, ServerId, Transport,
+};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -126,9 +128,11 @@ impl Shared {
         self.reporter.update(|state| {
             let calls = &mut state.calls;
             calls.total = calls.total.saturating_add_signed(change);
-            for (counts, id) in
-                [(&mut calls.providers, provider), (&mut calls.numbers, number), (&mut calls.agents, agent)]
-            {
+            for (counts, id) in [
+                (&mut calls.providers, provider),
+                (&mut calls.numbers, number),
+                (&mut calls.agents, agent),
+            ] {
                 let count = counts.entry(id.clone()).or_default();
                 *count = count.saturating_add_signed(change);
                 if *count == 0 {
@@ -142,12 +146,15 @@ impl Shared {
     pub fn report_agent(&self, agent: &ObjectRef, reachable: bool, reason: Reason, message: &str) {
         let known = self.reporter.read(|state| {
             state.agents.get(agent).is_some_and(|report| {
-                report.reachable == reachable && report.reason == reason && report.message == message
+                report.reachable == reachable
+                    && report.reason == reason
+                    && report.message == message
             })
         });
         if !known {
             let report = call::agent_report(reachable, reason, message);
-            self.reporter.update(|state| drop(state.agents.insert(agent.clone(), report)));
+            self.reporter
+                .update(|state| drop(state.agents.insert(agent.clone(), report)));
         }
     }
 }
@@ -200,7 +207,19 @@ struct Node {
 
 /// Runs a media pod until it has drained.
 pub async fn run(params: Params) {
-    let Params { mut config, mut links, reporter, identity, incarnation, connector, drain, hurry, workers, ready, beat } = params;
+    let Params {
+        mut config,
+        mut links,
+        reporter,
+        identity,
+        incarnation,
+        connector,
+        drain,
+        hurry,
+        workers,
+        ready,
+        beat,
+    } = params;
     tokio::select! {
         _ = config.wait_for(Option::is_some) => {}
         () = drain.cancelled() => return,
@@ -214,9 +233,15 @@ pub async fn run(params: Params) {
         reporter: reporter.clone(),
         node: from_calls_in,
     });
-    let (workers, threads): (Vec<_>, Vec<_>) = (0..workers.max(1)).map(|index| worker(index, &shared)).unzip();
+    let (workers, threads): (Vec<_>, Vec<_>) = (0..workers.max(1))
+        .map(|index| worker(index, &shared))
+        .unzip();
     let (events_in, mut events) = mpsc::channel(1_024);
-    let endpoint = EndpointConfig { trying_at_once: true, branch_prefix: "rm".into(), ..EndpointConfig::default() };
+    let endpoint = EndpointConfig {
+        trying_at_once: true,
+        branch_prefix: "rm".into(),
+        ..EndpointConfig::default()
+    };
     let mut node = Node {
         endpoint: Endpoint::new(endpoint, rand::random()),
         streams: Streams::new(events_in),
@@ -245,14 +270,26 @@ pub async fn run(params: Params) {
             if until <= now {
                 hung_up = true;
                 drain_until = Some(now + HANG_UP_LIMIT);
-                tracing::info!(calls = node.calls.len(), "drain time is over; ending the calls that are left");
+                tracing::info!(
+                    calls = node.calls.len(),
+                    "drain time is over; ending the calls that are left"
+                );
                 for known in node.calls.values() {
-                    let _ = known.inbox.try_send(ToCall::HangUp { reason: Reason::Draining });
+                    let _ = known.inbox.try_send(ToCall::HangUp {
+                        reason: Reason::Draining,
+                    });
                 }
             }
         }
-        let timeout = [node.endpoint.poll_timeout(), drain_until].into_iter().flatten().min();
-        let sleep = timeout.map_or(Duration::from_secs(1), |at| at.saturating_duration_since(now)).min(Duration::from_secs(1));
+        let timeout = [node.endpoint.poll_timeout(), drain_until]
+            .into_iter()
+            .flatten()
+            .min();
+        let sleep = timeout
+            .map_or(Duration::from_secs(1), |at| {
+                at.saturating_duration_since(now)
+            })
+            .min(Duration::from_secs(1));
         tokio::select! {
             Some(event) = events.recv() => node.on_stream(event),
             Some(message) = from_calls.recv() => {
@@ -263,7 +300,7 @@ pub async fn run(params: Params) {
             }
             Some(link) = links.recv() => {
                 let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-                let flow = node.streams.add(link, nowhere, Idle::Forever, CancellationToken::new());
+                let flow = node.streams.add(link, nowhere, Idle::Forever, &CancellationToken::new());
                 node.links.push(flow);
             }
             () = tokio::time::sleep(sleep) => node.endpoint.handle_timeout(Instant::now()),
@@ -292,11 +329,17 @@ pub async fn run(params: Params) {
 }
 
 /// A thread that carries calls: all of a call's work is done there.
-fn worker(index: usize, shared: &Arc<Shared>) -> (mpsc::Sender<NewCall>, std::thread::JoinHandle<()>) {
+fn worker(
+    index: usize,
+    shared: &Arc<Shared>,
+) -> (mpsc::Sender<NewCall>, std::thread::JoinHandle<()>) {
     let (sender, mut calls) = mpsc::channel::<NewCall>(256);
     let shared = Arc::clone(shared);
     let body = move || {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        let runtime = match tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+        {
             Ok(runtime) => runtime,
             Err(error) => {
                 tracing::error!(%error, "no runtime for a worker");
@@ -319,13 +362,22 @@ fn worker(index: usize, shared: &Arc<Shared>) -> (mpsc::Sender<NewCall>, std::th
                 }
             }
             // The agents get their last words.
-            let _ = tokio::time::timeout(Duration::from_secs(2), async { while running.join_next().await.is_some() {} }).await;
+            let _ = tokio::time::timeout(Duration::from_secs(2), async {
+                while running.join_next().await.is_some() {}
+            })
+            .await;
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
         runtime.block_on(local.run_until(serve));
     };
-    #[expect(clippy::expect_used, reason = "a pod that cannot have threads cannot carry calls")]
-    let thread = std::thread::Builder::new().name(format!("media-{index}")).spawn(body).expect("a thread");
+    #[expect(
+        clippy::expect_used,
+        reason = "a pod that cannot have threads cannot carry calls"
+    )]
+    let thread = std::thread::Builder::new()
+        .name(format!("media-{index}"))
+        .spawn(body)
+        .expect("a thread");
     (sender, thread)
 }
 
@@ -333,7 +385,7 @@ impl Node {
     fn on_stream(&mut self, event: StreamEvent) {
         let now = Instant::now();
         match event {
-            StreamEvent::Message(flow, message) => self.endpoint.receive(message, flow, now),
+            StreamEvent::Message(flow, message) => self.endpoint.receive(*message, flow, now),
             StreamEvent::Unreadable(_, failure) => {
                 tracing::error!(error = %failure.error, "a registrar sent an unreadable message");
             }
@@ -358,7 +410,10 @@ impl Node {
             }
             while let Some(transmit) = self.endpoint.poll_transmit() {
                 idle = false;
-                let sent = transmit.flow.connection.is_some_and(|connection| self.streams.send(connection, transmit.bytes));
+                let sent = transmit
+                    .flow
+                    .connection
+                    .is_some_and(|connection| self.streams.send(connection, transmit.bytes));
                 if !sent {
                     self.endpoint.flow_failed(
                         &transmit.flow,
@@ -392,7 +447,13 @@ impl Node {
                 if let Some((key, token)) = self.clients.get(&id)
                     && let Some(known) = self.calls.get(key)
                 {
-                    let _ = known.inbox.send(ToCall::Response { token: *token, response }).await;
+                    let _ = known
+                        .inbox
+                        .send(ToCall::Response {
+                            token: *token,
+                            response,
+                        })
+                        .await;
                 }
             }
             Event::Failed { id, .. } => {
@@ -422,7 +483,13 @@ impl Node {
             match self.find(&request) {
                 Some(known) => {
                     known.link = flow;
-                    let _ = known.inbox.send(ToCall::Request { server: id, request }).await;
+                    let _ = known
+                        .inbox
+                        .send(ToCall::Request {
+                            server: id,
+                            request,
+                        })
+                        .await;
                 }
                 None => self.answer(id, &request, 481, false),
             }
@@ -439,30 +506,57 @@ impl Node {
         }
         let token = {
             let config = self.shared.config.borrow();
-            config.as_ref().and_then(|config| config.settings.token_keys.first()).map(|key| key.sign(self.incarnation))
+            config
+                .as_ref()
+                .and_then(|config| config.settings.token_keys.first())
+                .map(|key| key.sign(self.incarnation))
         };
-        let Some(token) = token else { return self.answer(id, &request, 503, true) };
+        let Some(token) = token else {
+            return self.answer(id, &request, 503, true);
+        };
         let call_id = request.headers.call_id().unwrap_or_default().to_owned();
         let local_tag = format!("{token}.{:016x}", rand::rng().random::<u64>());
         let key = CallKey { call_id, local_tag };
         let (inbox, receiver) = mpsc::channel(INBOX);
-        let call = NewCall { key: key.clone(), invite: request.clone(), server: id, inbox: receiver };
+        let call = NewCall {
+            key: key.clone(),
+            invite: request.clone(),
+            server: id,
+            inbox: receiver,
+        };
         self.next_worker = (self.next_worker + 1) % self.workers.len();
         if self.workers[self.next_worker].try_send(call).is_err() {
             return self.answer(id, &request, 503, true);
         }
         self.by_invite.insert(id, key.clone());
-        self.calls.insert(key, Known { inbox, link: flow, invite: id });
+        self.calls.insert(
+            key,
+            Known {
+                inbox,
+                link: flow,
+                invite: id,
+            },
+        );
     }
 
     fn on_call(&mut self, message: FromCall) {
         let now = Instant::now();
         match message {
             FromCall::Respond { server, response } => self.endpoint.respond(server, response, now),
-            FromCall::Request { key, token, request } => {
-                let Some(known) = self.calls.get(&key) else { return };
+            FromCall::Request {
+                key,
+                token,
+                request,
+            } => {
+                let Some(known) = self.calls.get(&key) else {
+                    return;
+                };
                 // The registrar that brought the call, or any other: each of them can reach the caller.
-                let link = if self.links.contains(&known.link) { Some(&known.link) } else { self.links.first() };
+                let link = if self.links.contains(&known.link) {
+                    Some(&known.link)
+                } else {
+                    self.links.first()
+                };
                 let Some(link) = link.cloned() else {
                     let _ = known.inbox.try_send(ToCall::Failed { token });
                     return;
@@ -486,9 +580,10 @@ impl Node {
             response.set_to_tag(&format!("{:016x}", rand::rng().random::<u64>()));
         }
         if another {
-            response.headers.push(private::name(private::TRY_ANOTHER), "1");
+            response
+                .headers
+                .push(private::name(private::TRY_ANOTHER), "1");
         }
         self.endpoint.respond(id, response, Instant::now());
     }
 }
-

@@ -15,7 +15,9 @@ pub struct Ports {
 impl Ports {
     /// Starts at a random place: a pod that took over a node's address doesn't begin where its predecessor did.
     pub fn new() -> Self {
-        Self { next: AtomicU32::new(rand::random()) }
+        Self {
+            next: AtomicU32::new(rand::random()),
+        }
     }
 
     /// Binds an even port of `range` (first and last) at `address`. An error when all are taken.
@@ -25,7 +27,9 @@ impl Ports {
         let pairs = (u32::from(last) + 1).saturating_sub(first) / 2;
         for _ in 0..pairs {
             let turn = self.next.fetch_add(1, Ordering::Relaxed) % pairs;
-            let Ok(port) = u16::try_from(first + turn * 2) else { continue };
+            let Ok(port) = u16::try_from(first + turn * 2) else {
+                continue;
+            };
             match std::net::UdpSocket::bind(SocketAddr::new(address, port)) {
                 Ok(socket) => {
                     socket.set_nonblocking(true)?;
@@ -35,7 +39,10 @@ impl Ports {
                 Err(error) => return Err(error),
             }
         }
-        Err(io::Error::new(io::ErrorKind::AddrInUse, "every RTP port is taken"))
+        Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "every RTP port is taken",
+        ))
     }
 }
 
@@ -47,8 +54,13 @@ mod tests {
     async fn hands_out_each_even_port_once() {
         let ports = Ports::new();
         let address = IpAddr::from([127, 0, 0, 1]);
-        let sockets: Vec<UdpSocket> = (0..3).map(|_| ports.bind(address, (21_001, 21_007)).unwrap()).collect();
-        let mut numbers: Vec<u16> = sockets.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
+        let sockets: Vec<UdpSocket> = (0..3)
+            .map(|_| ports.bind(address, (21_001, 21_007)).unwrap())
+            .collect();
+        let mut numbers: Vec<u16> = sockets
+            .iter()
+            .map(|socket| socket.local_addr().unwrap().port())
+            .collect();
         numbers.sort_unstable();
         assert_eq!(numbers, [21_002, 21_004, 21_006]);
         assert!(ports.bind(address, (21_001, 21_007)).is_err());

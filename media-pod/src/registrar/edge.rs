@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use rand::rngs::StdRng;
 use rand::SeedableRng;
+use rand::rngs::StdRng;
 use ringwire_config::gateway::{Provider, RegistrarConfig};
 use ringwire_config::object::ObjectRef;
 use ringwire_config::route::{self, IncomingCall, Refusal};
@@ -109,7 +109,11 @@ struct Link {
 
 enum Kind {
     /// A new call: private headers to send along, pods asked so far, whether one said anything, and until when it has to.
-    Call { headers: Vec<(HeaderName, String)>, tried: Vec<Incarnation>, silent_until: Option<Instant> },
+    Call {
+        headers: Vec<(HeaderName, String)>,
+        tried: Vec<Incarnation>,
+        silent_until: Option<Instant>,
+    },
     /// From a carrier, within a dialog.
     ToPod,
     /// From a media pod to a carrier.
@@ -156,7 +160,11 @@ impl Edge {
         source_towards: fn(IpAddr) -> Option<IpAddr>,
         seed: u64,
     ) -> Self {
-        let endpoint = EndpointConfig { trying_at_once: true, branch_prefix: "rw".into(), ..EndpointConfig::default() };
+        let endpoint = EndpointConfig {
+            trying_at_once: true,
+            branch_prefix: "rw".into(),
+            ..EndpointConfig::default()
+        };
         Self {
             endpoint: Endpoint::new(endpoint, seed),
             rng: StdRng::seed_from_u64(seed),
@@ -197,9 +205,13 @@ impl Edge {
 
     fn configure_trunks(&mut self, now: Instant) {
         let (local, source_towards) = (self.local.clone(), self.source_towards);
-        let contact = |provider: &Provider, names: &Names| contact_of(provider, names, &local, source_towards);
-        self.trunks.configure(&self.config, &*self.owns, contact, &self.names, now);
-        self.outputs.push_back(Output::Registrations(self.trunks.ids().cloned().collect()));
+        let contact = |provider: &Provider, names: &Names| {
+            contact_of(provider, names, &local, source_towards)
+        };
+        self.trunks
+            .configure(&self.config, &*self.owns, contact, &self.names, now);
+        self.outputs
+            .push_back(Output::Registrations(self.trunks.ids().cloned().collect()));
     }
 
     /// From now on new calls are refused with 503.
@@ -208,11 +220,15 @@ impl Edge {
     }
 
     /// The result of a look-up.
-    pub fn resolved(&mut self, name: String, lookup: Lookup, now: Instant) {
-        self.names.update(name.clone(), lookup);
-        let ready: Vec<ServerId> =
-            self.parked.iter().filter(|(_, parked, _)| *parked == name).map(|(id, ..)| *id).collect();
-        self.parked.retain(|(_, parked, _)| *parked != name);
+    pub fn resolved(&mut self, name: &str, lookup: Lookup, now: Instant) {
+        self.names.update(name.to_owned(), lookup);
+        let ready: Vec<ServerId> = self
+            .parked
+            .iter()
+            .filter(|(_, parked, _)| parked == name)
+            .map(|(id, ..)| *id)
+            .collect();
+        self.parked.retain(|(_, parked, _)| parked != name);
         for id in ready {
             self.send_to_carrier(id, now);
         }
@@ -224,7 +240,15 @@ impl Edge {
 
     /// A link to a media pod is up.
     pub fn link_up(&mut self, incarnation: Incarnation, flow: Flow) {
-        self.links.insert(incarnation, Link { flow, calls: 0, pending: 0, accepting: true });
+        self.links.insert(
+            incarnation,
+            Link {
+                flow,
+                calls: 0,
+                pending: 0,
+                accepting: true,
+            },
+        );
     }
 
     /// A media pod's load.
@@ -269,12 +293,16 @@ impl Edge {
             Kind::Call { silent_until, .. } => silent_until,
             _ => None,
         });
-        [self.endpoint.poll_timeout(), self.trunks.poll_timeout(), self.next_keep_alive]
-            .into_iter()
-            .flatten()
-            .chain(silent)
-            .chain(self.parked.iter().map(|(.., limit)| *limit))
-            .min()
+        [
+            self.endpoint.poll_timeout(),
+            self.trunks.poll_timeout(),
+            self.next_keep_alive,
+        ]
+        .into_iter()
+        .flatten()
+        .chain(silent)
+        .chain(self.parked.iter().map(|(.., limit)| *limit))
+        .min()
     }
 
     /// Runs due timers.
@@ -291,8 +319,12 @@ impl Edge {
             tracing::warn!("a media pod said nothing for 300 ms; asking another");
             self.next_pod(id, now);
         }
-        let late: Vec<ServerId> =
-            self.parked.iter().filter(|(.., limit)| *limit <= now).map(|(id, ..)| *id).collect();
+        let late: Vec<ServerId> = self
+            .parked
+            .iter()
+            .filter(|(.., limit)| *limit <= now)
+            .map(|(id, ..)| *id)
+            .collect();
         self.parked.retain(|(.., limit)| *limit > now);
         for id in late {
             self.refuse(id, 408, None, now);
@@ -320,24 +352,34 @@ impl Edge {
     }
 
     fn tell_resolved(&mut self) {
-        let resolved = self
-            .config
-            .providers
-            .values()
-            .map(|provider| {
-                let hosts = std::iter::once(&provider.server)
-                    .cloned()
-                    .chain(provider.outbound_proxy.as_ref().map(|(host, _)| host.clone()))
-                    .chain(provider.allowed_sources.iter().filter_map(|allowed| match allowed {
-                        gateway::AllowedSource::Name(name) => Some(gateway::Host::Name(name.clone())),
-                        gateway::AllowedSource::Net(_) => None,
-                    }));
-                let mut addresses: Vec<IpAddr> = hosts.flat_map(|host| self.names.addresses(&host)).collect();
-                addresses.sort();
-                addresses.dedup();
-                (provider.id.clone(), addresses)
-            })
-            .collect();
+        let resolved =
+            self.config
+                .providers
+                .values()
+                .map(|provider| {
+                    let hosts = std::iter::once(&provider.server)
+                        .cloned()
+                        .chain(
+                            provider
+                                .outbound_proxy
+                                .as_ref()
+                                .map(|(host, _)| host.clone()),
+                        )
+                        .chain(provider.allowed_sources.iter().filter_map(
+                            |allowed| match allowed {
+                                gateway::AllowedSource::Name(name) => {
+                                    Some(gateway::Host::Name(name.clone()))
+                                }
+                                gateway::AllowedSource::Net(_) => None,
+                            },
+                        ));
+                    let mut addresses: Vec<IpAddr> =
+                        hosts.flat_map(|host| self.names.addresses(&host)).collect();
+                    addresses.sort();
+                    addresses.dedup();
+                    (provider.id.clone(), addresses)
+                })
+                .collect();
         self.outputs.push_back(Output::Resolved(resolved));
     }
 
@@ -353,12 +395,15 @@ impl Edge {
             }
             for send in sends {
                 let (host, port) = self.via(&send.flow);
-                let client = self.endpoint.request(send.request, send.flow, &host, port, now);
+                let client = self
+                    .endpoint
+                    .request(send.request, send.flow, &host, port, now);
                 self.trunks.sent(client, send.provider, send.token);
             }
         }
         for (provider, report) in self.trunks.poll_reports(jiff::Timestamp::now(), now) {
-            self.outputs.push_back(Output::Registration(provider, report));
+            self.outputs
+                .push_back(Output::Registration(provider, report));
         }
         if self.next_keep_alive.is_none() {
             self.next_keep_alive = Some(now + KEEP_ALIVE);
@@ -367,9 +412,19 @@ impl Edge {
 
     /// Host and port for our Via towards a carrier.
     fn via(&self, flow: &Flow) -> (Host, u16) {
-        let address = self.local.advertised.or_else(|| (self.source_towards)(flow.remote.ip()));
-        let port = if flow.transport == Transport::Udp { self.local.udp_port } else { self.local.tcp_port };
-        (Host::Ip(address.unwrap_or(IpAddr::from([127, 0, 0, 1]))), port)
+        let address = self
+            .local
+            .advertised
+            .or_else(|| (self.source_towards)(flow.remote.ip()));
+        let port = if flow.transport == Transport::Udp {
+            self.local.udp_port
+        } else {
+            self.local.tcp_port
+        };
+        (
+            Host::Ip(address.unwrap_or(IpAddr::from([127, 0, 0, 1]))),
+            port,
+        )
     }
 
     fn is_link(&self, flow: &Flow) -> bool {
@@ -397,15 +452,27 @@ impl Edge {
             }
             Event::Response { id, response, .. } if self.trunks.owns_client(id) => {
                 let failed = response.status >= 500;
-                self.trunks.on_client(id, |trunk, token| trunk.on_response(token, &response, now), failed);
+                self.trunks.on_client(
+                    id,
+                    |trunk, token| trunk.on_response(token, &response, now),
+                    failed,
+                );
             }
             Event::Response { id, response, .. } => self.on_response(id, response, now),
             Event::Retransmitted { id, sends, elapsed } => {
-                self.trunks.on_client(id, |trunk, token| trunk.on_retransmitted(token, sends, elapsed), false);
+                self.trunks.on_client(
+                    id,
+                    |trunk, token| trunk.on_retransmitted(token, sends, elapsed),
+                    false,
+                );
             }
             Event::Failed { id, error } => {
                 if self.trunks.owns_client(id) {
-                    self.trunks.on_client(id, |trunk, token| trunk.on_failed(token, &error, now), true);
+                    self.trunks.on_client(
+                        id,
+                        |trunk, token| trunk.on_failed(token, &error, now),
+                        true,
+                    );
                 } else if let Some(server) = self.by_client.get(&id).copied() {
                     self.on_failed(server, now);
                 }
@@ -424,15 +491,33 @@ impl Edge {
 
     // ---- from carriers
 
-    fn on_carrier_request(&mut self, id: ServerId, mut request: Request, flow: &Flow, now: Instant) {
+    fn on_carrier_request(
+        &mut self,
+        id: ServerId,
+        mut request: Request,
+        flow: &Flow,
+        now: Instant,
+    ) {
         private::strip(&mut request.headers);
-        let to_tag = request.headers.to().ok().and_then(|to| to.tag().map(str::to_owned));
+        let to_tag = request
+            .headers
+            .to()
+            .ok()
+            .and_then(|to| to.tag().map(str::to_owned));
         if let Some(tag) = to_tag {
             let pod = self.pod_of(&request, &tag);
             match pod.and_then(|pod| self.links.get(&pod)) {
                 Some(link) => {
                     let link = link.flow.clone();
-                    self.relays.insert(id, Relay { request, kind: Kind::ToPod, client: None, cancelled: false });
+                    self.relays.insert(
+                        id,
+                        Relay {
+                            request,
+                            kind: Kind::ToPod,
+                            client: None,
+                            cancelled: false,
+                        },
+                    );
                     let headers = vec![flow_header(flow), source_header(flow)];
                     self.forward(id, &link, &headers, now);
                 }
@@ -448,7 +533,10 @@ impl Edge {
         } else if request.method == Method::OPTIONS {
             let status = if self.draining { 503 } else { 200 };
             self.answer(id, &request, status, None, now);
-        } else if request.method == Method::BYE || request.method == Method::UPDATE || request.method == Method::INFO {
+        } else if request.method == Method::BYE
+            || request.method == Method::UPDATE
+            || request.method == Method::INFO
+        {
             self.answer(id, &request, 481, None, now);
         } else {
             self.answer(id, &request, 405, None, now);
@@ -458,7 +546,11 @@ impl Edge {
     /// The media pod of an in-dialog request: by our Contact's token, else by the one in our tag.
     fn pod_of(&self, request: &Request, to_tag: &str) -> Option<Incarnation> {
         let keys = &self.config.settings.token_keys;
-        let by_contact = request.uri.user.as_deref().and_then(|user| token::verify(keys, user));
+        let by_contact = request
+            .uri
+            .user
+            .as_deref()
+            .and_then(|user| token::verify(keys, user));
         by_contact.or_else(|| token::verify(keys, to_tag))
     }
 
@@ -470,21 +562,40 @@ impl Edge {
         let request_user = request.uri.user_unescaped();
         let called_party = user_of(&HeaderName::PCalledPartyId);
         let to = user_of(&HeaderName::To);
-        let refused = |reason, status, provider: Option<ObjectRef>, number: Option<String>, detail: String| RefusedCall {
+        let refused = |reason,
+                       status,
+                       provider: Option<ObjectRef>,
+                       number: Option<String>,
+                       detail: String| RefusedCall {
             reason,
             status,
             source: flow.remote,
             call_id: request.headers.call_id().unwrap_or_default().to_owned(),
             from: user_of(&HeaderName::From).unwrap_or_default(),
-            to: to.clone().or_else(|| request_user.clone()).unwrap_or_default(),
+            to: to
+                .clone()
+                .or_else(|| request_user.clone())
+                .unwrap_or_default(),
             provider,
             number,
             detail,
         };
         if self.draining {
-            let refused = refused(Reason::Draining, 503, None, None, "this gateway is stopping".into());
+            let refused = refused(
+                Reason::Draining,
+                503,
+                None,
+                None,
+                "this gateway is stopping".into(),
+            );
             self.outputs.push_back(Output::Refused(refused));
-            return self.answer(id, &request, 503, Some((HeaderName::RetryAfter, "10".into())), now);
+            return self.answer(
+                id,
+                &request,
+                503,
+                Some((HeaderName::RetryAfter, "10".into())),
+                now,
+            );
         }
         let config = Arc::clone(&self.config);
         let call = IncomingCall {
@@ -497,24 +608,42 @@ impl Edge {
             Ok(route) => route,
             Err(refusal) => {
                 let refused = match refusal {
-                    Refusal::SourceNotAllowed { dialled: Some((provider, number)) } => refused(
+                    Refusal::SourceNotAllowed {
+                        dialled: Some((provider, number)),
+                    } => refused(
                         Reason::SourceNotAllowed,
                         403,
                         Some(provider.id.clone()),
                         Some(number.to_owned()),
-                        format!("add {} to spec.allowedSources of {} to let it in", flow.remote.ip(), provider.id),
+                        format!(
+                            "add {} to spec.allowedSources of {} to let it in",
+                            flow.remote.ip(),
+                            provider.id
+                        ),
                     ),
-                    Refusal::SourceNotAllowed { dialled: None } => {
-                        refused(Reason::SourceNotAllowed, 403, None, None, "no provider accepts this source".into())
-                    }
+                    Refusal::SourceNotAllowed { dialled: None } => refused(
+                        Reason::SourceNotAllowed,
+                        403,
+                        None,
+                        None,
+                        "no provider accepts this source".into(),
+                    ),
                     Refusal::NumberNotFound { provider, compared } => refused(
                         Reason::NumberNotFound,
                         404,
                         Some(provider.id.clone()),
                         None,
-                        format!("compared {} with the numbers of {}", compared.join(", "), provider.id),
+                        format!(
+                            "compared {} with the numbers of {}",
+                            compared.join(", "),
+                            provider.id
+                        ),
                     ),
-                    Refusal::NoAgent { provider, number, entry } => refused(
+                    Refusal::NoAgent {
+                        provider,
+                        number,
+                        entry,
+                    } => refused(
                         Reason::NoAgent,
                         480,
                         Some(provider.id.clone()),
@@ -522,16 +651,25 @@ impl Edge {
                         format!("PhoneNumber {} has no agent that could answer", entry.id),
                     ),
                 };
-                let extra = (refused.reason == Reason::NoAgent).then(|| reason_header(480, "no agent"));
+                let extra =
+                    (refused.reason == Reason::NoAgent).then(|| reason_header(480, "no agent"));
                 let status = refused.status;
                 self.outputs.push_back(Output::Refused(refused));
                 return self.answer(id, &request, status, extra, now);
             }
         };
         let contact = self.contact_base(flow);
-        let codecs: Vec<String> = route.provider.codecs.iter().map(|codec| format!("{codec:?}")).collect();
+        let codecs: Vec<String> = route
+            .provider
+            .codecs
+            .iter()
+            .map(|codec| format!("{codec:?}"))
+            .collect();
         let headers = vec![
-            (private::name(private::PROVIDER), route.provider.id.to_string()),
+            (
+                private::name(private::PROVIDER),
+                route.provider.id.to_string(),
+            ),
             (private::name(private::NUMBER), route.entry.id.to_string()),
             (private::name(private::CALLED), route.number.to_owned()),
             (private::name(private::AGENT), route.agent.to_string()),
@@ -540,9 +678,23 @@ impl Edge {
             source_header(flow),
             flow_header(flow),
         ];
-        self.outputs.push_back(Output::Forwarded { number: route.entry.id.clone() });
-        let kind = Kind::Call { headers, tried: Vec::new(), silent_until: None };
-        self.relays.insert(id, Relay { request, kind, client: None, cancelled: false });
+        self.outputs.push_back(Output::Forwarded {
+            number: route.entry.id.clone(),
+        });
+        let kind = Kind::Call {
+            headers,
+            tried: Vec::new(),
+            silent_until: None,
+        };
+        self.relays.insert(
+            id,
+            Relay {
+                request,
+                kind,
+                client: None,
+                cancelled: false,
+            },
+        );
         self.next_pod(id, now);
     }
 
@@ -558,13 +710,22 @@ impl Edge {
 
     /// Hands a call to a media pod that was not asked yet, or refuses it if none is left.
     fn next_pod(&mut self, id: ServerId, now: Instant) {
-        let Some(relay) = self.relays.get_mut(&id) else { return };
+        let Some(relay) = self.relays.get_mut(&id) else {
+            return;
+        };
         if let Some(client) = relay.client.take() {
             self.by_client.remove(&client);
             self.abandoned.insert(client, relay.request.clone());
             self.endpoint.cancel(client, None, now);
         }
-        let Kind::Call { headers, tried, silent_until } = &mut relay.kind else { return };
+        let Kind::Call {
+            headers,
+            tried,
+            silent_until,
+        } = &mut relay.kind
+        else {
+            return;
+        };
         *silent_until = None;
         let candidates: Vec<Incarnation> = self
             .links
@@ -581,7 +742,11 @@ impl Edge {
         // The better of two drawn at random: spreads calls evenly although reports of load are late.
         let draw = |rng: &mut StdRng| candidates[rng.random_range(0..candidates.len())];
         let (a, b) = (draw(&mut self.rng), draw(&mut self.rng));
-        let load = |pod: &Incarnation| self.links.get(pod).map_or(u32::MAX, |link| link.calls + link.pending);
+        let load = |pod: &Incarnation| {
+            self.links
+                .get(pod)
+                .map_or(u32::MAX, |link| link.calls + link.pending)
+        };
         let pod = if load(&b) < load(&a) { b } else { a };
         tried.push(pod);
         *silent_until = Some(now + FIRST_SIGN);
@@ -594,17 +759,37 @@ impl Edge {
     }
 
     /// Forwards a relayed request to a media pod. Its Vias stay here: responses get them back from the original.
-    fn forward(&mut self, id: ServerId, flow: &Flow, headers: &[(HeaderName, String)], now: Instant) {
-        let Some(relay) = self.relays.get_mut(&id) else { return };
+    fn forward(
+        &mut self,
+        id: ServerId,
+        flow: &Flow,
+        headers: &[(HeaderName, String)],
+        now: Instant,
+    ) {
+        let Some(relay) = self.relays.get_mut(&id) else {
+            return;
+        };
         let mut request = relay.request.clone();
         request.headers.remove(&HeaderName::Via);
         request.headers.remove(&HeaderName::Route);
-        let hops = request.headers.max_forwards().unwrap_or(70).saturating_sub(1);
-        request.headers.set(HeaderName::MaxForwards, hops.to_string());
+        let hops = request
+            .headers
+            .max_forwards()
+            .unwrap_or(70)
+            .saturating_sub(1);
+        request
+            .headers
+            .set(HeaderName::MaxForwards, hops.to_string());
         for (name, value) in headers {
             request.headers.push(name.clone(), value.clone());
         }
-        let client = self.endpoint.request(request, flow.clone(), &Host::Name("registrar.invalid".into()), 5060, now);
+        let client = self.endpoint.request(
+            request,
+            flow.clone(),
+            &Host::Name("registrar.invalid".into()),
+            5060,
+            now,
+        );
         relay.client = Some(client);
         self.by_client.insert(client, id);
     }
@@ -612,13 +797,29 @@ impl Edge {
     // ---- from media pods
 
     fn on_pod_request(&mut self, id: ServerId, request: Request, now: Instant) {
-        self.relays.insert(id, Relay { request, kind: Kind::ToCarrier, client: None, cancelled: false });
+        self.relays.insert(
+            id,
+            Relay {
+                request,
+                kind: Kind::ToCarrier,
+                client: None,
+                cancelled: false,
+            },
+        );
         self.send_to_carrier(id, now);
     }
 
     fn send_to_carrier(&mut self, id: ServerId, now: Instant) {
-        let Some(relay) = self.relays.get(&id) else { return };
-        let target = relay.request.headers.routes().first().map_or(&relay.request.uri, |route| &route.uri).clone();
+        let Some(relay) = self.relays.get(&id) else {
+            return;
+        };
+        let target = relay
+            .request
+            .headers
+            .routes()
+            .first()
+            .map_or(&relay.request.uri, |route| &route.uri)
+            .clone();
         let flow = match self.next_hop(&relay.request, &target) {
             Ok(flow) => flow,
             Err(name) => {
@@ -631,7 +832,9 @@ impl Edge {
             }
         };
         let (host, port) = self.via(&flow);
-        let Some(relay) = self.relays.get_mut(&id) else { return };
+        let Some(relay) = self.relays.get_mut(&id) else {
+            return;
+        };
         let mut request = relay.request.clone();
         private::strip(&mut request.headers);
         request.headers.remove(&HeaderName::Via);
@@ -643,7 +846,10 @@ impl Edge {
     /// Where a request of ours goes: over the connection its dialog came in on if it is a stream that still stands, else where
     /// Route or Request-URI says. `Err`: the name that has to be looked up first.
     fn next_hop(&self, request: &Request, target: &Uri) -> Result<Flow, String> {
-        let noted = request.headers.get(&private::name(private::FLOW)).and_then(parse_flow);
+        let noted = request
+            .headers
+            .get(&private::name(private::FLOW))
+            .and_then(parse_flow);
         let transport = match target.transport().as_deref() {
             Some(text) if text.eq_ignore_ascii_case("tcp") => Transport::Tcp,
             _ => Transport::Udp,
@@ -656,13 +862,23 @@ impl Edge {
         }
         let port = target.port.unwrap_or(5060);
         match &target.host {
-            Host::Ip(address) => Ok(Flow { transport, remote: SocketAddr::new(*address, port), connection: None }),
+            Host::Ip(address) => Ok(Flow {
+                transport,
+                remote: SocketAddr::new(*address, port),
+                connection: None,
+            }),
             Host::Name(name) => {
                 let name = name.to_ascii_lowercase();
-                match self.names.addresses(&gateway::Host::Name(name.clone())).first() {
-                    Some(address) => {
-                        Ok(Flow { transport, remote: SocketAddr::new(*address, port), connection: None })
-                    }
+                match self
+                    .names
+                    .addresses(&gateway::Host::Name(name.clone()))
+                    .first()
+                {
+                    Some(address) => Ok(Flow {
+                        transport,
+                        remote: SocketAddr::new(*address, port),
+                        connection: None,
+                    }),
                     None => Err(name),
                 }
             }
@@ -673,22 +889,39 @@ impl Edge {
 
     fn on_ack(&mut self, mut request: Request, flow: &Flow) {
         if self.is_link(flow) {
-            let target = request.headers.routes().first().map_or(&request.uri, |route| &route.uri).clone();
+            let target = request
+                .headers
+                .routes()
+                .first()
+                .map_or(&request.uri, |route| &route.uri)
+                .clone();
             if let Ok(flow) = self.next_hop(&request, &target) {
                 let (host, port) = self.via(&flow);
                 private::strip(&mut request.headers);
                 let via = self.endpoint.new_via(flow.transport, &host, port);
                 request.headers.remove(&HeaderName::Via);
-                request.headers.insert_first(HeaderName::Via, via.to_string());
-                self.endpoint.send_stateless(Message::Request(request), flow);
+                request
+                    .headers
+                    .insert_first(HeaderName::Via, via.to_string());
+                self.endpoint
+                    .send_stateless(Message::Request(request), flow);
             }
             return;
         }
         private::strip(&mut request.headers);
-        let tag = request.headers.to().ok().and_then(|to| to.tag().map(str::to_owned)).unwrap_or_default();
-        if let Some(link) = self.pod_of(&request, &tag).and_then(|pod| self.links.get(&pod)) {
+        let tag = request
+            .headers
+            .to()
+            .ok()
+            .and_then(|to| to.tag().map(str::to_owned))
+            .unwrap_or_default();
+        if let Some(link) = self
+            .pod_of(&request, &tag)
+            .and_then(|pod| self.links.get(&pod))
+        {
             let flow = link.flow.clone();
-            self.endpoint.send_stateless(Message::Request(request), flow);
+            self.endpoint
+                .send_stateless(Message::Request(request), flow);
         }
     }
 
@@ -699,8 +932,12 @@ impl Edge {
             }
             return;
         }
-        let Some(id) = self.by_client.get(&client).copied() else { return };
-        let Some(relay) = self.relays.get_mut(&id) else { return };
+        let Some(id) = self.by_client.get(&client).copied() else {
+            return;
+        };
+        let Some(relay) = self.relays.get_mut(&id) else {
+            return;
+        };
         let is_call = matches!(relay.kind, Kind::Call { .. });
         if let Kind::Call { silent_until, .. } = &mut relay.kind {
             *silent_until = None;
@@ -708,7 +945,8 @@ impl Edge {
         if response.status == 100 {
             return;
         }
-        if is_call && response.headers.has(&private::name(private::TRY_ANOTHER)) && !relay.cancelled {
+        if is_call && response.headers.has(&private::name(private::TRY_ANOTHER)) && !relay.cancelled
+        {
             relay.client = None;
             self.by_client.remove(&client);
             return self.next_pod(id, now);
@@ -716,7 +954,11 @@ impl Edge {
         let mut relayed = response;
         relayed.headers.remove(&HeaderName::Via);
         for (position, via) in relay.request.headers.get_all(&HeaderName::Via).enumerate() {
-            if position == 0 { relayed.headers.insert_first(HeaderName::Via, via) } else { relayed.headers.push(HeaderName::Via, via) }
+            if position == 0 {
+                relayed.headers.insert_first(HeaderName::Via, via);
+            } else {
+                relayed.headers.push(HeaderName::Via, via);
+            }
         }
         if matches!(relay.kind, Kind::ToCarrier) {
             // Nothing private is stripped towards our own.
@@ -727,37 +969,78 @@ impl Edge {
     }
 
     /// A media pod answered a call that another was asked for meanwhile: acknowledge and end it there.
-    fn end_late_answer(&mut self, invite: &Request, response: &Response, client: ClientId, now: Instant) {
+    fn end_late_answer(
+        &mut self,
+        invite: &Request,
+        response: &Response,
+        client: ClientId,
+        now: Instant,
+    ) {
         let _ = client;
-        let contact = NameAddr::new(self.contact_base(&Flow::udp(SocketAddr::from(([127, 0, 0, 1], 0)))));
-        let Ok(mut dialog) = ringwire_sip::dialog::Dialog::from_response(invite, response, &contact) else { return };
-        let tag = response.headers.to().ok().and_then(|to| to.tag().map(str::to_owned)).unwrap_or_default();
-        let Some(link) = self.pod_of(invite, &tag).and_then(|pod| self.links.get(&pod)) else { return };
+        let contact =
+            NameAddr::new(self.contact_base(&Flow::udp(SocketAddr::from(([127, 0, 0, 1], 0)))));
+        let Ok(mut dialog) =
+            ringwire_sip::dialog::Dialog::from_response(invite, response, &contact)
+        else {
+            return;
+        };
+        let tag = response
+            .headers
+            .to()
+            .ok()
+            .and_then(|to| to.tag().map(str::to_owned))
+            .unwrap_or_default();
+        let Some(link) = self
+            .pod_of(invite, &tag)
+            .and_then(|pod| self.links.get(&pod))
+        else {
+            return;
+        };
         let flow = link.flow.clone();
         let cseq = invite.headers.cseq().map_or(1, |(number, _)| number);
-        self.endpoint.send_stateless(Message::Request(dialog.ack(cseq)), flow.clone());
+        self.endpoint
+            .send_stateless(Message::Request(dialog.ack(cseq)), flow.clone());
         let bye = dialog.request(Method::BYE);
-        self.endpoint.request(bye, flow, &Host::Name("registrar.invalid".into()), 5060, now);
+        self.endpoint.request(
+            bye,
+            flow,
+            &Host::Name("registrar.invalid".into()),
+            5060,
+            now,
+        );
     }
 
     /// No final response will come to a relayed request.
     fn on_failed(&mut self, id: ServerId, now: Instant) {
-        let Some(relay) = self.relays.get_mut(&id) else { return };
+        let Some(relay) = self.relays.get_mut(&id) else {
+            return;
+        };
         let client = relay.client.take();
         if let Some(client) = client {
             self.by_client.remove(&client);
         }
         match &relay.kind {
             // Nothing was heard of the pod: another may take the call. Later, its agent may have been reached.
-            Kind::Call { silent_until: Some(_), .. } => self.next_pod(id, now),
-            Kind::Call { .. } => self.refuse(id, 480, Some(reason_header(480, "media pod lost")), now),
+            Kind::Call {
+                silent_until: Some(_),
+                ..
+            } => self.next_pod(id, now),
+            Kind::Call { .. } => {
+                self.refuse(id, 480, Some(reason_header(480, "media pod lost")), now);
+            }
             Kind::ToPod => self.refuse(id, 481, None, now),
             Kind::ToCarrier => self.refuse(id, 408, None, now),
         }
     }
 
     /// Answers a relayed request ourselves.
-    fn refuse(&mut self, id: ServerId, status: u16, extra: Option<(HeaderName, String)>, now: Instant) {
+    fn refuse(
+        &mut self,
+        id: ServerId,
+        status: u16,
+        extra: Option<(HeaderName, String)>,
+        now: Instant,
+    ) {
         if let Some(relay) = self.relays.get(&id) {
             let request = relay.request.clone();
             self.answer(id, &request, status, extra, now);
@@ -798,8 +1081,17 @@ fn contact_of(
     source_towards: fn(IpAddr) -> Option<IpAddr>,
 ) -> Option<NameAddr> {
     let transport = trunks::transport(provider.transport);
-    let host = provider.outbound_proxy.as_ref().map_or(&provider.server, |(host, _)| host);
-    let towards = || names.addresses(host).first().copied().and_then(source_towards);
+    let host = provider
+        .outbound_proxy
+        .as_ref()
+        .map_or(&provider.server, |(host, _)| host);
+    let towards = || {
+        names
+            .addresses(host)
+            .first()
+            .copied()
+            .and_then(source_towards)
+    };
     let unknown = match host {
         gateway::Host::Name(name) => matches!(names.get(name), Some(Lookup::Failed(_))),
         gateway::Host::Address(_) => true,
@@ -807,7 +1099,11 @@ fn contact_of(
     // A name without address: the trunk is to exist, so that it can say so, and has nowhere to send anyway.
     let fallback = unknown.then_some(IpAddr::from([127, 0, 0, 1]));
     let address = local.advertised.or_else(towards).or(fallback)?;
-    let port = if transport == Transport::Udp { local.udp_port } else { local.tcp_port };
+    let port = if transport == Transport::Udp {
+        local.udp_port
+    } else {
+        local.tcp_port
+    };
     let mut uri = Uri::sip(Some(&provider.contact_user), Host::Ip(address), Some(port));
     if transport != Transport::Udp {
         uri.params.set("transport", Some("tcp"));
@@ -816,7 +1112,10 @@ fn contact_of(
 }
 
 fn reason_header(status: u16, text: &str) -> (HeaderName, String) {
-    (HeaderName::Reason, format!("SIP;cause={status};text=\"{text}\""))
+    (
+        HeaderName::Reason,
+        format!("SIP;cause={status};text=\"{text}\""),
+    )
 }
 
 fn source_header(flow: &Flow) -> (HeaderName, String) {
@@ -825,13 +1124,24 @@ fn source_header(flow: &Flow) -> (HeaderName, String) {
 
 fn flow_header(flow: &Flow) -> (HeaderName, String) {
     let connection = flow.connection.unwrap_or_default();
-    (private::name(private::FLOW), format!("{}:{connection}:{}", flow.transport.as_str(), flow.remote))
+    (
+        private::name(private::FLOW),
+        format!("{}:{connection}:{}", flow.transport.as_str(), flow.remote),
+    )
 }
 
 fn parse_flow(text: &str) -> Option<Flow> {
     let (transport, rest) = text.split_once(':')?;
     let (connection, remote) = rest.split_once(':')?;
-    let transport = if transport == "UDP" { Transport::Udp } else { Transport::Tcp };
+    let transport = if transport == "UDP" {
+        Transport::Udp
+    } else {
+        Transport::Tcp
+    };
     let connection = connection.parse().ok().filter(|number| *number != 0);
-    Some(Flow { transport, remote: remote.parse().ok()?, connection })
+    Some(Flow {
+        transport,
+        remote: remote.parse().ok()?,
+        connection,
+    })
 }

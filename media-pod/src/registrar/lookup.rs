@@ -47,8 +47,15 @@ pub async fn run(
                 });
             }
         }
-        let next = due.iter().filter(|(name, _)| !busy.contains(*name)).map(|(_, at)| *at).min();
-        let sleep = next.map_or(LONGEST, |at| at.saturating_duration_since(now).max(Duration::from_millis(10)));
+        let next = due
+            .iter()
+            .filter(|(name, _)| !busy.contains(*name))
+            .map(|(_, at)| *at)
+            .min();
+        let sleep = next.map_or(LONGEST, |at| {
+            at.saturating_duration_since(now)
+                .max(Duration::from_millis(10))
+        });
         tokio::select! {
             () = stop.cancelled() => return,
             changed = wanted.changed() => if changed.is_err() { return },
@@ -69,12 +76,18 @@ async fn look_up(resolver: &TokioResolver, name: &str) -> (Lookup, Duration) {
     let absolute = format!("{name}.");
     match resolver.lookup_ip(absolute).await {
         Ok(found) => {
-            let ttl = found.valid_until().saturating_duration_since(Instant::now()).clamp(SHORTEST, LONGEST);
+            let ttl = found
+                .valid_until()
+                .saturating_duration_since(Instant::now())
+                .clamp(SHORTEST, LONGEST);
             let mut addresses: Vec<IpAddr> = found.iter().collect();
             addresses.sort();
             addresses.dedup();
             if addresses.is_empty() {
-                return (Lookup::Failed(format!("{name} has no address")), AFTER_FAILURE);
+                return (
+                    Lookup::Failed(format!("{name} has no address")),
+                    AFTER_FAILURE,
+                );
             }
             (Lookup::Found(addresses), ttl)
         }

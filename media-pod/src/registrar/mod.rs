@@ -117,17 +117,29 @@ struct Sockets {
 
 impl Sockets {
     async fn bind(address: IpAddr, config: &RegistrarConfig) -> Result<Self, StartError> {
-        let failed = |address, transport| move |source| StartError::Bind { address, transport, source };
+        let failed = |address, transport| {
+            move |source| StartError::Bind {
+                address,
+                transport,
+                source,
+            }
+        };
         let udp_address = SocketAddr::new(address, config.settings.sip_udp_port);
         let tcp_address = SocketAddr::new(address, config.settings.sip_tcp_port);
         let udp = udp_socket(udp_address).map_err(failed(udp_address, "UDP"))?;
-        let tcp = TcpListener::bind(tcp_address).await.map_err(failed(tcp_address, "TCP"))?;
+        let tcp = TcpListener::bind(tcp_address)
+            .await
+            .map_err(failed(tcp_address, "TCP"))?;
         Ok(Self { udp, tcp })
     }
 }
 
 fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::DGRAM,
+        None,
+    )?;
     socket.set_nonblocking(true)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.bind(&address.into())?;
@@ -136,7 +148,11 @@ fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
 
 /// Which of our addresses leads to `peer`: what the kernel would send from. No packet is sent.
 fn source_towards(peer: IpAddr) -> Option<IpAddr> {
-    let any: IpAddr = if peer.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
+    let any: IpAddr = if peer.is_ipv4() {
+        [0, 0, 0, 0].into()
+    } else {
+        [0u16; 8].into()
+    };
     let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
     socket.connect((peer, 9)).ok()?;
     socket.local_addr().ok().map(|address| address.ip())
@@ -159,9 +175,26 @@ struct Shell {
 
 /// Runs a registrar until `stop`.
 pub async fn run(params: Params) -> Result<(), StartError> {
-    let Params { mut config, mut owns, mut links, reporter, identity, resolver, drain, stop, ready, beat } = params;
-    let first = config.wait_for(Option::is_some).await.map_err(|_| StartError::NoConfig)?.clone();
-    let Some(first) = first else { return Err(StartError::NoConfig) };
+    let Params {
+        mut config,
+        mut owns,
+        mut links,
+        reporter,
+        identity,
+        resolver,
+        drain,
+        stop,
+        ready,
+        beat,
+    } = params;
+    let first = config
+        .wait_for(Option::is_some)
+        .await
+        .map_err(|_| StartError::NoConfig)?
+        .clone();
+    let Some(first) = first else {
+        return Err(StartError::NoConfig);
+    };
     let Sockets { udp, tcp } = Sockets::bind(identity.bind, &first).await?;
     tracing::info!(
         udp = first.settings.sip_udp_port, tcp = first.settings.sip_tcp_port, address = %identity.bind, "listening for SIP"
@@ -174,7 +207,12 @@ pub async fn run(params: Params) -> Result<(), StartError> {
     let looking_up = tokio::spawn(lookup::run(resolver, wanted, names_in, stop.clone()));
 
     let mut shell = Shell {
-        edge: Edge::new(Arc::clone(&first), local(&first, &identity), source_towards, rand::random()),
+        edge: Edge::new(
+            Arc::clone(&first),
+            local(&first, &identity),
+            source_towards,
+            rand::random(),
+        ),
         udp,
         streams: Streams::new(events_in),
         outgoing: HashMap::new(),
@@ -198,9 +236,16 @@ pub async fn run(params: Params) -> Result<(), StartError> {
         if stopping.is_some_and(|at| at <= now || shell.edge.is_quiet()) {
             break;
         }
-        let timeout = [shell.edge.poll_timeout(), stopping].into_iter().flatten().min();
+        let timeout = [shell.edge.poll_timeout(), stopping]
+            .into_iter()
+            .flatten()
+            .min();
         // A turn at least every second, for the heartbeat.
-        let sleep = timeout.map_or(Duration::from_secs(1), |at| at.saturating_duration_since(now)).min(Duration::from_secs(1));
+        let sleep = timeout
+            .map_or(Duration::from_secs(1), |at| {
+                at.saturating_duration_since(now)
+            })
+            .min(Duration::from_secs(1));
         tokio::select! {
             received = shell.udp.recv_from(&mut buffer) => {
                 shell.on_datagram(received, &buffer);
@@ -214,7 +259,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
             Some(event) = events.recv() => shell.on_stream(event),
             accepted = tcp.accept() => shell.on_accepted(accepted).await,
             Some((remote, result)) = connected.recv() => shell.on_connected(remote, result),
-            Some((name, lookup)) = names.recv() => shell.on_lookup(name, lookup),
+            Some((name, lookup)) = names.recv() => shell.on_lookup(&name, lookup),
             Some(event) = links.recv() => shell.on_link(event),
             changed = config.changed() => {
                 if changed.is_err() {
@@ -254,7 +299,10 @@ pub async fn run(params: Params) -> Result<(), StartError> {
 
 fn local(config: &RegistrarConfig, identity: &Identity) -> Local {
     let settings = &config.settings;
-    let node = identity.node.as_ref().and_then(|node| settings.nodes.get(node));
+    let node = identity
+        .node
+        .as_ref()
+        .and_then(|node| settings.nodes.get(node));
     Local {
         advertised: address::advertised(&settings.sip, node, identity.pod_ip),
         udp_port: settings.sip_udp_port,
@@ -265,15 +313,27 @@ fn local(config: &RegistrarConfig, identity: &Identity) -> Local {
 impl Shell {
     fn configure(&mut self, config: &Arc<RegistrarConfig>, owns: &Owns, identity: &Identity) {
         let local = local(config, identity);
-        let shown = local.advertised.map_or_else(|| identity.bind.to_string(), |address| address.to_string());
-        let addresses = vec![format!("udp:{shown}:{}", local.udp_port), format!("tcp:{shown}:{}", local.tcp_port)];
+        let shown = local
+            .advertised
+            .map_or_else(|| identity.bind.to_string(), |address| address.to_string());
+        let addresses = vec![
+            format!("udp:{shown}:{}", local.udp_port),
+            format!("tcp:{shown}:{}", local.tcp_port),
+        ];
         self.reporter.update(|state| {
             state.addresses = addresses;
-            state.registrations.retain(|id, _| config.providers.contains_key(id));
-            state.resolved.retain(|id, _| config.providers.contains_key(id));
-            state.refused_sources.retain(|id, _| config.providers.contains_key(id));
+            state
+                .registrations
+                .retain(|id, _| config.providers.contains_key(id));
+            state
+                .resolved
+                .retain(|id, _| config.providers.contains_key(id));
+            state
+                .refused_sources
+                .retain(|id, _| config.providers.contains_key(id));
         });
-        self.edge.configure(Arc::clone(config), local, Arc::clone(owns), Instant::now());
+        self.edge
+            .configure(Arc::clone(config), local, Arc::clone(owns), Instant::now());
     }
 
     fn on_datagram(&mut self, received: io::Result<(usize, SocketAddr)>, buffer: &[u8]) {
@@ -300,13 +360,20 @@ impl Shell {
     fn on_stream(&mut self, event: StreamEvent) {
         let now = Instant::now();
         match event {
-            StreamEvent::Message(flow, message) => self.edge.receive(message, flow, now),
+            StreamEvent::Message(flow, message) => self.edge.receive(*message, flow, now),
             StreamEvent::Unreadable(flow, failure) => self.reply_to_unreadable(flow, *failure),
             StreamEvent::Closed(flow, error) => {
                 self.streams.closed(&flow);
                 if self.outgoing.get(&flow.remote).copied() == flow.connection {
                     self.outgoing.remove(&flow.remote);
-                    self.edge.flow_failed(&Flow { connection: None, ..flow.clone() }, error.clone(), now);
+                    self.edge.flow_failed(
+                        &Flow {
+                            connection: None,
+                            ..flow.clone()
+                        },
+                        error.clone(),
+                        now,
+                    );
                 }
                 self.edge.flow_failed(&flow, error, now);
             }
@@ -318,9 +385,16 @@ impl Shell {
             Ok((stream, remote)) if self.streams.len() < MAX_STREAMS => {
                 let _ = stream.set_nodelay(true);
                 let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-                self.streams.add(stream, remote, Idle::After(TCP_IDLE), CancellationToken::new());
+                self.streams.add(
+                    stream,
+                    remote,
+                    Idle::After(TCP_IDLE),
+                    &CancellationToken::new(),
+                );
             }
-            Ok((_, remote)) => tracing::warn!(source = %remote, "too many connections; one was refused"),
+            Ok((_, remote)) => {
+                tracing::warn!(source = %remote, "too many connections; one was refused");
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a SIP connection");
                 // Out of descriptors, most likely: others need the time.
@@ -334,7 +408,12 @@ impl Shell {
         match result {
             Ok(stream) => {
                 let _ = stream.set_nodelay(true);
-                let flow = self.streams.add(stream, remote, Idle::After(TCP_IDLE), CancellationToken::new());
+                let flow = self.streams.add(
+                    stream,
+                    remote,
+                    Idle::After(TCP_IDLE),
+                    &CancellationToken::new(),
+                );
                 if let Some(connection) = flow.connection {
                     self.outgoing.insert(remote, connection);
                     for bytes in waiting {
@@ -343,13 +422,18 @@ impl Shell {
                 }
             }
             Err(error) => {
-                let flow = Flow { transport: Transport::Tcp, remote, connection: None };
-                self.edge.flow_failed(&flow, transport_error(&error), Instant::now());
+                let flow = Flow {
+                    transport: Transport::Tcp,
+                    remote,
+                    connection: None,
+                };
+                self.edge
+                    .flow_failed(&flow, transport_error(&error), Instant::now());
             }
         }
     }
 
-    fn on_lookup(&mut self, name: String, lookup: Lookup) {
+    fn on_lookup(&mut self, name: &str, lookup: Lookup) {
         if let Lookup::Failed(error) = &lookup {
             tracing::warn!(%error, "name look-up failed");
         }
@@ -358,13 +442,22 @@ impl Shell {
 
     fn on_link(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up { incarnation, pod, stream, closed } => {
+            LinkEvent::Up {
+                incarnation,
+                pod,
+                stream,
+                closed,
+            } => {
                 tracing::info!(%pod, "link to media pod is up");
                 let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-                let flow = self.streams.add(stream, nowhere, Idle::Forever, closed);
+                let flow = self.streams.add(stream, nowhere, Idle::Forever, &closed);
                 self.edge.link_up(incarnation, flow);
             }
-            LinkEvent::Load { incarnation, calls, accepting } => self.edge.link_load(incarnation, calls, accepting),
+            LinkEvent::Load {
+                incarnation,
+                calls,
+                accepting,
+            } => self.edge.link_load(incarnation, calls, accepting),
         }
     }
 
@@ -394,19 +487,26 @@ impl Shell {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => {
                     tracing::debug!(remote = %flow.remote, %error, "cannot send");
-                    self.edge.flow_failed(&flow, transport_error(&error), Instant::now());
+                    self.edge
+                        .flow_failed(&flow, transport_error(&error), Instant::now());
                 }
             }
             return;
         }
-        let known = flow.connection.or_else(|| self.outgoing.get(&flow.remote).copied());
-        let Some(connection) = known.filter(|_| flow.connection.is_some() || self.outgoing.contains_key(&flow.remote)) else {
+        let known = flow
+            .connection
+            .or_else(|| self.outgoing.get(&flow.remote).copied());
+        let Some(connection) =
+            known.filter(|_| flow.connection.is_some() || self.outgoing.contains_key(&flow.remote))
+        else {
             return self.connect(flow.remote, bytes);
         };
         if !self.streams.send(connection, bytes.clone()) {
             if flow.remote.port() == 0 {
                 // A link that is gone: there is nowhere to connect to.
-                return self.edge.flow_failed(&flow, TransportError::Closed, Instant::now());
+                return self
+                    .edge
+                    .flow_failed(&flow, TransportError::Closed, Instant::now());
             }
             self.outgoing.remove(&flow.remote);
             self.connect(flow.remote, bytes);
@@ -423,10 +523,11 @@ impl Shell {
         self.connecting.insert(remote, vec![bytes]);
         let connected = self.connected.clone();
         tokio::spawn(async move {
-            let result = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(remote)).await {
-                Ok(result) => result,
-                Err(_) => Err(io::ErrorKind::TimedOut.into()),
-            };
+            let result =
+                match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(remote)).await {
+                    Ok(result) => result,
+                    Err(_) => Err(io::ErrorKind::TimedOut.into()),
+                };
             let _ = connected.send((remote, result)).await;
         });
     }
@@ -438,26 +539,37 @@ impl Shell {
                 tracing::info!(
                     kind = "SipProvider", object = %id, reason = %report.reason, message = %report.message, "registration"
                 );
-                self.reporter.update(|state| drop(state.registrations.insert(id, report)));
+                self.reporter
+                    .update(|state| drop(state.registrations.insert(id, report)));
             }
             Output::Registrations(ids) => {
-                let stale = self.reporter.read(|state| state.registrations.keys().any(|id| !ids.contains(id)));
+                let stale = self
+                    .reporter
+                    .read(|state| state.registrations.keys().any(|id| !ids.contains(id)));
                 if stale {
-                    self.reporter.update(|state| state.registrations.retain(|id, _| ids.contains(id)));
+                    self.reporter
+                        .update(|state| state.registrations.retain(|id, _| ids.contains(id)));
                 }
             }
             Output::Resolved(resolved) => self.report_resolved(resolved),
             Output::Refused(call) => self.report_refused(call),
             Output::Forwarded { number } => {
                 // To the second: two calls within one need no second report.
-                let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default();
-                if self.reporter.read(|state| state.last_call.get(&number) != Some(&now)) {
+                let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())
+                    .unwrap_or_default();
+                if self
+                    .reporter
+                    .read(|state| state.last_call.get(&number) != Some(&now))
+                {
                     self.reporter.update(|state| {
                         state.last_call.insert(number, now);
                     });
                 }
             }
-            Output::KeepAlive(flow) => self.transmit(Transmit { flow, bytes: b"\r\n\r\n".to_vec() }),
+            Output::KeepAlive(flow) => self.transmit(Transmit {
+                flow,
+                bytes: b"\r\n\r\n".to_vec(),
+            }),
         }
     }
 
@@ -478,14 +590,22 @@ impl Shell {
                 refused.retain(|other| other.address != address);
                 let minute = jiff::Timestamp::now().as_second() / 60 * 60;
                 let at = jiff::Timestamp::from_second(minute).unwrap_or_default();
-                refused.insert(0, RefusedSource { address, number: number.clone(), at });
+                refused.insert(
+                    0,
+                    RefusedSource {
+                        address,
+                        number: number.clone(),
+                        at,
+                    },
+                );
                 refused.truncate(MAX_REFUSED_SOURCES);
             }
         });
         // Scanners refuse themselves a million times; once in a while is enough for the log.
         let now = Instant::now();
         if self.bursts.len() >= MAX_BURSTS {
-            self.bursts.retain(|_, (since, _)| now.duration_since(*since) < BURST);
+            self.bursts
+                .retain(|_, (since, _)| now.duration_since(*since) < BURST);
         }
         let key = (call.reason, call.source.ip());
         if let Some((since, more)) = self.bursts.get_mut(&key)
@@ -499,8 +619,11 @@ impl Shell {
             self.bursts.insert(key, (now, 0));
         }
         let started = jiff::Timestamp::now();
-        let detail =
-            if suppressed > 0 { format!("{} ({suppressed} more like this before)", call.detail) } else { call.detail };
+        let detail = if suppressed > 0 {
+            format!("{} ({suppressed} more like this before)", call.detail)
+        } else {
+            call.detail
+        };
         let record = CallRecord {
             call_id: call.call_id,
             start: Some(started),

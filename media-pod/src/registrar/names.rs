@@ -30,7 +30,8 @@ impl Names {
     /// Takes a result. A failed look-up does not erase addresses that were good before: a resolver's hiccup must not
     /// lock out a carrier.
     pub fn update(&mut self, name: String, lookup: Lookup) {
-        let keep = matches!(lookup, Lookup::Failed(_)) && matches!(self.known.get(&name), Some(Lookup::Found(_)));
+        let keep = matches!(lookup, Lookup::Failed(_))
+            && matches!(self.known.get(&name), Some(Lookup::Found(_)));
         if !keep {
             self.known.insert(name, lookup);
         }

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use ringwire_config::Reason;
 use ringwire_config::gateway::{Host as ConfigHost, Provider, RegistrarConfig};
 use ringwire_config::object::ObjectRef;
 use ringwire_config::state::{RegistrationReport, RegistrationState};
-use ringwire_config::Reason;
 use ringwire_crds::Transport as ConfigTransport;
 use ringwire_sip::digest::Credentials;
-use ringwire_sip::message::{Host, HeaderName, NameAddr, Request, Uri};
+use ringwire_sip::message::{HeaderName, Host, NameAddr, Request, Uri};
 use ringwire_sip::registration::{self, Registration, RegistrationConfig};
 use ringwire_sip::transaction::{ClientId, Flow, Transport};
 
@@ -40,7 +40,7 @@ struct Trunk {
 /// All of them.
 #[derive(Default)]
 pub struct Trunks {
-    trunks: BTreeMap<ObjectRef, Trunk>,
+    active: BTreeMap<ObjectRef, Trunk>,
     /// Taken out of the configuration, un-REGISTERing.
     leaving: Vec<Trunk>,
     clients: HashMap<ClientId, (ObjectRef, u64)>,
@@ -69,22 +69,41 @@ impl Trunks {
         names: &Names,
         now: Instant,
     ) {
-        let wanted = |id: &ObjectRef| config.providers.get(id).filter(|p| p.registration.is_some());
-        let gone: Vec<ObjectRef> =
-            self.trunks.keys().filter(|id| wanted(id).is_none() || !owns(id)).cloned().collect();
+        let wanted = |id: &ObjectRef| {
+            config
+                .providers
+                .get(id)
+                .filter(|p| p.registration.is_some())
+        };
+        let gone: Vec<ObjectRef> = self
+            .active
+            .keys()
+            .filter(|id| wanted(id).is_none() || !owns(id))
+            .cloned()
+            .collect();
         for id in gone {
-            let Some(mut trunk) = self.trunks.remove(&id) else { continue };
+            let Some(mut trunk) = self.active.remove(&id) else {
+                continue;
+            };
             if wanted(&id).is_none() {
                 trunk.registration.unregister(now);
                 self.leaving.push(trunk);
             }
         }
-        for provider in config.providers.values().filter(|provider| owns(&provider.id)) {
-            let Some(contact) = contact(provider, names) else { continue };
-            match self.trunks.get_mut(&provider.id) {
+        for provider in config
+            .providers
+            .values()
+            .filter(|provider| owns(&provider.id))
+        {
+            let Some(contact) = contact(provider, names) else {
+                continue;
+            };
+            match self.active.get_mut(&provider.id) {
                 None => {
                     let call_id = format!("{:032x}", rand::random::<u128>());
-                    let Some(settings) = settings(provider, contact, call_id) else { continue };
+                    let Some(settings) = settings(provider, contact, call_id) else {
+                        continue;
+                    };
                     let mut registration = Registration::new(settings, now);
                     registration.set_server(&server_text(provider));
                     let trunk = Trunk {
@@ -95,7 +114,7 @@ impl Trunks {
                         failures: 0,
                         reported: None,
                     };
-                    self.trunks.insert(provider.id.clone(), trunk);
+                    self.active.insert(provider.id.clone(), trunk);
                 }
                 Some(trunk) => {
                     let same = trunk.provider.registration == provider.registration
@@ -117,19 +136,25 @@ impl Trunks {
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut Trunk> {
-        self.trunks.values_mut().chain(&mut self.leaving)
+        self.active.values_mut().chain(&mut self.leaving)
     }
 
     fn find(&mut self, id: &ObjectRef) -> Option<&mut Trunk> {
         // A provider that was deleted and made again is in both; responses carry tokens, which tell them apart well enough.
-        self.trunks.get_mut(id).or_else(|| self.leaving.iter_mut().find(|trunk| trunk.provider.id == *id))
+        self.active.get_mut(id).or_else(|| {
+            self.leaving
+                .iter_mut()
+                .find(|trunk| trunk.provider.id == *id)
+        })
     }
 
     /// The requests that can be sent now. Call again after every event.
     pub fn poll_sends(&mut self, names: &Names, now: Instant) -> Vec<Send> {
         let mut sends = Vec::new();
         for trunk in self.all() {
-            if let Some(registration::Action::Send { token, request }) = trunk.registration.poll_action() {
+            if let Some(registration::Action::Send { token, request }) =
+                trunk.registration.poll_action()
+            {
                 trunk.unsent = Some((token, request));
             }
             if trunk.unsent.is_none() {
@@ -150,12 +175,25 @@ impl Trunks {
                 }
                 continue;
             }
-            let Some((token, request)) = trunk.unsent.take() else { continue };
+            let Some((token, request)) = trunk.unsent.take() else {
+                continue;
+            };
             let remote = SocketAddr::new(addresses[trunk.failures % addresses.len()], port);
-            let flow = Flow { transport: transport(trunk.provider.transport), remote, connection: None };
-            trunk.registration.set_server(&format!("{remote} over {}", flow.transport.as_str()));
+            let flow = Flow {
+                transport: transport(trunk.provider.transport),
+                remote,
+                connection: None,
+            };
+            trunk
+                .registration
+                .set_server(&format!("{remote} over {}", flow.transport.as_str()));
             trunk.flow = Some(flow.clone());
-            sends.push(Send { provider: trunk.provider.id.clone(), token, request, flow });
+            sends.push(Send {
+                provider: trunk.provider.id.clone(),
+                token,
+                request,
+                flow,
+            });
         }
         self.leaving.retain(|trunk| !trunk.registration.is_done());
         sends
@@ -178,7 +216,9 @@ impl Trunks {
         event: impl FnOnce(&mut Registration, u64),
         failed: bool,
     ) {
-        let Some((provider, token)) = self.clients.get(&client).cloned() else { return };
+        let Some((provider, token)) = self.clients.get(&client).cloned() else {
+            return;
+        };
         if let Some(trunk) = self.find(&provider) {
             trunk.failures += usize::from(failed);
             event(&mut trunk.registration, token);
@@ -193,7 +233,11 @@ impl Trunks {
     /// A stream has closed.
     pub fn flow_lost(&mut self, transport: Transport, remote: SocketAddr, now: Instant) {
         for trunk in self.all() {
-            if trunk.flow.as_ref().is_some_and(|flow| flow.transport == transport && flow.remote == remote) {
+            if trunk
+                .flow
+                .as_ref()
+                .is_some_and(|flow| flow.transport == transport && flow.remote == remote)
+            {
                 trunk.registration.on_flow_lost(now);
             }
         }
@@ -202,7 +246,11 @@ impl Trunks {
     /// Runs due timers.
     pub fn handle_timeout(&mut self, now: Instant) {
         for trunk in self.all() {
-            if trunk.registration.poll_timeout().is_some_and(|at| at <= now) {
+            if trunk
+                .registration
+                .poll_timeout()
+                .is_some_and(|at| at <= now)
+            {
                 trunk.registration.handle_timeout(now);
             }
         }
@@ -211,7 +259,11 @@ impl Trunks {
 
     /// When to call [`Self::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.trunks.values().chain(&self.leaving).filter_map(|trunk| trunk.registration.poll_timeout()).min()
+        self.active
+            .values()
+            .chain(&self.leaving)
+            .filter_map(|trunk| trunk.registration.poll_timeout())
+            .min()
     }
 
     /// Whether every provider that is gone has been un-REGISTERed.
@@ -221,7 +273,7 @@ impl Trunks {
 
     /// Where keep-alives are due: the flows of all bindings.
     pub fn bound_flows(&self) -> Vec<Flow> {
-        self.trunks
+        self.active
             .values()
             .filter(|trunk| trunk.registration.status().state == registration::State::Registered)
             .filter_map(|trunk| trunk.flow.clone())
@@ -229,28 +281,47 @@ impl Trunks {
     }
 
     /// Reports that changed since the last call, and providers that have none any more.
-    pub fn poll_reports(&mut self, wall: jiff::Timestamp, now: Instant) -> Vec<(ObjectRef, RegistrationReport)> {
+    pub fn poll_reports(
+        &mut self,
+        wall: jiff::Timestamp,
+        now: Instant,
+    ) -> Vec<(ObjectRef, RegistrationReport)> {
         let mut changed = Vec::new();
-        for (id, trunk) in &mut self.trunks {
-            let Some(revision) = trunk.provider.registration.as_ref().map(|r| r.revision.clone()) else { continue };
+        for (id, trunk) in &mut self.active {
+            let Some(revision) = trunk
+                .provider
+                .registration
+                .as_ref()
+                .map(|r| r.revision.clone())
+            else {
+                continue;
+            };
             let version = (trunk.registration.version(), revision.clone());
             if trunk.reported.as_ref() == Some(&version) {
                 continue;
             }
             trunk.reported = Some(version);
-            changed.push((id.clone(), report(trunk.registration.status(), revision, wall, now)));
+            changed.push((
+                id.clone(),
+                report(trunk.registration.status(), revision, wall, now),
+            ));
         }
         changed
     }
 
     /// The providers that have a registration here.
     pub fn ids(&self) -> impl Iterator<Item = &ObjectRef> {
-        self.trunks.keys()
+        self.active.keys()
     }
 }
 
 fn server_text(provider: &Provider) -> String {
-    format!("{}:{} over {}", provider.server, provider.port, transport(provider.transport).as_str())
+    format!(
+        "{}:{} over {}",
+        provider.server,
+        provider.port,
+        transport(provider.transport).as_str()
+    )
 }
 
 fn settings(provider: &Provider, contact: NameAddr, call_id: String) -> Option<RegistrationConfig> {
@@ -315,4 +386,7 @@ fn report(
 }
 
 /// A header's value that lists what we accept.
-pub const ALLOW: (HeaderName, &str) = (HeaderName::Allow, "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO");
+pub const ALLOW: (HeaderName, &str) = (
+    HeaderName::Allow,
+    "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO",
+);

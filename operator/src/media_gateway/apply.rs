@@ -3,6 +3,7 @@
 //! [`Children`] remembers what was applied and compares; the functions below it do the requests.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{DynamicObject, PartialObjectMeta, Request};
@@ -113,13 +114,18 @@ pub struct Applied {
     uid: String,
     revision: u64,
     seen: bool,
+    at: Instant,
 }
+
+/// Whoever else insists on writing a child, another operator for instance, gets an answer no more often than this.
+const BETWEEN_REPAIRS: Duration = Duration::from_secs(2);
 
 /// What was applied so far.
 #[derive(Default)]
 pub struct Children {
     applied: BTreeMap<ChildKey, Applied>,
     refused: BTreeMap<ChildKey, String>,
+    next_repair: Option<Instant>,
 }
 
 impl Children {
@@ -129,6 +135,7 @@ impl Children {
         key: &ChildKey,
         wanted: Fingerprint,
         live: Option<&Live>,
+        now: Instant,
     ) -> bool {
         let Some(applied) = self.applied.get_mut(key) else {
             return true;
@@ -136,14 +143,25 @@ impl Children {
         if applied.fingerprint != wanted {
             return true;
         }
-        match live {
+        let drifted = match live {
             // Before the watch has shown it, its absence means nothing.
             None => applied.seen,
             Some(live) => {
                 applied.seen = true;
                 live.uid != applied.uid || live.revision > applied.revision
             }
+        };
+        let rested = applied.at + BETWEEN_REPAIRS;
+        if drifted && now < rested {
+            self.next_repair = Some(self.next_repair.map_or(rested, |next| next.min(rested)));
+            return false;
         }
+        drifted
+    }
+
+    /// When a drifted child may be applied again, if one waits.
+    pub fn take_next_repair(&mut self) -> Option<Instant> {
+        self.next_repair.take()
     }
 
     /// Whether a child was applied at all.
@@ -236,6 +254,7 @@ pub async fn apply(
         uid: object.metadata.uid.clone().unwrap_or_default(),
         revision: revision(key.kind, &object.metadata),
         seen: false,
+        at: Instant::now(),
     })
 }
 
@@ -292,12 +311,13 @@ mod tests {
         }
     }
 
-    fn applied(fingerprint: Fingerprint) -> Applied {
+    fn applied(fingerprint: Fingerprint, at: Instant) -> Applied {
         Applied {
             fingerprint,
             uid: "a".into(),
             revision: 5,
             seen: false,
+            at,
         }
     }
 
@@ -313,36 +333,39 @@ mod tests {
     #[test]
     fn applies_what_is_new_edited_replaced_or_deleted_and_nothing_else() {
         let mut children = Children::default();
-        assert!(children.is_outdated(&key(), 1, None), "never applied");
-        children.applied(key(), applied(1));
+        let start = Instant::now();
+        let now = start + BETWEEN_REPAIRS;
+        assert!(children.is_outdated(&key(), 1, None, now), "never applied");
+        children.applied(key(), applied(1, start));
+        for (outdated, wanted, live, why) in [
+            (false, 1, None, "the watch is behind"),
+            (false, 1, Some(live("a", 4)), "the watch is behind"),
+            (false, 1, Some(live("a", 5)), "as applied"),
+            (true, 2, Some(live("a", 5)), "wanted otherwise"),
+            (true, 1, Some(live("a", 6)), "edited"),
+            (true, 1, Some(live("b", 9)), "replaced"),
+            (true, 1, None, "deleted after it was seen"),
+        ] {
+            assert_eq!(
+                children.is_outdated(&key(), wanted, live.as_ref(), now),
+                outdated,
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn does_not_fight_another_writer_at_full_speed() {
+        let mut children = Children::default();
+        let start = Instant::now();
+        children.applied(key(), applied(1, start));
+        assert!(!children.is_outdated(&key(), 1, Some(&live("a", 6)), start));
+        assert_eq!(children.take_next_repair(), Some(start + BETWEEN_REPAIRS));
         assert!(
-            !children.is_outdated(&key(), 1, None),
-            "the watch is behind"
+            children.is_outdated(&key(), 2, Some(&live("a", 6)), start),
+            "a wish of ours does not wait"
         );
-        assert!(
-            !children.is_outdated(&key(), 1, Some(&live("a", 4))),
-            "the watch is behind"
-        );
-        assert!(
-            !children.is_outdated(&key(), 1, Some(&live("a", 5))),
-            "as applied"
-        );
-        assert!(
-            children.is_outdated(&key(), 2, Some(&live("a", 5))),
-            "wanted otherwise"
-        );
-        assert!(
-            children.is_outdated(&key(), 1, Some(&live("a", 6))),
-            "edited"
-        );
-        assert!(
-            children.is_outdated(&key(), 1, Some(&live("b", 9))),
-            "replaced"
-        );
-        assert!(
-            children.is_outdated(&key(), 1, None),
-            "deleted after it was seen"
-        );
+        assert!(children.is_outdated(&key(), 1, Some(&live("a", 6)), start + BETWEEN_REPAIRS));
     }
 
     #[test]
@@ -354,7 +377,7 @@ mod tests {
         children.failed(&key(), &Failure::Refused("no".into()));
         assert_eq!(children.refused(&gateway), Some((&key(), "no")));
         assert_eq!(children.refused(&ObjectRef::new("other", "main")), None);
-        children.applied(key(), applied(1));
+        children.applied(key(), applied(1, Instant::now()));
         assert_eq!(children.refused(&gateway), None);
     }
 }

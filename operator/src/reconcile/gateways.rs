@@ -212,7 +212,7 @@ impl Reconciler {
     ) {
         let Child { key, body } = child;
         if self.slots.is_busy(&Work::Child(key.clone()))
-            || !self.children.is_outdated(key, wanted, live.get(key))
+            || !self.children.is_outdated(key, wanted, live.get(key), now)
             || !self.slots.start(&Work::Child(key.clone()), wanted, now)
         {
             return;

@@ -231,9 +231,14 @@ impl Reconciler {
         if !self.settled {
             deadline = deadline.min(self.started + SETTLING);
         }
-        for due in [self.slots.next_retry(), self.budget.next(now), silence]
-            .into_iter()
-            .flatten()
+        for due in [
+            self.children.take_next_repair(),
+            self.slots.next_retry(),
+            self.budget.next(now),
+            silence,
+        ]
+        .into_iter()
+        .flatten()
         {
             deadline = deadline.min(due);
         }

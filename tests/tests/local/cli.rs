@@ -45,7 +45,8 @@ fn check_sees_what_only_shows_between_objects_and_keeps_secrets_to_itself() {
     let set = [
         registering_trunk("trunk", "sip.example.com", ""),
         number("main", NUMBER, "trunk", "nobody"),
-        number("again", NUMBER, "trunk", "bot"),
+        number("first", "+34911111111", "trunk", "bot"),
+        number("second", "+34911111111", "trunk", "bot"),
         echo("bot", ""),
         account("trunk1", "very-secret").replace("password", "passwort"),
     ];

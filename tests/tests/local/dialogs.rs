@@ -96,17 +96,17 @@ fn hold_stops_our_audio_and_resume_brings_it_back() {
     for method in ["INVITE", "UPDATE"] {
         for hold in ["a=sendonly", "a=inactive", "c=IN IP4 0.0.0.0"] {
             let offer = phone.offer();
+            let ip = phone.rtp.local_addr().unwrap().ip();
             let offer = if hold.starts_with('c') {
-                format!("{}{hold}\n", offer.replace("c=IN", "x=IN")).replace("x=IN IP4", "a=was")
+                offer.replace(&format!("c=IN IP4 {ip}"), hold)
             } else {
                 format!("{offer}{hold}\n")
             };
             let answer = phone.ask(method, "", &offer);
             let expected = if hold == "a=sendonly" { "a=recvonly" } else { "a=inactive" };
+            // An address of zeros, as RFC 2543 had it, says only where we must not send.
             if hold.starts_with('a') {
                 assert_eq!(direction(&answer), expected, "{method} {hold}: {}", answer.text);
-            } else {
-                assert!(matches!(direction(&answer), "a=recvonly" | "a=inactive" | "a=sendrecv"), "{}", answer.text);
             }
             if method == "INVITE" {
                 phone.confirm(&answer, "");

@@ -11,7 +11,13 @@ use crate::reason::Reason;
 use crate::secret::Secret;
 
 /// Headers that the WebSocket handshake sets itself (RFC 6455 section 4.1).
-const RESERVED_HEADERS: &[&str] = &["host", "upgrade", "connection", "content-length", "transfer-encoding"];
+const RESERVED_HEADERS: &[&str] = &[
+    "host",
+    "upgrade",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+];
 
 /// Which backend the object names.
 pub(super) fn kind(agent: &VoiceAgent) -> Option<BackendKind> {
@@ -35,7 +41,10 @@ pub(super) fn compile(agent: &VoiceAgent, objects: &Objects) -> Result<Agent, Ve
             },
         },
         _ => {
-            return Err(Verdict::no(Reason::InvalidSpec, "exactly one of spec.echo and spec.webSocket must be set"));
+            return Err(Verdict::no(
+                Reason::InvalidSpec,
+                "exactly one of spec.echo and spec.webSocket must be set",
+            ));
         }
     };
     Ok(Agent {
@@ -51,7 +60,9 @@ fn headers(
     socket: &WebSocketBackend,
     objects: &Objects,
 ) -> Result<BTreeMap<String, Secret>, Verdict> {
-    let Some(reference) = &socket.headers_secret_ref else { return Ok(BTreeMap::new()) };
+    let Some(reference) = &socket.headers_secret_ref else {
+        return Ok(BTreeMap::new());
+    };
     let secret = ObjectRef::new(&id.namespace, &reference.name);
     let Some(data) = objects.secrets.get(&secret) else {
         let message = format!(
@@ -65,9 +76,13 @@ fn headers(
             && !RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str())
             && !name.to_ascii_lowercase().starts_with("sec-websocket-");
         // Visible ASCII, blank and tab (RFC 9110 section 5.5); a trailing line feed is the usual accident.
-        let clean = value.expose().bytes().all(|byte| byte == b'\t' || (0x20..0x7f).contains(&byte));
+        let clean = value
+            .expose()
+            .bytes()
+            .all(|byte| byte == b'\t' || (0x20..0x7f).contains(&byte));
         if !usable {
-            let message = format!("key {name:?} of Secret {secret} cannot be sent as a header; remove it");
+            let message =
+                format!("key {name:?} of Secret {secret} cannot be sent as a header; remove it");
             return Err(Verdict::no(Reason::SecretInvalid, message));
         }
         if !clean {

@@ -5,15 +5,25 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use ringwire_crds::{AllowedNamespaces, Exposure as ExposureSpec, ExposureType, MediaGateway, NamespacesFrom};
+use ringwire_crds::{
+    AllowedNamespaces, Exposure as ExposureSpec, ExposureType, MediaGateway, NamespacesFrom,
+};
 
 use crate::gateway::{Exposure, GatewayConfig, GatewaySettings};
 use crate::object::{ObjectRef, Objects, Settings};
 
 /// The gateway's configuration, still without providers and agents; `None` while it has no signing key.
-pub(super) fn config(gateway: &MediaGateway, objects: &Objects, settings: &Settings) -> Option<GatewayConfig> {
+pub(super) fn config(
+    gateway: &MediaGateway,
+    objects: &Objects,
+    settings: &Settings,
+) -> Option<GatewayConfig> {
     let id = ObjectRef::of(gateway);
-    let token_keys = objects.keys.get(&id).filter(|keys| !keys.is_empty())?.clone();
+    let token_keys = objects
+        .keys
+        .get(&id)
+        .filter(|keys| !keys.is_empty())?
+        .clone();
     let spec = &gateway.spec;
     let settings = GatewaySettings {
         gateway: id,
@@ -23,24 +33,38 @@ pub(super) fn config(gateway: &MediaGateway, objects: &Objects, settings: &Setti
         rtp: exposure(&spec.rtp.exposure),
         rtp_ports: (spec.rtp.port_range.from, spec.rtp.port_range.to),
         drain_seconds: spec.drain_seconds,
-        allowed_agent_addresses: spec.allowed_agent_addresses.iter().filter_map(|text| network(text)).collect(),
+        allowed_agent_addresses: spec
+            .allowed_agent_addresses
+            .iter()
+            .filter_map(|text| network(text))
+            .collect(),
         restrict_agent_addresses: settings.restrict_agent_addresses,
         nodes: objects.nodes.clone(),
         token_keys,
     };
-    Some(GatewayConfig { settings, providers: BTreeMap::new(), agents: BTreeMap::new() })
+    Some(GatewayConfig {
+        settings,
+        providers: BTreeMap::new(),
+        agents: BTreeMap::new(),
+    })
 }
 
 fn exposure(spec: &ExposureSpec) -> Exposure {
     Exposure {
         host_network: spec.type_ == ExposureType::HostNetwork,
-        addresses: spec.addresses.iter().filter_map(|text| text.parse().ok()).collect(),
+        addresses: spec
+            .addresses
+            .iter()
+            .filter_map(|text| text.parse().ok())
+            .collect(),
     }
 }
 
 /// A network, or a single address as a network of one.
 pub(super) fn network(text: &str) -> Option<IpNet> {
-    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    text.parse()
+        .ok()
+        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 /// Whether the gateway serves objects of `namespace`.
@@ -51,18 +75,26 @@ pub(super) fn serves(gateway: &MediaGateway, namespace: &str, objects: &Objects)
         NamespacesFrom::Same => ObjectRef::of(gateway).namespace == namespace,
         NamespacesFrom::Selector => {
             let labels = objects.namespaces.get(namespace);
-            selector.as_ref().zip(labels).is_some_and(|(selector, labels)| matches(selector, labels))
+            selector
+                .as_ref()
+                .zip(labels)
+                .is_some_and(|(selector, labels)| matches(selector, labels))
         }
     }
 }
 
 /// Label selector semantics of the Kubernetes API; an empty selector selects everything.
 fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    let equal = selector
+        .match_labels
+        .iter()
+        .flatten()
+        .all(|(key, value)| labels.get(key) == Some(value));
     equal
         && selector.match_expressions.iter().flatten().all(|rule| {
             let value = labels.get(&rule.key);
-            let listed = value.is_some_and(|value| rule.values.iter().flatten().any(|v| v == value));
+            let listed =
+                value.is_some_and(|value| rule.values.iter().flatten().any(|v| v == value));
             match rule.operator.as_str() {
                 "In" => listed,
                 "NotIn" => !listed,

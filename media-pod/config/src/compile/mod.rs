@@ -52,17 +52,29 @@ pub struct Verdict {
 impl Verdict {
     /// It holds.
     pub fn yes(reason: Reason, message: impl Into<String>) -> Self {
-        Self { holds: Holds::True, reason, message: message.into() }
+        Self {
+            holds: Holds::True,
+            reason,
+            message: message.into(),
+        }
     }
 
     /// It does not hold.
     pub fn no(reason: Reason, message: impl Into<String>) -> Self {
-        Self { holds: Holds::False, reason, message: message.into() }
+        Self {
+            holds: Holds::False,
+            reason,
+            message: message.into(),
+        }
     }
 
     /// We cannot tell yet.
     pub fn unknown(reason: Reason, message: impl Into<String>) -> Self {
-        Self { holds: Holds::Unknown, reason, message: message.into() }
+        Self {
+            holds: Holds::Unknown,
+            reason,
+            message: message.into(),
+        }
     }
 
     /// Whether it holds.
@@ -76,9 +88,9 @@ impl Verdict {
 pub struct ProviderFindings {
     /// The gateway that serves it.
     pub gateway: Option<ObjectRef>,
-    /// Condition GatewayAccepted.
+    /// Condition `GatewayAccepted`.
     pub accepted: Verdict,
-    /// Condition CredentialsResolved.
+    /// Condition `CredentialsResolved`.
     pub credentials: Verdict,
     /// Whether it is paused.
     pub paused: bool,
@@ -152,11 +164,25 @@ pub fn compile(objects: &Objects, settings: &Settings) -> Compiled {
         match agent::compile(object, objects) {
             Ok(entry) => {
                 let ready = Verdict::yes(Reason::Ready, "the agent can be called");
-                compiled.agents.insert(id.clone(), AgentFindings { ready, backend: agent::kind(object), numbers: 0 });
+                compiled.agents.insert(
+                    id.clone(),
+                    AgentFindings {
+                        ready,
+                        backend: agent::kind(object),
+                        numbers: 0,
+                    },
+                );
                 agents.insert(id, entry);
             }
             Err(ready) => {
-                compiled.agents.insert(id, AgentFindings { ready, backend: agent::kind(object), numbers: 0 });
+                compiled.agents.insert(
+                    id,
+                    AgentFindings {
+                        ready,
+                        backend: agent::kind(object),
+                        numbers: 0,
+                    },
+                );
             }
         }
     }
@@ -165,9 +191,18 @@ pub fn compile(objects: &Objects, settings: &Settings) -> Compiled {
 
     // Each gateway gets its providers, and the agents that their numbers name.
     for (id, entry) in entries {
-        let gateway = compiled.providers.get(&id).and_then(|findings| findings.gateway.clone());
-        let Some(config) = gateway.and_then(|gateway| compiled.gateways.get_mut(&gateway)) else { continue };
-        let named: BTreeSet<&ObjectRef> = entry.numbers.values().filter_map(|number| number.agent.as_ref()).collect();
+        let gateway = compiled
+            .providers
+            .get(&id)
+            .and_then(|findings| findings.gateway.clone());
+        let Some(config) = gateway.and_then(|gateway| compiled.gateways.get_mut(&gateway)) else {
+            continue;
+        };
+        let named: BTreeSet<&ObjectRef> = entry
+            .numbers
+            .values()
+            .filter_map(|number| number.agent.as_ref())
+            .collect();
         for agent in named {
             if let Some(entry) = agents.get(agent) {
                 config.agents.insert(agent.clone(), entry.clone());

@@ -5,18 +5,31 @@ use std::collections::BTreeMap;
 use ringwire_crds::{PhoneNumber, PhoneNumberState};
 
 use super::provider::confusable;
-use super::{Compiled, NumberFindings, Verdict};
+use super::{Compiled, Holds, NumberFindings, Verdict};
 use crate::gateway::{Number, Provider};
 use crate::object::{ObjectRef, Objects};
 use crate::reason::Reason;
 
 /// Fills the numbers into `entries`, and the findings of numbers (and the agents' counts) into `compiled`.
-pub(super) fn compile(objects: &Objects, entries: &mut BTreeMap<ObjectRef, Provider>, compiled: &mut Compiled) {
+pub(super) fn compile(
+    objects: &Objects,
+    entries: &mut BTreeMap<ObjectRef, Provider>,
+    compiled: &mut Compiled,
+) {
     // The older object keeps a number (creation time, then name).
-    let mut numbers: Vec<(ObjectRef, &PhoneNumber)> =
-        objects.numbers.iter().map(|object| (ObjectRef::of(object), object)).collect();
+    let mut numbers: Vec<(ObjectRef, &PhoneNumber)> = objects
+        .numbers
+        .iter()
+        .map(|object| (ObjectRef::of(object), object))
+        .collect();
     numbers.sort_by(|(a, x), (b, y)| {
-        let created = |object: &PhoneNumber| object.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let created = |object: &PhoneNumber| {
+            object
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map(|time| time.0)
+        };
         created(x).cmp(&created(y)).then_with(|| a.cmp(b))
     });
 
@@ -27,7 +40,9 @@ pub(super) fn compile(objects: &Objects, entries: &mut BTreeMap<ObjectRef, Provi
         let conflict = owners.get(number).into_iter().flatten().find(|(_, other)| {
             *other == provider
                 || match (entries.get(other), entries.get(&provider)) {
-                    (Some(a), Some(b)) => same_gateway(compiled, other, &provider) && confusable(a, b),
+                    (Some(a), Some(b)) => {
+                        same_gateway(compiled, other, &provider) && confusable(a, b)
+                    }
                     _ => false,
                 }
         });
@@ -38,7 +53,10 @@ pub(super) fn compile(objects: &Objects, entries: &mut BTreeMap<ObjectRef, Provi
             );
             error(Reason::Conflict, message)
         } else {
-            owners.entry(number).or_default().push((id.clone(), provider.clone()));
+            owners
+                .entry(number)
+                .or_default()
+                .push((id.clone(), provider.clone()));
             one(&id, object, &provider, entries, compiled)
         };
         compiled.numbers.insert(id, findings);
@@ -46,12 +64,21 @@ pub(super) fn compile(objects: &Objects, entries: &mut BTreeMap<ObjectRef, Provi
 }
 
 fn same_gateway(compiled: &Compiled, a: &ObjectRef, b: &ObjectRef) -> bool {
-    let gateway = |id| compiled.providers.get(id).and_then(|findings| findings.gateway.as_ref());
+    let gateway = |id| {
+        compiled
+            .providers
+            .get(id)
+            .and_then(|findings| findings.gateway.as_ref())
+    };
     gateway(a) == gateway(b)
 }
 
 fn error(reason: Reason, message: String) -> NumberFindings {
-    NumberFindings { ready: Verdict::no(reason, message), state: PhoneNumberState::Error, agent: None }
+    NumberFindings {
+        ready: Verdict::no(reason, message),
+        state: PhoneNumberState::Error,
+        agent: None,
+    }
 }
 
 fn one(
@@ -61,7 +88,11 @@ fn one(
     entries: &mut BTreeMap<ObjectRef, Provider>,
     compiled: &mut Compiled,
 ) -> NumberFindings {
-    let agent = object.spec.agent_ref.as_ref().map(|reference| ObjectRef::new(&id.namespace, &reference.name));
+    let agent = object
+        .spec
+        .agent_ref
+        .as_ref()
+        .map(|reference| ObjectRef::new(&id.namespace, &reference.name));
     if let Some(agent) = &agent
         && let Some(findings) = compiled.agents.get_mut(agent)
     {
@@ -71,17 +102,36 @@ fn one(
         let message = format!("SipProvider {provider} named by spec.providerRef does not exist");
         return error(Reason::ProviderNotFound, message);
     };
+    if trunk.accepted.holds == Holds::Unknown {
+        let ready = Verdict::unknown(trunk.accepted.reason, trunk.accepted.message.clone());
+        return NumberFindings {
+            ready,
+            state: PhoneNumberState::Inactive,
+            agent: None,
+        };
+    }
     if !trunk.accepted.is_yes() {
-        let message = format!("SipProvider {provider} cannot be used: {}", trunk.accepted.message);
+        let message = format!(
+            "SipProvider {provider} cannot be used: {}",
+            trunk.accepted.message
+        );
         return error(Reason::ProviderNotReady, message);
     }
-    let agent_findings = agent.as_ref().map(|agent| (agent, compiled.agents.get(agent)));
+    let agent_findings = agent
+        .as_ref()
+        .map(|agent| (agent, compiled.agents.get(agent)));
     let usable = match &agent_findings {
         Some((agent, Some(findings))) if findings.ready.is_yes() => Some((*agent).clone()),
         _ => None,
     };
     if let Some(entry) = entries.get_mut(provider) {
-        entry.numbers.insert(object.spec.number.clone(), Number { id: id.clone(), agent: usable });
+        entry.numbers.insert(
+            object.spec.number.clone(),
+            Number {
+                id: id.clone(),
+                agent: usable,
+            },
+        );
     }
     let agent_name = agent.as_ref().map(|agent| agent.name.clone());
     let inactive = |reason, message: String| NumberFindings {
@@ -90,17 +140,29 @@ fn one(
         agent: agent_name.clone(),
     };
     match agent_findings {
-        None => inactive(Reason::NoAgent, "no spec.agentRef: calls are refused, not answered".into()),
+        None => inactive(
+            Reason::NoAgent,
+            "no spec.agentRef: calls are refused, not answered".into(),
+        ),
         Some((agent, None)) => {
             let message = format!("VoiceAgent {agent} named by spec.agentRef does not exist");
             error(Reason::AgentNotFound, message)
         }
-        Some((agent, Some(findings))) if !findings.ready.is_yes() => {
-            error(findings.ready.reason, format!("VoiceAgent {agent} cannot be used: {}", findings.ready.message))
+        Some((agent, Some(findings))) if !findings.ready.is_yes() => error(
+            findings.ready.reason,
+            format!(
+                "VoiceAgent {agent} cannot be used: {}",
+                findings.ready.message
+            ),
+        ),
+        Some(_) if trunk.paused => {
+            inactive(Reason::Paused, format!("SipProvider {provider} is paused"))
         }
-        Some(_) if trunk.paused => inactive(Reason::Paused, format!("SipProvider {provider} is paused")),
         Some((agent, Some(_))) => NumberFindings {
-            ready: Verdict::yes(Reason::Ready, format!("calls are answered by {}", agent.name)),
+            ready: Verdict::yes(
+                Reason::Ready,
+                format!("calls are answered by {}", agent.name),
+            ),
             state: PhoneNumberState::Active,
             agent: agent_name,
         },

@@ -35,7 +35,11 @@ pub(super) fn compile(
 ) -> (ProviderFindings, Option<Provider>) {
     let id = ObjectRef::of(object);
     let spec = &object.spec;
-    let server = spec.server.as_deref().or(preset(spec.type_)).map(Host::parse);
+    let server = spec
+        .server
+        .as_deref()
+        .or(preset(spec.type_))
+        .map(Host::parse);
     let port = spec.port.unwrap_or(SIP_PORT);
     let transport = spec.transport.unwrap_or_default();
     let gateway = find_gateway(object, &id, objects, settings);
@@ -44,12 +48,17 @@ pub(super) fn compile(
     let mut findings = ProviderFindings {
         gateway: gateway.as_ref().ok().map(|(id, _)| id.clone()),
         accepted: match &gateway {
-            Ok((gateway, _)) => Verdict::yes(Reason::Accepted, format!("served by gateway {gateway}")),
+            Ok((gateway, _)) => {
+                Verdict::yes(Reason::Accepted, format!("served by gateway {gateway}"))
+            }
             Err(verdict) => verdict.clone(),
         },
         credentials: match &credentials {
             Ok(Some(_)) => Verdict::yes(Reason::Resolved, "user name and password were read"),
-            Ok(None) => Verdict::yes(Reason::NotNeeded, "registration is disabled, so no credentials are needed"),
+            Ok(None) => Verdict::yes(
+                Reason::NotNeeded,
+                "registration is disabled, so no credentials are needed",
+            ),
             Err(verdict) => verdict.clone(),
         },
         paused: spec.paused,
@@ -60,23 +69,40 @@ pub(super) fn compile(
     };
     let Some(server) = server else {
         // The schema refuses this; an object from before the rule may still say it.
-        findings.accepted = Verdict::no(Reason::InvalidSpec, "spec.server is required when spec.type is Generic");
+        findings.accepted = Verdict::no(
+            Reason::InvalidSpec,
+            "spec.server is required when spec.type is Generic",
+        );
         return (findings, None);
     };
-    let (Ok((_, key)), false) = (gateway, spec.paused) else { return (findings, None) };
+    let (Ok((_, key)), false) = (gateway, spec.paused) else {
+        return (findings, None);
+    };
 
-    let subject = object.metadata.uid.clone().unwrap_or_else(|| id.to_string());
+    let subject = object
+        .metadata
+        .uid
+        .clone()
+        .unwrap_or_else(|| id.to_string());
     let contact_user = spec.registration.contact_user.clone();
     let mut entry = Provider {
         server,
         port,
         transport,
-        outbound_proxy: spec.outbound_proxy.as_deref().map(|text| host_port(text)),
+        outbound_proxy: spec.outbound_proxy.as_deref().map(host_port),
         registration: None,
         contact_user_is_secret: contact_user.is_none(),
         contact_user: contact_user.unwrap_or_else(|| key.derive("contact-user", &subject)),
-        allowed_sources: spec.allowed_sources.iter().map(|text| allowed_source(text)).collect(),
-        codecs: if spec.codecs.is_empty() { vec![Codec::PCMA, Codec::PCMU] } else { spec.codecs.clone() },
+        allowed_sources: spec
+            .allowed_sources
+            .iter()
+            .map(|text| allowed_source(text))
+            .collect(),
+        codecs: if spec.codecs.is_empty() {
+            vec![Codec::PCMA, Codec::PCMU]
+        } else {
+            spec.codecs.clone()
+        },
         called_number_from: spec.called_number_from,
         country_code: spec.country_code.clone(),
         numbers: BTreeMap::new(),
@@ -115,8 +141,15 @@ fn find_gateway<'a>(
             wanted
         }
     };
-    let Some(gateway) = objects.gateways.iter().find(|gateway| ObjectRef::of(*gateway) == wanted) else {
-        return Err(Verdict::no(Reason::GatewayNotFound, format!("MediaGateway {wanted} does not exist")));
+    let Some(gateway) = objects
+        .gateways
+        .iter()
+        .find(|gateway| ObjectRef::of(*gateway) == wanted)
+    else {
+        return Err(Verdict::no(
+            Reason::GatewayNotFound,
+            format!("MediaGateway {wanted} does not exist"),
+        ));
     };
     if !serves(gateway, &id.namespace, objects) {
         let message = format!(
@@ -127,7 +160,10 @@ fn find_gateway<'a>(
     }
     match objects.keys.get(&wanted).and_then(|keys| keys.first()) {
         Some(key) => Ok((wanted, key)),
-        None => Err(Verdict::unknown(Reason::Progressing, format!("MediaGateway {wanted} is being set up"))),
+        None => Err(Verdict::unknown(
+            Reason::Progressing,
+            format!("MediaGateway {wanted} is being set up"),
+        )),
     }
 }
 
@@ -140,12 +176,17 @@ struct Credentials {
 }
 
 /// The credentials; `None` if none are needed.
-fn credentials(object: &SipProvider, id: &ObjectRef, objects: &Objects) -> Result<Option<Credentials>, Verdict> {
+fn credentials(
+    object: &SipProvider,
+    id: &ObjectRef,
+    objects: &Objects,
+) -> Result<Option<Credentials>, Verdict> {
     if !object.spec.registration.enabled {
         return Ok(None);
     }
     let Some(reference) = &object.spec.credentials_secret_ref else {
-        let message = "spec.credentialsSecretRef is required when spec.registration.enabled is true";
+        let message =
+            "spec.credentialsSecretRef is required when spec.registration.enabled is true";
         return Err(Verdict::no(Reason::InvalidSpec, message));
     };
     let secret = ObjectRef::new(&id.namespace, &reference.name);
@@ -159,20 +200,29 @@ fn credentials(object: &SipProvider, id: &ObjectRef, objects: &Objects) -> Resul
         );
         return Err(Verdict::no(Reason::SecretNotFound, message));
     };
-    let optional = |key: &str| data.get(key).map(|value| value.expose().trim_end_matches(['\r', '\n']).to_owned());
+    let optional = |key: &str| {
+        data.get(key)
+            .map(|value| value.expose().trim_end_matches(['\r', '\n']).to_owned())
+    };
     let required = |key: &str| match optional(key) {
         Some(value) if !value.is_empty() => Ok(value),
-        Some(_) => {
-            Err(Verdict::no(Reason::SecretKeyMissing, format!("key {key:?} of Secret {secret} is empty")))
-        }
+        Some(_) => Err(Verdict::no(
+            Reason::SecretKeyMissing,
+            format!("key {key:?} of Secret {secret} is empty"),
+        )),
         None => Err(Verdict::no(
             Reason::SecretKeyMissing,
-            format!("Secret {secret} has no key {key:?}; it has {}", list(data.keys())),
+            format!(
+                "Secret {secret} has no key {key:?}; it has {}",
+                list(data.keys())
+            ),
         )),
     };
     let username = required(secret_key::USERNAME)?;
     let password = Secret::new(required(secret_key::PASSWORD)?);
-    let user_is_clean = username.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"@;?,\\".contains(&byte));
+    let user_is_clean = username
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && !b"<>\"@;?,\\".contains(&byte));
     if !user_is_clean {
         let message = format!(
             "key \"username\" of Secret {secret} has characters that a SIP user name cannot have; give the user part \
@@ -190,16 +240,42 @@ fn credentials(object: &SipProvider, id: &ObjectRef, objects: &Objects) -> Resul
 
 fn list<'a>(keys: impl Iterator<Item = &'a String>) -> String {
     let keys: Vec<&str> = keys.map(String::as_str).collect();
-    if keys.is_empty() { "no keys".to_owned() } else { keys.join(", ") }
+    if keys.is_empty() {
+        "no keys".to_owned()
+    } else {
+        keys.join(", ")
+    }
 }
 
-fn registration(object: &SipProvider, entry: &Provider, credentials: Credentials, key: &TokenKey) -> Registration {
+fn registration(
+    object: &SipProvider,
+    entry: &Provider,
+    credentials: Credentials,
+    key: &TokenKey,
+) -> Registration {
     let spec = &object.spec.registration;
-    let from_domain = spec.from_domain.clone().unwrap_or_else(|| entry.server.to_string());
-    let Credentials { username, auth_username, password, realm } = credentials;
+    let from_domain = spec
+        .from_domain
+        .clone()
+        .unwrap_or_else(|| entry.server.to_string());
+    let Credentials {
+        username,
+        auth_username,
+        password,
+        realm,
+    } = credentials;
     let relevant = serde_json::json!([
-        entry.server, entry.port, entry.transport, entry.outbound_proxy, entry.contact_user, username, auth_username,
-        password, realm, from_domain, spec.expiry_seconds,
+        entry.server,
+        entry.port,
+        entry.transport,
+        entry.outbound_proxy,
+        entry.contact_user,
+        username,
+        auth_username,
+        password,
+        realm,
+        from_domain,
+        spec.expiry_seconds,
     ]);
     Registration {
         revision: key.derive("registration", &relevant.to_string()),
@@ -214,7 +290,9 @@ fn registration(object: &SipProvider, entry: &Provider, credentials: Credentials
 
 /// Reads `host`, `host:port`, `[v6]` or `[v6]:port`.
 fn host_port(text: &str) -> (Host, u16) {
-    let split = text.rsplit_once(':').filter(|(host, _)| host.ends_with(']') || !host.contains(':'));
+    let split = text
+        .rsplit_once(':')
+        .filter(|(host, _)| host.ends_with(']') || !host.contains(':'));
     match split.and_then(|(host, port)| Some((host, port.parse().ok()?))) {
         Some((host, port)) => (Host::parse(host), port),
         None => (Host::parse(text), SIP_PORT),
@@ -231,14 +309,21 @@ fn allowed_source(text: &str) -> AllowedSource {
 /// Whether calls of one provider could be taken for calls of the other: they share an address or name.
 pub(super) fn confusable(a: &Provider, b: &Provider) -> bool {
     let hosts = |provider: &Provider| {
-        let proxy = provider.outbound_proxy.as_ref().map(|(host, _)| host.clone());
-        std::iter::once(provider.server.clone()).chain(proxy).map(|host| match host {
-            Host::Address(address) => AllowedSource::Net(address.into()),
-            Host::Name(name) => AllowedSource::Name(name),
-        })
+        let proxy = provider
+            .outbound_proxy
+            .as_ref()
+            .map(|(host, _)| host.clone());
+        std::iter::once(provider.server.clone())
+            .chain(proxy)
+            .map(|host| match host {
+                Host::Address(address) => AllowedSource::Net(address.into()),
+                Host::Name(name) => AllowedSource::Name(name),
+            })
     };
     let sources = |provider: &Provider| -> Vec<AllowedSource> {
-        hosts(provider).chain(provider.allowed_sources.iter().cloned()).collect()
+        hosts(provider)
+            .chain(provider.allowed_sources.iter().cloned())
+            .collect()
     };
     let (a, b) = (sources(a), sources(b));
     a.iter().any(|x| {
