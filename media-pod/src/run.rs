@@ -22,7 +22,7 @@ use ringwire_config::shard::Role;
 use ringwire_config::state::PodState;
 use ringwire_config::status::{self, GatewayWorkload, Observed, ObservedPod};
 use ringwire_config::token::{Incarnation, TokenKey};
-use ringwire_config::{ObjectRef, Objects, Settings};
+use ringwire_config::{ObjectRef, Objects, Reason, Settings};
 use ringwire_control::Reporter;
 use ringwire_crds::{Condition, MediaGateway, MediaGatewaySpec, NamespacesFrom, Time};
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ pub struct Args {
     /// Address to listen on for SIP and RTP.
     #[arg(long, default_value = "0.0.0.0", value_name = "ADDRESS")]
     bind: IpAddr,
-    /// Where /status, /metrics and /healthz are served.
+    /// Where /status, /healthz and /readyz are served.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
     http: SocketAddr,
     /// Where the signing key is kept, so that carriers see the same Contact after a restart.
@@ -580,7 +580,11 @@ fn tell(kind: &str, object: &ObjectRef, old: Option<&[Condition]>, new: &[Condit
             message,
             ..
         } = condition;
-        if status == "False" {
+        // What is switched off on purpose is no trouble.
+        let chosen = [Reason::RegistrationDisabled, Reason::Paused]
+            .iter()
+            .any(|r| r.as_str() == reason);
+        if status == "False" && !chosen {
             tracing::warn!(kind, %object, condition = type_, status, reason, "{message}");
         } else {
             tracing::info!(kind, %object, condition = type_, status, reason, "{message}");

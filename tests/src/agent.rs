@@ -62,7 +62,12 @@ pub struct Agent {
 impl Agent {
     /// Starts one on a free port of 127.0.0.1.
     pub fn start(manner: Manner) -> Self {
-        let listener = RUNTIME.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        Self::start_on(std::net::Ipv4Addr::LOCALHOST.into(), manner)
+    }
+
+    /// Starts one on a free port of an address that the machine has.
+    pub fn start_on(ip: std::net::IpAddr, manner: Manner) -> Self {
+        let listener = RUNTIME.block_on(TcpListener::bind((ip, 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State::default()));
         let (gate, open) = watch::channel(!manner.hesitates);
@@ -81,7 +86,7 @@ impl Agent {
         format!("ws://{}/media?bot=1", self.address)
     }
 
-    /// Accepts WebSockets from now on.
+    /// Accepts connections from now on.
     pub fn accept(&self) {
         self.gate.send_replace(true);
     }
@@ -208,19 +213,18 @@ async fn serve(stream: TcpStream, manner: Manner, state: Arc<Mutex<State>>, mut 
                     }
                     hear(message);
                 }
-                Some(Ok(Message::Close(_))) | Some(Err(_)) | None => break,
+                Some(Ok(Message::Close(_)) | Err(_)) | None => break,
                 Some(Ok(_)) => {}
             },
-            command = commands.recv() => match command.flatten() {
-                Some(message) => if socket.send(Message::text(message.to_string())).await.is_err() {
-                    break;
-                },
-                None => {
-                    let _ = socket.close(None).await;
-                    // Until the other side has answered.
-                    while let Some(Ok(_)) = socket.next().await {}
+            command = commands.recv() => if let Some(message) = command.flatten() {
+                if socket.send(Message::text(message.to_string())).await.is_err() {
                     break;
                 }
+            } else {
+                let _ = socket.close(None).await;
+                // Until the other side has answered.
+                while let Some(Ok(_)) = socket.next().await {}
+                break;
             },
         }
     }

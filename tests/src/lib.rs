@@ -10,6 +10,7 @@ pub mod agent;
 pub mod audio;
 pub mod baresip;
 pub mod carrier;
+pub mod cluster;
 pub mod gateway;
 pub mod manifests;
 pub mod namespace;

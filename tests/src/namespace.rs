@@ -32,7 +32,7 @@ impl Namespace {
         // Also the name of the cable's end here, which may have 15 characters.
         let name = format!("rw-t{}-{number}", std::process::id());
         let block = (std::process::id().wrapping_mul(31).wrapping_add(number) % 32_000) as u16;
-        let [third, fourth] = (block << 2 & 0xffff).to_be_bytes();
+        let [third, fourth] = (block << 2).to_be_bytes();
         let second = 18 + (block >> 14) as u8;
         let (here, there) =
             (Ipv4Addr::new(198, second, third, fourth | 1), Ipv4Addr::new(198, second, third, fourth | 2));

@@ -301,7 +301,7 @@ impl Phone {
     pub fn finish_invite(&mut self, invite: &str) -> Message {
         let answer = self.answer("INVITE");
         if answer.status() >= 300 {
-            let via = self.via_of(invite);
+            let via = Self::via_of(invite);
             let to = std::mem::replace(&mut self.to, answer.header("To").to_owned());
             let ack = self.request_with_via("ACK", &via, "", "");
             self.to = to;
@@ -316,14 +316,14 @@ impl Phone {
         if method == "INVITE" { self.finish_invite(request).status() } else { self.answer(method).status() }
     }
 
-    fn via_of(&self, request: &str) -> String {
+    fn via_of(request: &str) -> String {
         let via = request.lines().find_map(|line| line.strip_prefix("Via: "));
         via.unwrap_or_default().to_owned()
     }
 
     /// The CANCEL of an INVITE.
     pub fn cancel(&mut self, invite: &str) -> String {
-        let via = self.via_of(invite);
+        let via = Self::via_of(invite);
         self.request_with_via("CANCEL", &via, "", "")
     }
 

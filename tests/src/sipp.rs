@@ -30,8 +30,8 @@ pub fn start(scenario: &str, remote: SocketAddr, arguments: &[&str]) -> Sipp {
     let mut command = process::command("sipp");
     command.arg(remote.to_string()).arg("-sf").arg(file).current_dir(scratch.path());
     let ip = address.to_string();
-    command.args(["-i", &ip, "-mi", &ip, "-p", "5060", "-mp", "6000", "-s", NUMBER, "-nostdin", "-max_socket", "4000"]);
-    for (option, value) in [("-m", "1"), ("-timeout", "60s"), ("-recv_timeout", "10000")] {
+    command.args(["-i", &ip, "-mi", &ip, "-p", "5060", "-mp", "6000", "-nostdin", "-max_socket", "4000"]);
+    for (option, value) in [("-s", NUMBER), ("-m", "1"), ("-timeout", "60s"), ("-recv_timeout", "10000")] {
         if !arguments.contains(&option) {
             command.args([option, value]);
         }

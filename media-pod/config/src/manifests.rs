@@ -186,7 +186,13 @@ impl Manifests {
         let namespace = Some(text("/metadata/namespace"))
             .filter(|ns| !ns.is_empty())
             .unwrap_or("default".into());
-        let label = (!kind.is_empty()).then(|| format!("{kind} {namespace}/{name}"));
+        let label = (!kind.is_empty()).then(|| {
+            if name.is_empty() {
+                kind.clone()
+            } else {
+                format!("{kind} {namespace}/{name}")
+            }
+        });
         let ours = if api_version == API_VERSION {
             Kind::parse(&kind)
         } else {

@@ -101,9 +101,9 @@ pub async fn serve(
             drop((slot, place));
             if stream.get_ref().1.alpn_protocol() == Some(ALPN_SIP) {
                 if let Some(sip) = sip {
-                    drop(sip.send(stream).await)
+                    drop(sip.send(stream).await);
                 } else {
-                    tracing::debug!(%peer, "this pod takes no SIP from registrars")
+                    tracing::debug!(%peer, "this pod takes no SIP from registrars");
                 }
             } else if let Ok(_slot) = streams.try_acquire() {
                 http::serve(stream, reporter, stop).await;

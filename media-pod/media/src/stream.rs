@@ -355,11 +355,8 @@ impl RtpStream {
     }
 
     fn send_tick(&mut self, frame: &mut [u8; FRAME_SAMPLES]) {
-        if !self.session.send || self.source.destination().is_none() {
-            self.marker = true;
-            return;
-        }
-        if self.send_key() {
+        let sends = self.session.send && self.source.destination().is_some();
+        if sends && self.send_key() {
             return;
         }
         frame.fill(ULAW_SILENCE);
@@ -367,6 +364,11 @@ impl RtpStream {
             && let Taken::Audio { first } = self.playback.take(frame)
         {
             self.marker |= first;
+        }
+        if !sends {
+            // On hold the agent's audio passes unheard at its pace: kept, it would be late by the length of the hold ever after.
+            self.marker = true;
+            return self.tell_marks();
         }
         if self.session.codec == Codec::Pcma {
             for code in frame.iter_mut() {
@@ -380,6 +382,10 @@ impl RtpStream {
             self.timestamp,
             frame,
         );
+        self.tell_marks();
+    }
+
+    fn tell_marks(&mut self) {
         while let Some(name) = self.playback.next_mark() {
             self.events.push_back(StreamEvent::MarkPlayed(name));
         }
@@ -458,9 +464,7 @@ impl RtpStream {
     /// Drops the agent's queued audio; its marks come back at once. Holds from the next packet.
     pub fn clear(&mut self) {
         self.playback.clear();
-        while let Some(name) = self.playback.next_mark() {
-            self.events.push_back(StreamEvent::MarkPlayed(name));
-        }
+        self.tell_marks();
     }
 
     /// Agent audio that waits, in milliseconds.

@@ -249,7 +249,7 @@ fn marks_without_audio_stay_bounded_and_are_never_lost() {
 }
 
 #[test]
-fn on_hold_nothing_is_sent_the_queue_waits_and_timestamps_run_on() {
+fn on_hold_nothing_is_sent_the_agents_audio_passes_unheard_and_timestamps_run_on() {
     let mut bench = Bench::new(Codec::Pcmu);
     let (packets, _) = bench.tick();
     let first = packets[0].3;
@@ -259,12 +259,21 @@ fn on_hold_nothing_is_sent_the_queue_waits_and_timestamps_run_on() {
         ..session(Codec::Pcmu)
     };
     bench.stream.update(held, bench.now);
-    bench.stream.play(&[9; 320]);
+    // The last 320 samples are still to be said when the hold ends.
+    bench.stream.play(&[7; 47 * 160]);
+    bench.stream.mark("during hold".into());
+    bench.stream.play(&[9; 5 * 160]);
+    let mut marks = 0;
     for _ in 0..50 {
         let (packets, events) = bench.tick();
         assert!(packets.is_empty());
         assert_eq!(frames(&events).len(), 1);
+        marks += events
+            .iter()
+            .filter(|event| matches!(event, StreamEvent::MarkPlayed(_)))
+            .count();
     }
+    assert_eq!(marks, 1);
     assert!(bench.stream.on_hold());
     bench.stream.update(session(Codec::Pcmu), bench.now);
     assert_eq!(bench.stream.idle_for(bench.now), Duration::ZERO);

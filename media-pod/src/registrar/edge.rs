@@ -126,6 +126,8 @@ struct Relay {
     kind: Kind,
     client: Option<ClientId>,
     cancelled: bool,
+    /// A final answer was given; only repeats of it may follow.
+    done: bool,
 }
 
 /// See the module.
@@ -340,7 +342,7 @@ impl Edge {
 
     /// Whether everything that was begun has ended, but for registrations that stay.
     pub fn is_quiet(&self) -> bool {
-        self.relays.is_empty() && self.trunks.is_quiet()
+        self.relays.values().all(|relay| relay.done) && self.trunks.is_quiet()
     }
 
     fn want_names(&mut self, now: Instant) {
@@ -516,6 +518,7 @@ impl Edge {
                             kind: Kind::ToPod,
                             client: None,
                             cancelled: false,
+                            done: false,
                         },
                     );
                     let headers = vec![flow_header(flow), source_header(flow)];
@@ -651,8 +654,7 @@ impl Edge {
                         format!("PhoneNumber {} has no agent that could answer", entry.id),
                     ),
                 };
-                let extra =
-                    (refused.reason == Reason::NoAgent).then(|| reason_header(480, "no agent"));
+                let extra = Some(reason_header(refused.status, refused.reason.as_str()));
                 let status = refused.status;
                 self.outputs.push_back(Output::Refused(refused));
                 return self.answer(id, &request, status, extra, now);
@@ -693,6 +695,7 @@ impl Edge {
                 kind,
                 client: None,
                 cancelled: false,
+                done: false,
             },
         );
         self.next_pod(id, now);
@@ -804,6 +807,7 @@ impl Edge {
                 kind: Kind::ToCarrier,
                 client: None,
                 cancelled: false,
+                done: false,
             },
         );
         self.send_to_carrier(id, now);
@@ -960,11 +964,10 @@ impl Edge {
                 relayed.headers.push(HeaderName::Via, via);
             }
         }
-        if matches!(relay.kind, Kind::ToCarrier) {
-            // Nothing private is stripped towards our own.
-        } else {
+        if !matches!(relay.kind, Kind::ToCarrier) {
             private::strip(&mut relayed.headers);
         }
+        relay.done |= relayed.status >= 200;
         self.endpoint.respond(id, relayed, now);
     }
 
@@ -1068,6 +1071,9 @@ impl Edge {
         }
         if let Some((name, value)) = extra {
             response.headers.push(name, value);
+        }
+        if let Some(relay) = self.relays.get_mut(&id) {
+            relay.done = true;
         }
         self.endpoint.respond(id, response, now);
     }

@@ -72,6 +72,20 @@ fn a_carrier_that_we_registered_with_over_tcp_calls_over_tcp() {
     echo_through_the_carrier("PCMA", "TCP");
 }
 
+#[test]
+fn the_called_number_is_found_in_the_request_uri_as_well() {
+    let carrier = Carrier::start(&[]);
+    let _gateway = registered(&carrier, Gateway::start, &echo("bot", ""), "calledNumberFrom: RequestUri");
+    let target = format!("sip:{NUMBER}@{}", carrier.sip());
+    let caller = Address::claim();
+    let header = ["--header", "X-Provider: network", "--duration", "1"];
+    let call = gateway::call(&target, caller.ip(), &header);
+    assert_eq!(call.result["status"], 404, "the Request-URI holds our contact only: {}", call.result);
+    let arguments = [&header[..], &["--header", "X-Called-In: ruri"]].concat();
+    let call = gateway::call(&target, caller.ip(), &arguments);
+    assert_eq!(call.result["status"], 200, "{}", call.result);
+}
+
 /// baresip calls through the carrier, says `samples` for that long, and hangs up. Gives what it sent and what it heard.
 fn baresip_call(codec: &str, agent: &str, length: Duration) -> (Vec<i16>, Vec<i16>, Gateway) {
     let samples = ringwire_media::tone::speech_like(10_000, 7);

@@ -13,6 +13,7 @@ mod changes;
 mod cli;
 mod dialogs;
 mod ends;
+mod hostile;
 mod registration;
 
 use ringwire_tests::agent::Agent;

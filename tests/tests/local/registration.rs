@@ -100,7 +100,7 @@ fn a_server_that_is_silent_is_told_while_it_lasts_and_in_the_end() {
     });
     let registration = gateway.wait_registration("trunk", "Unregistered", "NoAnswer", seconds(40));
     let message = registration["message"].as_str().unwrap();
-    assert!(message.contains(&format!("no reply from {}:5060 over UDP in 32 s", address)), "{message}");
+    assert!(message.contains(&format!("no reply from {address}:5060 over UDP in 32 s")), "{message}");
     drop(silent);
 }
 

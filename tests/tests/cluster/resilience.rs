@@ -1,0 +1,147 @@
+//! Pods that work on while others are away, and a media pod that drains.
+
+use std::time::Instant;
+
+use ringwire_tests::cluster::{self, SYSTEM, Space, assert_echoed, carrier, carrier_up, contacts, hack, helm, kubectl, pods, wait_contacts};
+use ringwire_tests::wait::{self, seconds};
+
+/// A Space that takes calls, with refreshes every few seconds.
+fn taking_calls(name: &str) -> Space {
+    let space = Space::new(name);
+    carrier_up(&["--max-expires", "10"]);
+    space.apply(&space.complete());
+    space.wait_registered(seconds(5));
+    space
+}
+
+/// The time until the only binding of a user ends, as the carrier says.
+fn left(space: &Space) -> i64 {
+    let prefix = format!("{} ", space.user);
+    let bindings = carrier(&["bindings"]);
+    let line = bindings.lines().find(|line| line.starts_with(&prefix)).unwrap_or_else(|| panic!("no binding of {}", space.user));
+    line.split("expires in ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Calls go on, are taken, and the registration is refreshed.
+#[track_caller]
+fn works(space: &Space, running: &mut cluster::Call) {
+    let result = space.call(&["--duration", "3"]).end();
+    assert_echoed("a new call", &result);
+    let mut last = left(space);
+    wait::until_ok(seconds(15), "a refresh", || {
+        let now = left(space);
+        let refreshed = now > last;
+        last = now;
+        if refreshed { Ok(()) } else { Err(now.to_string()) }
+    });
+    assert!(!running.ended(), "the running call has ended");
+}
+
+/// Starts the API server again when the test ends, however it ends.
+struct ApiServerAway;
+
+impl ApiServerAway {
+    fn begin() -> Self {
+        hack("cluster.sh", &["stop", "apiserver"]).unwrap();
+        Self
+    }
+}
+
+impl Drop for ApiServerAway {
+    fn drop(&mut self) {
+        let _ = hack("cluster.sh", &["start", "apiserver"]);
+        let end = Instant::now() + seconds(60);
+        while !cluster::raw("/readyz").is_ok_and(|(status, _)| status == 200) && Instant::now() < end {
+            std::thread::sleep(seconds(1) / 5);
+        }
+    }
+}
+
+#[test]
+fn pods_work_on_without_the_api_server() {
+    let space = taking_calls("apiserver");
+    let mut running = space.call(&["--duration", "80"]);
+    running.wait_answered();
+    {
+        let _away = ApiServerAway::begin();
+        works(&space, &mut running);
+    }
+    wait::until_ok(seconds(30), "objects are taken again", || {
+        cluster::kubectl_with(&["--namespace", &space.name, "apply", "-f", "-"], &space.main(""))?;
+        cluster::kubectl(&["--namespace", &space.name, "patch", "phonenumber", "main", "--type=merge", "-p", "{\"spec\":{\"agentRef\":null}}"])
+    });
+    let begun = Instant::now();
+    wait::until_ok(seconds(60), "the edit reaches the pods", || {
+        let result = space.call(&["--duration", "1"]).end();
+        if result["status"] == 480 { Ok(()) } else { Err(result.to_string()) }
+    });
+    println!("    an edit holds {:?} after the API server came back", begun.elapsed());
+    assert!(!running.ended());
+    running.hang_up();
+    cluster::wait_object(&space.name, "sipprovider", "trunk", seconds(30), "Registered", |object| {
+        object["status"]["registration"]["state"] == "Registered"
+    });
+}
+
+#[test]
+fn pods_work_on_without_the_operator_and_take_what_was_missed() {
+    let space = taking_calls("operator");
+    let mut running = space.call(&["--duration", "80"]);
+    running.wait_answered();
+    let scale = |replicas: &str| kubectl(&["--namespace", SYSTEM, "scale", "deployment/ringwire-operator", replicas]).unwrap();
+    scale("--replicas=0");
+    wait::until_ok(seconds(30), "no operator pod", || {
+        let count = pods(SYSTEM, "operator").len();
+        if count == 0 { Ok(()) } else { Err(count.to_string()) }
+    });
+    works(&space, &mut running);
+    space.patch("phonenumber", "main", "{\"spec\":{\"agentRef\":null}}");
+    scale("--replicas=1");
+    space.wait_condition("phonenumber", "main", ("Ready", "True", "NoAgent"), seconds(30));
+    wait::until_ok(seconds(5), "what was missed holds", || {
+        let result = space.call(&["--duration", "1"]).end();
+        if result["status"] == 480 { Ok(()) } else { Err(result.to_string()) }
+    });
+    assert!(!running.ended());
+    running.hang_up();
+    space.wait_registered(seconds(20));
+}
+
+#[test]
+fn a_stopping_media_pod_lets_its_calls_end_and_new_ones_go_to_the_next() {
+    let space = taking_calls("drain");
+    let old = cluster::pod("media");
+    let mut running = space.call(&["--duration", "25"]);
+    running.wait_answered();
+    kubectl(&["--namespace", SYSTEM, "delete", "pod", &old, "--wait=false"]).unwrap();
+    let begun = Instant::now();
+    wait::until_ok(seconds(30), "a new call is answered by the new pod", || {
+        let result = space.call(&["--duration", "2"]).end();
+        if result["status"] == 200 { Ok(()) } else { Err(result.to_string()) }
+    });
+    println!("    new calls are answered {:?} after the pod was deleted", begun.elapsed());
+    assert_ne!(cluster::pod("media"), old);
+    assert!(!running.ended(), "the running call was cut");
+    let result = running.end();
+    assert_eq!(result["endedBy"], "us", "{result}");
+    assert!(result["durationMillis"].as_f64().unwrap() > 24_000.0, "{result}");
+    assert!(result["packetsReceived"].as_u64().unwrap() > 1_200, "{result}");
+    wait::until_ok(seconds(15), "the old pod is gone", || {
+        let left = cluster::get(SYSTEM, "pod", &old);
+        if left.is_null() { Ok(()) } else { Err(left["status"]["phase"].to_string()) }
+    });
+}
+
+#[test]
+fn an_upgrade_of_the_release_keeps_calls_and_registrations() {
+    let space = taking_calls("upgrade");
+    let before = wait_contacts(&space.user, 1, seconds(3));
+    let mut running = space.call(&["--duration", "60"]);
+    running.wait_answered();
+    cluster::install(&["--set", "podAnnotations.upgraded=yes"]);
+    space.wait_registered(seconds(20));
+    assert_eq!(contacts(&space.user), before, "the upgrade of the operator touched the registrar");
+    works(&space, &mut running);
+    running.hang_up();
+    assert!(helm(&["--namespace", SYSTEM, "list"]).unwrap().contains("deployed"));
+}
