@@ -51,6 +51,7 @@ run_local() {
     programs
     section "end to end without a cluster: Kamailio, sipp, baresip"
     step "local" cargo test --locked --package ringwire-tests --test local
+    step "leaks" cargo test --locked --package ringwire-tests --test leak -- --nocapture
 }
 
 run_cluster() {
@@ -71,7 +72,7 @@ run_cluster() {
 run_soak() {
     programs
     section "soak"
-    step "leaks" cargo test --locked --package ringwire-tests --test local -- --nocapture leak
+    step "leaks" cargo test --locked --package ringwire-tests --test leak -- --nocapture
 }
 
 section "set-up"

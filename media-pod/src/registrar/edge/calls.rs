@@ -1,0 +1,334 @@
+//! What carriers ask: new calls and their way to a media pod, and requests within calls.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rand::Rng;
+use rand::rngs::StdRng;
+use ringwire_config::Reason;
+use ringwire_config::object::ObjectRef;
+use ringwire_config::route::{self, IncomingCall, Refusal};
+use ringwire_config::token::{self, Incarnation};
+use ringwire_sip::message::{HeaderName, Host, Method, Request, Uri};
+use ringwire_sip::transaction::{Flow, ServerId, Transport};
+
+use super::{Edge, FIRST_SIGN, Kind, MAX_TRIES, Output, RefusedCall, Relay, reason_header};
+use crate::private;
+
+impl Edge {
+    pub(super) fn on_carrier_request(
+        &mut self,
+        id: ServerId,
+        mut request: Request,
+        flow: &Flow,
+        now: Instant,
+    ) {
+        private::strip(&mut request.headers);
+        let to_tag = request
+            .headers
+            .to()
+            .ok()
+            .and_then(|to| to.tag().map(str::to_owned));
+        if let Some(tag) = to_tag {
+            let pod = self.pod_of(&request, &tag);
+            match pod.and_then(|pod| self.links.get(&pod)) {
+                Some(link) => {
+                    let link = link.flow.clone();
+                    self.relays.insert(
+                        id,
+                        Relay {
+                            request,
+                            kind: Kind::ToPod,
+                            client: None,
+                            cancelled: false,
+                            done: false,
+                        },
+                    );
+                    let headers = vec![flow_header(flow), source_header(flow)];
+                    self.forward(id, &link, &headers, now);
+                }
+                None => self.answer(id, &request, 481, None, now),
+            }
+            return;
+        }
+        if request.headers.max_forwards() == Some(0) && request.method != Method::OPTIONS {
+            return self.answer(id, &request, 483, None, now);
+        }
+        if request.method == Method::INVITE {
+            self.on_invite(id, request, flow, now);
+        } else if request.method == Method::OPTIONS {
+            let status = if self.draining { 503 } else { 200 };
+            self.answer(id, &request, status, None, now);
+        } else if request.method == Method::BYE
+            || request.method == Method::UPDATE
+            || request.method == Method::INFO
+        {
+            self.answer(id, &request, 481, None, now);
+        } else {
+            self.answer(id, &request, 405, None, now);
+        }
+    }
+
+    /// The media pod of an in-dialog request: by our Contact's token, else by the one in our tag.
+    pub(super) fn pod_of(&self, request: &Request, to_tag: &str) -> Option<Incarnation> {
+        let keys = &self.config.settings.token_keys;
+        let by_contact = request
+            .uri
+            .user
+            .as_deref()
+            .and_then(|user| token::verify(keys, user));
+        by_contact.or_else(|| token::verify(keys, to_tag))
+    }
+
+    pub(super) fn on_invite(&mut self, id: ServerId, request: Request, flow: &Flow, now: Instant) {
+        let user_of = |name: &HeaderName| {
+            let first = request.headers.readable(name).into_iter().next()?;
+            first.uri.user_unescaped()
+        };
+        let request_user = request.uri.user_unescaped();
+        let called_party = user_of(&HeaderName::PCalledPartyId);
+        let to = user_of(&HeaderName::To);
+        let refused = |reason,
+                       status,
+                       provider: Option<ObjectRef>,
+                       number: Option<String>,
+                       detail: String| RefusedCall {
+            reason,
+            status,
+            source: flow.remote,
+            call_id: request.headers.call_id().unwrap_or_default().to_owned(),
+            from: user_of(&HeaderName::From).unwrap_or_default(),
+            to: to
+                .clone()
+                .or_else(|| request_user.clone())
+                .unwrap_or_default(),
+            provider,
+            number,
+            detail,
+        };
+        if self.draining {
+            let refused = refused(
+                Reason::Draining,
+                503,
+                None,
+                None,
+                "this gateway is stopping".into(),
+            );
+            self.outputs.push_back(Output::Refused(refused));
+            return self.answer(
+                id,
+                &request,
+                503,
+                Some((HeaderName::RetryAfter, "10".into())),
+                now,
+            );
+        }
+        let config = Arc::clone(&self.config);
+        let call = IncomingCall {
+            source: flow.remote.ip(),
+            request_user: request_user.as_deref(),
+            called_party_user: called_party.as_deref(),
+            to_user: to.as_deref(),
+        };
+        let route = match route::route(&config, call, &self.names) {
+            Ok(route) => route,
+            Err(refusal) => {
+                let refused = match refusal {
+                    Refusal::SourceNotAllowed {
+                        dialled: Some((provider, number)),
+                    } => refused(
+                        Reason::SourceNotAllowed,
+                        403,
+                        Some(provider.id.clone()),
+                        Some(number.to_owned()),
+                        format!(
+                            "add {} to spec.allowedSources of {} to let it in",
+                            flow.remote.ip(),
+                            provider.id
+                        ),
+                    ),
+                    Refusal::SourceNotAllowed { dialled: None } => refused(
+                        Reason::SourceNotAllowed,
+                        403,
+                        None,
+                        None,
+                        "no provider accepts this source".into(),
+                    ),
+                    Refusal::NumberNotFound { provider, compared } => refused(
+                        Reason::NumberNotFound,
+                        404,
+                        Some(provider.id.clone()),
+                        None,
+                        format!(
+                            "compared {} with the numbers of {}",
+                            compared.join(", "),
+                            provider.id
+                        ),
+                    ),
+                    Refusal::NoAgent {
+                        provider,
+                        number,
+                        entry,
+                    } => refused(
+                        Reason::NoAgent,
+                        480,
+                        Some(provider.id.clone()),
+                        Some(number.to_owned()),
+                        format!("PhoneNumber {} has no agent that could answer", entry.id),
+                    ),
+                };
+                let extra = Some(reason_header(refused.status, refused.reason.as_str()));
+                let status = refused.status;
+                self.outputs.push_back(Output::Refused(refused));
+                return self.answer(id, &request, status, extra, now);
+            }
+        };
+        let contact = self.contact_base(flow);
+        let codecs: Vec<String> = route
+            .provider
+            .codecs
+            .iter()
+            .map(|codec| format!("{codec:?}"))
+            .collect();
+        let headers = vec![
+            (
+                private::name(private::PROVIDER),
+                route.provider.id.to_string(),
+            ),
+            (private::name(private::NUMBER), route.entry.id.to_string()),
+            (private::name(private::CALLED), route.number.to_owned()),
+            (private::name(private::AGENT), route.agent.to_string()),
+            (private::name(private::CODECS), codecs.join(",")),
+            (private::name(private::CONTACT), contact.to_string()),
+            source_header(flow),
+            flow_header(flow),
+        ];
+        self.outputs.push_back(Output::Forwarded {
+            number: route.entry.id.clone(),
+        });
+        let kind = Kind::Call {
+            headers,
+            tried: Vec::new(),
+            silent_until: None,
+        };
+        self.relays.insert(
+            id,
+            Relay {
+                request,
+                kind,
+                client: None,
+                cancelled: false,
+                done: false,
+            },
+        );
+        self.next_pod(id, now);
+    }
+
+    /// The URI of our Contact towards a peer, still without user part.
+    pub(super) fn contact_base(&self, flow: &Flow) -> Uri {
+        let (host, port) = self.via(flow);
+        let mut uri = Uri::sip(None, host, Some(port));
+        if flow.transport != Transport::Udp {
+            uri.params.set("transport", Some("tcp"));
+        }
+        uri
+    }
+
+    /// Hands a call to a media pod that was not asked yet, or refuses it if none is left.
+    pub(super) fn next_pod(&mut self, id: ServerId, now: Instant) {
+        let Some(relay) = self.relays.get_mut(&id) else {
+            return;
+        };
+        if let Some(client) = relay.client.take() {
+            self.by_client.remove(&client);
+            self.abandoned.insert(client, relay.request.clone());
+            self.endpoint.cancel(client, None, now);
+        }
+        let Kind::Call {
+            headers,
+            tried,
+            silent_until,
+        } = &mut relay.kind
+        else {
+            return;
+        };
+        *silent_until = None;
+        let candidates: Vec<Incarnation> = self
+            .links
+            .iter()
+            .filter(|(pod, link)| link.accepting && !tried.contains(pod))
+            .map(|(pod, _)| *pod)
+            .collect();
+        if relay.cancelled {
+            return self.refuse(id, 487, None, now);
+        }
+        if candidates.is_empty() || tried.len() >= MAX_TRIES {
+            return self.refuse(id, 503, Some((HeaderName::RetryAfter, "5".into())), now);
+        }
+        // The better of two drawn at random: spreads calls evenly although reports of load are late.
+        let draw = |rng: &mut StdRng| candidates[rng.random_range(0..candidates.len())];
+        let (a, b) = (draw(&mut self.rng), draw(&mut self.rng));
+        let load = |pod: &Incarnation| {
+            self.links
+                .get(pod)
+                .map_or(u32::MAX, |link| link.calls + link.pending)
+        };
+        let pod = if load(&b) < load(&a) { b } else { a };
+        tried.push(pod);
+        *silent_until = Some(now + FIRST_SIGN);
+        let headers = headers.clone();
+        if let Some(link) = self.links.get_mut(&pod) {
+            link.pending += 1;
+            let flow = link.flow.clone();
+            self.forward(id, &flow, &headers, now);
+        }
+    }
+
+    /// Forwards a relayed request to a media pod. Its Vias stay here: responses get them back from the original.
+    pub(super) fn forward(
+        &mut self,
+        id: ServerId,
+        flow: &Flow,
+        headers: &[(HeaderName, String)],
+        now: Instant,
+    ) {
+        let Some(relay) = self.relays.get_mut(&id) else {
+            return;
+        };
+        let mut request = relay.request.clone();
+        request.headers.remove(&HeaderName::Via);
+        request.headers.remove(&HeaderName::Route);
+        let hops = request
+            .headers
+            .max_forwards()
+            .unwrap_or(70)
+            .saturating_sub(1);
+        request
+            .headers
+            .set(HeaderName::MaxForwards, hops.to_string());
+        for (name, value) in headers {
+            request.headers.push(name.clone(), value.clone());
+        }
+        let client = self.endpoint.request(
+            request,
+            flow.clone(),
+            &Host::Name("registrar.invalid".into()),
+            5060,
+            now,
+        );
+        relay.client = Some(client);
+        self.by_client.insert(client, id);
+    }
+}
+
+fn source_header(flow: &Flow) -> (HeaderName, String) {
+    (private::name(private::SOURCE), flow.remote.to_string())
+}
+
+fn flow_header(flow: &Flow) -> (HeaderName, String) {
+    let connection = flow.connection.unwrap_or_default();
+    (
+        private::name(private::FLOW),
+        format!("{}:{connection}:{}", flow.transport.as_str(), flow.remote),
+    )
+}

@@ -1,0 +1,533 @@
+//! The registrar's logic without sockets and clock: messages, results of look-ups and `Instant`s in; bytes, look-ups and reports out.
+//!
+//! Towards carriers it is the user agent, towards media pods a proxy that keeps transactions but no dialogs: what belongs to a dialog
+//! finds its media pod by the signed token in our Contact. One [`Endpoint`] holds the transactions of both sides; links to media pods
+//! are flows like others.
+
+mod calls;
+mod outward;
+mod replies;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use ringwire_config::gateway::{Provider, RegistrarConfig};
+use ringwire_config::object::ObjectRef;
+use ringwire_config::state::RegistrationReport;
+use ringwire_config::token::Incarnation;
+use ringwire_config::{Reason, gateway};
+use ringwire_sip::message::{HeaderName, Host, Message, NameAddr, Request, Uri};
+use ringwire_sip::transaction::{
+    ClientId, Endpoint, EndpointConfig, Event, Flow, ServerId, Transmit, Transport, TransportError,
+};
+
+use self::replies::reason_header;
+use super::names::{self, Lookup, Names};
+use super::trunks::{self, Trunks};
+
+/// A media pod has to say something by then, or another is asked (DESIGN §3).
+const FIRST_SIGN: Duration = Duration::from_millis(300);
+
+/// At most so many media pods are asked for one call.
+const MAX_TRIES: usize = 3;
+
+/// A look-up for an in-dialog request has to be over by then.
+const PARK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Keep-alives hold bindings of NATs, which forget UDP after 30 s (RFC 5626 section 4.4.2).
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
+
+/// Whether this registrar keeps a provider's registration.
+pub type Owns = Arc<dyn Fn(&ObjectRef) -> bool + Send + Sync>;
+
+/// Where we are reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// What we advertise; `None`: the address that leads to the peer.
+    pub advertised: Option<IpAddr>,
+    /// UDP port of SIP.
+    pub udp_port: u16,
+    /// TCP port of SIP.
+    pub tcp_port: u16,
+}
+
+/// What the edge tells its shell, besides bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// The names whose addresses are wanted from now on.
+    Names(BTreeSet<String>),
+    /// A registration's new state.
+    Registration(ObjectRef, RegistrationReport),
+    /// The providers that register here.
+    Registrations(BTreeSet<ObjectRef>),
+    /// Addresses of a provider's server and allowed names.
+    Resolved(BTreeMap<ObjectRef, Vec<IpAddr>>),
+    /// A call was refused here, before any media pod.
+    Refused(RefusedCall),
+    /// A call was handed to a media pod.
+    Forwarded {
+        /// The number it is for.
+        number: ObjectRef,
+    },
+    /// Send these bytes as they are: a keep-alive.
+    KeepAlive(Flow),
+}
+
+/// A call that was refused at the edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedCall {
+    /// Why.
+    pub reason: Reason,
+    /// What was answered.
+    pub status: u16,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// The Call-ID.
+    pub call_id: String,
+    /// The caller's user part.
+    pub from: String,
+    /// The called user part.
+    pub to: String,
+    /// The provider, if it is known, and the number.
+    pub provider: Option<ObjectRef>,
+    /// The number of ours that was dialled, if it is one.
+    pub number: Option<String>,
+    /// More for people.
+    pub detail: String,
+}
+
+/// A media pod.
+struct Link {
+    flow: Flow,
+    calls: u32,
+    /// Calls handed over since the last report of its load.
+    pending: u32,
+    accepting: bool,
+}
+
+enum Kind {
+    /// A new call: private headers to send along, pods asked so far, whether one said anything, and until when it has to.
+    Call {
+        headers: Vec<(HeaderName, String)>,
+        tried: Vec<Incarnation>,
+        silent_until: Option<Instant>,
+    },
+    /// From a carrier, within a dialog.
+    ToPod,
+    /// From a media pod to a carrier.
+    ToCarrier,
+}
+
+/// A request that is being relayed.
+struct Relay {
+    request: Request,
+    kind: Kind,
+    client: Option<ClientId>,
+    cancelled: bool,
+    /// A final answer was given; only repeats of it may follow.
+    done: bool,
+}
+
+/// See the module.
+pub struct Edge {
+    endpoint: Endpoint,
+    rng: StdRng,
+    config: Arc<RegistrarConfig>,
+    local: Local,
+    source_towards: fn(IpAddr) -> Option<IpAddr>,
+    names: Names,
+    /// Names of in-dialog requests' targets, and until when they are wanted.
+    extra_names: BTreeMap<String, Instant>,
+    trunks: Trunks,
+    owns: Owns,
+    links: BTreeMap<Incarnation, Link>,
+    relays: HashMap<ServerId, Relay>,
+    by_client: HashMap<ClientId, ServerId>,
+    /// Branches given up for another media pod: their late answers are not for the caller.
+    abandoned: HashMap<ClientId, Request>,
+    parked: Vec<(ServerId, String, Instant)>,
+    next_keep_alive: Option<Instant>,
+    draining: bool,
+    outputs: VecDeque<Output>,
+}
+
+impl Edge {
+    /// An edge without configuration: it refuses all calls until [`Self::configure`]. `source_towards` tells which of our
+    /// addresses leads to a peer.
+    pub fn new(
+        config: Arc<RegistrarConfig>,
+        local: Local,
+        source_towards: fn(IpAddr) -> Option<IpAddr>,
+        seed: u64,
+    ) -> Self {
+        let endpoint = EndpointConfig {
+            trying_at_once: true,
+            branch_prefix: "rw".into(),
+            ..EndpointConfig::default()
+        };
+        Self {
+            endpoint: Endpoint::new(endpoint, seed),
+            rng: StdRng::seed_from_u64(seed),
+            config,
+            local,
+            source_towards,
+            names: Names::default(),
+            extra_names: BTreeMap::new(),
+            trunks: Trunks::default(),
+            owns: Arc::new(|_| true),
+            links: BTreeMap::new(),
+            relays: HashMap::new(),
+            by_client: HashMap::new(),
+            abandoned: HashMap::new(),
+            parked: Vec::new(),
+            next_keep_alive: None,
+            draining: false,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes a configuration, an ownership, or both. Running calls are not touched.
+    pub fn configure(
+        &mut self,
+        config: Arc<RegistrarConfig>,
+        local: Local,
+        owns: Owns,
+        now: Instant,
+    ) {
+        self.config = config;
+        self.local = local;
+        self.owns = owns;
+        self.configure_trunks(now);
+        self.want_names(now);
+        self.tell_resolved();
+        self.pump(now);
+    }
+
+    fn configure_trunks(&mut self, now: Instant) {
+        let (local, source_towards) = (self.local.clone(), self.source_towards);
+        let contact = |provider: &Provider, names: &Names| {
+            contact_of(provider, names, &local, source_towards)
+        };
+        self.trunks
+            .configure(&self.config, &*self.owns, contact, &self.names, now);
+        self.outputs
+            .push_back(Output::Registrations(self.trunks.ids().cloned().collect()));
+    }
+
+    /// From now on new calls are refused with 503.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// The result of a look-up.
+    pub fn resolved(&mut self, name: &str, lookup: Lookup, now: Instant) {
+        self.names.update(name.to_owned(), lookup);
+        let ready: Vec<ServerId> = self
+            .parked
+            .iter()
+            .filter(|(_, parked, _)| parked == name)
+            .map(|(id, ..)| *id)
+            .collect();
+        self.parked.retain(|(_, parked, _)| parked != name);
+        for id in ready {
+            self.send_to_carrier(id, now);
+        }
+        // Which of our addresses leads to a carrier may be known only now.
+        self.configure_trunks(now);
+        self.tell_resolved();
+        self.pump(now);
+    }
+
+    /// A link to a media pod is up.
+    pub fn link_up(&mut self, incarnation: Incarnation, flow: Flow) {
+        self.links.insert(
+            incarnation,
+            Link {
+                flow,
+                calls: 0,
+                pending: 0,
+                accepting: true,
+            },
+        );
+    }
+
+    /// A media pod's load.
+    pub fn link_load(&mut self, incarnation: Incarnation, calls: u32, accepting: bool) {
+        if let Some(link) = self.links.get_mut(&incarnation) {
+            (link.calls, link.pending, link.accepting) = (calls, 0, accepting);
+        }
+    }
+
+    /// A stream (to a carrier or a media pod) has closed or could not be opened.
+    pub fn flow_failed(&mut self, flow: &Flow, error: TransportError, now: Instant) {
+        self.links.retain(|_, link| link.flow != *flow);
+        self.endpoint.flow_failed(flow, error, now);
+        self.trunks.flow_lost(flow.transport, flow.remote, now);
+        self.pump(now);
+    }
+
+    /// A message has come in.
+    pub fn receive(&mut self, message: Message, flow: Flow, now: Instant) {
+        self.endpoint.receive(message, flow, now);
+        self.pump(now);
+    }
+
+    /// Sends a message outside of any transaction: the reply to something unreadable.
+    pub fn send_stateless(&mut self, message: Message, flow: Flow) {
+        self.endpoint.send_stateless(message, flow);
+    }
+
+    /// Bytes to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.endpoint.poll_transmit()
+    }
+
+    /// Things to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Self::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let silent = self.relays.values().filter_map(|relay| match relay.kind {
+            Kind::Call { silent_until, .. } => silent_until,
+            _ => None,
+        });
+        [
+            self.endpoint.poll_timeout(),
+            self.trunks.poll_timeout(),
+            self.next_keep_alive,
+        ]
+        .into_iter()
+        .flatten()
+        .chain(silent)
+        .chain(self.parked.iter().map(|(.., limit)| *limit))
+        .min()
+    }
+
+    /// Runs due timers.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.endpoint.handle_timeout(now);
+        self.trunks.handle_timeout(now);
+        let silent: Vec<ServerId> = self
+            .relays
+            .iter()
+            .filter(|(_, relay)| matches!(relay.kind, Kind::Call { silent_until: Some(at), .. } if at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in silent {
+            tracing::warn!("a media pod said nothing for 300 ms; asking another");
+            self.next_pod(id, now);
+        }
+        let late: Vec<ServerId> = self
+            .parked
+            .iter()
+            .filter(|(.., limit)| *limit <= now)
+            .map(|(id, ..)| *id)
+            .collect();
+        self.parked.retain(|(.., limit)| *limit > now);
+        for id in late {
+            self.refuse(id, 408, None, now);
+        }
+        if self.next_keep_alive.is_some_and(|at| at <= now) {
+            self.next_keep_alive = None;
+            for flow in self.trunks.bound_flows() {
+                self.outputs.push_back(Output::KeepAlive(flow));
+            }
+        }
+        self.pump(now);
+    }
+
+    /// Whether everything that was begun has ended, but for registrations that stay.
+    pub fn is_quiet(&self) -> bool {
+        self.relays.values().all(|relay| relay.done) && self.trunks.is_quiet()
+    }
+
+    fn want_names(&mut self, now: Instant) {
+        let mut wanted = names::wanted(&self.config);
+        self.extra_names.retain(|_, until| *until > now);
+        wanted.extend(self.extra_names.keys().cloned());
+        self.names.retain(&wanted);
+        self.outputs.push_back(Output::Names(wanted));
+    }
+
+    fn tell_resolved(&mut self) {
+        let resolved =
+            self.config
+                .providers
+                .values()
+                .map(|provider| {
+                    let hosts = std::iter::once(&provider.server)
+                        .cloned()
+                        .chain(
+                            provider
+                                .outbound_proxy
+                                .as_ref()
+                                .map(|(host, _)| host.clone()),
+                        )
+                        .chain(provider.allowed_sources.iter().filter_map(
+                            |allowed| match allowed {
+                                gateway::AllowedSource::Name(name) => {
+                                    Some(gateway::Host::Name(name.clone()))
+                                }
+                                gateway::AllowedSource::Net(_) => None,
+                            },
+                        ));
+                    let mut addresses: Vec<IpAddr> =
+                        hosts.flat_map(|host| self.names.addresses(&host)).collect();
+                    addresses.sort();
+                    addresses.dedup();
+                    (provider.id.clone(), addresses)
+                })
+                .collect();
+        self.outputs.push_back(Output::Resolved(resolved));
+    }
+
+    /// Handles what the endpoint and the registrations have to say, until they have nothing more.
+    fn pump(&mut self, now: Instant) {
+        loop {
+            while let Some(event) = self.endpoint.poll_event() {
+                self.on_event(event, now);
+            }
+            let sends = self.trunks.poll_sends(&self.names, now);
+            if sends.is_empty() {
+                break;
+            }
+            for send in sends {
+                let (host, port) = self.via(&send.flow);
+                let client = self
+                    .endpoint
+                    .request(send.request, send.flow, &host, port, now);
+                self.trunks.sent(client, send.provider, send.token);
+            }
+        }
+        for (provider, report) in self.trunks.poll_reports(jiff::Timestamp::now(), now) {
+            self.outputs
+                .push_back(Output::Registration(provider, report));
+        }
+        if self.next_keep_alive.is_none() {
+            self.next_keep_alive = Some(now + KEEP_ALIVE);
+        }
+    }
+
+    /// Host and port for our Via towards a carrier.
+    fn via(&self, flow: &Flow) -> (Host, u16) {
+        let address = self
+            .local
+            .advertised
+            .or_else(|| (self.source_towards)(flow.remote.ip()));
+        let port = if flow.transport == Transport::Udp {
+            self.local.udp_port
+        } else {
+            self.local.tcp_port
+        };
+        (
+            Host::Ip(address.unwrap_or(IpAddr::from([127, 0, 0, 1]))),
+            port,
+        )
+    }
+
+    fn is_link(&self, flow: &Flow) -> bool {
+        self.links.values().any(|link| link.flow == *flow)
+    }
+
+    fn on_event(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Request { id, request, flow } => {
+                if self.is_link(&flow) {
+                    self.on_pod_request(id, request, now);
+                } else {
+                    self.on_carrier_request(id, request, &flow, now);
+                }
+            }
+            Event::Ack { request, flow } => self.on_ack(request, &flow),
+            Event::Cancelled { id, request } => {
+                let reason = request.headers.get(&HeaderName::Reason).map(str::to_owned);
+                if let Some(relay) = self.relays.get_mut(&id) {
+                    relay.cancelled = true;
+                    if let Some(client) = relay.client {
+                        self.endpoint.cancel(client, reason.as_deref(), now);
+                    }
+                }
+            }
+            Event::Response { id, response, .. } if self.trunks.owns_client(id) => {
+                let failed = response.status >= 500;
+                self.trunks.on_client(
+                    id,
+                    |trunk, token| trunk.on_response(token, &response, now),
+                    failed,
+                );
+            }
+            Event::Response { id, response, .. } => self.on_response(id, response, now),
+            Event::Retransmitted { id, sends, elapsed } => {
+                self.trunks.on_client(
+                    id,
+                    |trunk, token| trunk.on_retransmitted(token, sends, elapsed),
+                    false,
+                );
+            }
+            Event::Failed { id, error } => {
+                if self.trunks.owns_client(id) {
+                    self.trunks.on_client(
+                        id,
+                        |trunk, token| trunk.on_failed(token, &error, now),
+                        true,
+                    );
+                } else if let Some(server) = self.by_client.get(&id).copied() {
+                    self.on_failed(server, now);
+                }
+            }
+            Event::ClientEnded { id } => {
+                self.trunks.client_ended(id);
+                self.by_client.remove(&id);
+                self.abandoned.remove(&id);
+            }
+            Event::Ended { id } => {
+                self.relays.remove(&id);
+            }
+            Event::AckTimeout { .. } | Event::StrayResponse { .. } => {}
+        }
+    }
+}
+
+/// Our Contact at a carrier; `None` while the way to it is unknown.
+fn contact_of(
+    provider: &Provider,
+    names: &Names,
+    local: &Local,
+    source_towards: fn(IpAddr) -> Option<IpAddr>,
+) -> Option<NameAddr> {
+    let transport = trunks::transport(provider.transport);
+    let host = provider
+        .outbound_proxy
+        .as_ref()
+        .map_or(&provider.server, |(host, _)| host);
+    let towards = || {
+        names
+            .addresses(host)
+            .first()
+            .copied()
+            .and_then(source_towards)
+    };
+    let unknown = match host {
+        gateway::Host::Name(name) => matches!(names.get(name), Some(Lookup::Failed(_))),
+        gateway::Host::Address(_) => true,
+    };
+    // A name without address: the trunk is to exist, so that it can say so, and has nowhere to send anyway.
+    let fallback = unknown.then_some(IpAddr::from([127, 0, 0, 1]));
+    let address = local.advertised.or_else(towards).or(fallback)?;
+    let port = if transport == Transport::Udp {
+        local.udp_port
+    } else {
+        local.tcp_port
+    };
+    let mut uri = Uri::sip(Some(&provider.contact_user), Host::Ip(address), Some(port));
+    if transport != Transport::Udp {
+        uri.params.set("transport", Some("tcp"));
+    }
+    Some(NameAddr::new(uri))
+}

@@ -1,0 +1,120 @@
+//! What media pods ask carriers within a call: BYE, OPTIONS, re-INVITE; and where such requests go.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use ringwire_config::gateway;
+use ringwire_sip::message::{HeaderName, Host, Request, Uri};
+use ringwire_sip::transaction::{Flow, ServerId, Transport};
+
+use super::{Edge, Kind, PARK_LIMIT, Relay};
+use crate::private;
+use crate::registrar::names::Lookup;
+
+impl Edge {
+    pub(super) fn on_pod_request(&mut self, id: ServerId, request: Request, now: Instant) {
+        self.relays.insert(
+            id,
+            Relay {
+                request,
+                kind: Kind::ToCarrier,
+                client: None,
+                cancelled: false,
+                done: false,
+            },
+        );
+        self.send_to_carrier(id, now);
+    }
+
+    pub(super) fn send_to_carrier(&mut self, id: ServerId, now: Instant) {
+        let Some(relay) = self.relays.get(&id) else {
+            return;
+        };
+        let target = relay
+            .request
+            .headers
+            .routes()
+            .first()
+            .map_or(&relay.request.uri, |route| &route.uri)
+            .clone();
+        let flow = match self.next_hop(&relay.request, &target) {
+            Ok(flow) => flow,
+            Err(name) => {
+                if matches!(self.names.get(&name), Some(Lookup::Failed(_))) {
+                    return self.refuse(id, 408, None, now);
+                }
+                self.extra_names.insert(name.clone(), now + PARK_LIMIT * 2);
+                self.parked.push((id, name, now + PARK_LIMIT));
+                return self.want_names(now);
+            }
+        };
+        let (host, port) = self.via(&flow);
+        let Some(relay) = self.relays.get_mut(&id) else {
+            return;
+        };
+        let mut request = relay.request.clone();
+        private::strip(&mut request.headers);
+        request.headers.remove(&HeaderName::Via);
+        let client = self.endpoint.request(request, flow, &host, port, now);
+        relay.client = Some(client);
+        self.by_client.insert(client, id);
+    }
+
+    /// Where a request of ours goes: over the connection its dialog came in on if it is a stream that still stands, else where
+    /// Route or Request-URI says. `Err`: the name that has to be looked up first.
+    pub(super) fn next_hop(&self, request: &Request, target: &Uri) -> Result<Flow, String> {
+        let noted = request
+            .headers
+            .get(&private::name(private::FLOW))
+            .and_then(parse_flow);
+        let transport = match target.transport().as_deref() {
+            Some(text) if text.eq_ignore_ascii_case("tcp") => Transport::Tcp,
+            _ => Transport::Udp,
+        };
+        if let Some(flow) = noted
+            && flow.transport.is_reliable()
+        {
+            // The shell falls back to a new connection to this address if the old one is gone.
+            return Ok(flow);
+        }
+        let port = target.port.unwrap_or(5060);
+        match &target.host {
+            Host::Ip(address) => Ok(Flow {
+                transport,
+                remote: SocketAddr::new(*address, port),
+                connection: None,
+            }),
+            Host::Name(name) => {
+                let name = name.to_ascii_lowercase();
+                match self
+                    .names
+                    .addresses(&gateway::Host::Name(name.clone()))
+                    .first()
+                {
+                    Some(address) => Ok(Flow {
+                        transport,
+                        remote: SocketAddr::new(*address, port),
+                        connection: None,
+                    }),
+                    None => Err(name),
+                }
+            }
+        }
+    }
+}
+
+fn parse_flow(text: &str) -> Option<Flow> {
+    let (transport, rest) = text.split_once(':')?;
+    let (connection, remote) = rest.split_once(':')?;
+    let transport = if transport == "UDP" {
+        Transport::Udp
+    } else {
+        Transport::Tcp
+    };
+    let connection = connection.parse().ok().filter(|number| *number != 0);
+    Some(Flow {
+        transport,
+        remote: remote.parse().ok()?,
+        connection,
+    })
+}

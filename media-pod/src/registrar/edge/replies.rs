@@ -1,0 +1,209 @@
+//! What comes back: responses, ACKs, failures; and what we answer ourselves.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use rand::Rng;
+use ringwire_sip::message::{HeaderName, Host, Message, Method, NameAddr, Request, Response};
+use ringwire_sip::transaction::{ClientId, Flow, ServerId};
+
+use super::{Edge, Kind};
+use crate::registrar::trunks::ALLOW;
+use crate::{USER_AGENT, private};
+
+impl Edge {
+    pub(super) fn on_ack(&mut self, mut request: Request, flow: &Flow) {
+        if self.is_link(flow) {
+            let target = request
+                .headers
+                .routes()
+                .first()
+                .map_or(&request.uri, |route| &route.uri)
+                .clone();
+            if let Ok(flow) = self.next_hop(&request, &target) {
+                let (host, port) = self.via(&flow);
+                private::strip(&mut request.headers);
+                let via = self.endpoint.new_via(flow.transport, &host, port);
+                request.headers.remove(&HeaderName::Via);
+                request
+                    .headers
+                    .insert_first(HeaderName::Via, via.to_string());
+                self.endpoint
+                    .send_stateless(Message::Request(request), flow);
+            }
+            return;
+        }
+        private::strip(&mut request.headers);
+        let tag = request
+            .headers
+            .to()
+            .ok()
+            .and_then(|to| to.tag().map(str::to_owned))
+            .unwrap_or_default();
+        if let Some(link) = self
+            .pod_of(&request, &tag)
+            .and_then(|pod| self.links.get(&pod))
+        {
+            let flow = link.flow.clone();
+            self.endpoint
+                .send_stateless(Message::Request(request), flow);
+        }
+    }
+
+    pub(super) fn on_response(&mut self, client: ClientId, response: Response, now: Instant) {
+        if let Some(invite) = self.abandoned.get(&client) {
+            if response.is_success() {
+                self.end_late_answer(&invite.clone(), &response, client, now);
+            }
+            return;
+        }
+        let Some(id) = self.by_client.get(&client).copied() else {
+            return;
+        };
+        let Some(relay) = self.relays.get_mut(&id) else {
+            return;
+        };
+        let is_call = matches!(relay.kind, Kind::Call { .. });
+        if let Kind::Call { silent_until, .. } = &mut relay.kind {
+            *silent_until = None;
+        }
+        if response.status == 100 {
+            return;
+        }
+        if is_call && response.headers.has(&private::name(private::TRY_ANOTHER)) && !relay.cancelled
+        {
+            relay.client = None;
+            self.by_client.remove(&client);
+            return self.next_pod(id, now);
+        }
+        let mut relayed = response;
+        relayed.headers.remove(&HeaderName::Via);
+        for (position, via) in relay.request.headers.get_all(&HeaderName::Via).enumerate() {
+            if position == 0 {
+                relayed.headers.insert_first(HeaderName::Via, via);
+            } else {
+                relayed.headers.push(HeaderName::Via, via);
+            }
+        }
+        if !matches!(relay.kind, Kind::ToCarrier) {
+            private::strip(&mut relayed.headers);
+        }
+        relay.done |= relayed.status >= 200;
+        self.endpoint.respond(id, relayed, now);
+    }
+
+    /// A media pod answered a call that another was asked for meanwhile: acknowledge and end it there.
+    pub(super) fn end_late_answer(
+        &mut self,
+        invite: &Request,
+        response: &Response,
+        client: ClientId,
+        now: Instant,
+    ) {
+        let _ = client;
+        let contact =
+            NameAddr::new(self.contact_base(&Flow::udp(SocketAddr::from(([127, 0, 0, 1], 0)))));
+        let Ok(mut dialog) =
+            ringwire_sip::dialog::Dialog::from_response(invite, response, &contact)
+        else {
+            return;
+        };
+        let tag = response
+            .headers
+            .to()
+            .ok()
+            .and_then(|to| to.tag().map(str::to_owned))
+            .unwrap_or_default();
+        let Some(link) = self
+            .pod_of(invite, &tag)
+            .and_then(|pod| self.links.get(&pod))
+        else {
+            return;
+        };
+        let flow = link.flow.clone();
+        let cseq = invite.headers.cseq().map_or(1, |(number, _)| number);
+        self.endpoint
+            .send_stateless(Message::Request(dialog.ack(cseq)), flow.clone());
+        let bye = dialog.request(Method::BYE);
+        self.endpoint.request(
+            bye,
+            flow,
+            &Host::Name("registrar.invalid".into()),
+            5060,
+            now,
+        );
+    }
+
+    /// No final response will come to a relayed request.
+    pub(super) fn on_failed(&mut self, id: ServerId, now: Instant) {
+        let Some(relay) = self.relays.get_mut(&id) else {
+            return;
+        };
+        let client = relay.client.take();
+        if let Some(client) = client {
+            self.by_client.remove(&client);
+        }
+        match &relay.kind {
+            // Nothing was heard of the pod: another may take the call. Later, its agent may have been reached.
+            Kind::Call {
+                silent_until: Some(_),
+                ..
+            } => self.next_pod(id, now),
+            Kind::Call { .. } => {
+                self.refuse(id, 480, Some(reason_header(480, "media pod lost")), now);
+            }
+            Kind::ToPod => self.refuse(id, 481, None, now),
+            Kind::ToCarrier => self.refuse(id, 408, None, now),
+        }
+    }
+
+    /// Answers a relayed request ourselves.
+    pub(super) fn refuse(
+        &mut self,
+        id: ServerId,
+        status: u16,
+        extra: Option<(HeaderName, String)>,
+        now: Instant,
+    ) {
+        if let Some(relay) = self.relays.get(&id) {
+            let request = relay.request.clone();
+            self.answer(id, &request, status, extra, now);
+        }
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        id: ServerId,
+        request: &Request,
+        status: u16,
+        extra: Option<(HeaderName, String)>,
+        now: Instant,
+    ) {
+        let mut response = Response::to_request(request, status, None);
+        if request.headers.to().is_ok_and(|to| to.tag().is_none()) {
+            response.set_to_tag(&format!("{:016x}", self.rng.random::<u64>()));
+        }
+        response.headers.push(HeaderName::Server, USER_AGENT);
+        if matches!(status, 200 | 405) {
+            response.headers.push(ALLOW.0, ALLOW.1);
+        }
+        if status == 200 {
+            response.headers.push(HeaderName::Accept, "application/sdp");
+        }
+        if let Some((name, value)) = extra {
+            response.headers.push(name, value);
+        }
+        if let Some(relay) = self.relays.get_mut(&id) {
+            relay.done = true;
+        }
+        self.endpoint.respond(id, response, now);
+    }
+}
+
+/// A `Reason` header (RFC 3326).
+pub(super) fn reason_header(status: u16, text: &str) -> (HeaderName, String) {
+    (
+        HeaderName::Reason,
+        format!("SIP;cause={status};text=\"{text}\""),
+    )
+}
