@@ -46,7 +46,7 @@ make_pki() {
     rm -rf "$PKI".tmp-*
     mkdir -p "$PKI.tmp-$$"
     (
-        cd "$PKI.tmp-$$"
+        cd "$PKI.tmp-$$" || exit 1
         umask 077
         authority ca
         authority front-proxy-ca

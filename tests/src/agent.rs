@@ -183,6 +183,7 @@ async fn serve(stream: TcpStream, manner: Manner, state: Arc<Mutex<State>>, mut 
         Ok(response)
     };
     let Ok(mut socket) = tokio_tungstenite::accept_hdr_async(stream, note).await else { return };
+    // Kept here, too: the connection stays when it is forgotten.
     let (sender, mut commands) = mpsc::channel(64);
     let connection = {
         let mut state = state.lock().unwrap();
@@ -191,7 +192,7 @@ async fn serve(stream: TcpStream, manner: Manner, state: Arc<Mutex<State>>, mut 
         if manner.forgets {
             state.senders.clear();
         }
-        state.senders.push(sender);
+        state.senders.push(sender.clone());
         state.connections - 1
     };
     let hear = |message: Value| {

@@ -45,11 +45,15 @@ fn the_echo_agent_sends_the_audio_back() {
 fn a_web_socket_agent_outside_of_the_cluster_answers() {
     let agent = echoing();
     let space = answered_by("agent", &web_socket("bot", &agent.url(), ""));
-    let result = space.call(&["--dtmf", "12"]).end();
+    let result = space.call(&[]).end();
     assert_echoed("WebSocket agent", &result);
+    wait::until(seconds(5), "the stream ends", || (!agent.events("stop").is_empty()).then_some(()));
     let events = |name| agent.events(name).len();
     assert_eq!((events("connected"), events("start"), events("stop")), (1, 1, 1));
-    assert_eq!(events("dtmf"), 2);
+    // Keys take the place of audio, so they have a call of their own.
+    space.call(&["--dtmf", "12"]).end();
+    let digits: Vec<String> = agent.events("dtmf").iter().map(|heard| heard.message["dtmf"]["digit"].to_string()).collect();
+    assert_eq!(digits, ["\"1\"", "\"2\""]);
 }
 
 #[test]
@@ -163,7 +167,7 @@ fn agents_at_nodes_and_loopback_are_refused() {
         let seen = wait::until_ok(seconds(5), &format!("{url} is refused"), || {
             let result = space.call(&["--duration", "1"]).end();
             let error = space.get("voiceagent", "bot")["status"]["lastError"].as_str().unwrap_or_default().to_owned();
-            let refused = result["status"] == 480 && error.contains(host) && error.contains("allowedAgentAddresses");
+            let refused = result["status"] == 480 && error.contains(host) && error.contains("does not allow for agents");
             if refused { Ok(error) } else { Err(format!("{error} {result}")) }
         });
         println!("    {seen}");
