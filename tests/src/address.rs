@@ -20,9 +20,15 @@ impl Address {
     pub fn claim() -> Self {
         for _ in 0..10_000 {
             let turn = NEXT.fetch_add(1, Ordering::Relaxed);
-            let number = std::process::id().wrapping_mul(257).wrapping_add(turn) % (200 * 250 * 250);
+            let number =
+                std::process::id().wrapping_mul(257).wrapping_add(turn) % (200 * 250 * 250);
             let part = |divisor: u32, limit: u32| (number / divisor % limit) as u8;
-            let ip = Ipv4Addr::new(127, 20 + part(62_500, 200), 1 + part(250, 250), 1 + part(1, 250));
+            let ip = Ipv4Addr::new(
+                127,
+                20 + part(62_500, 200),
+                1 + part(250, 250),
+                1 + part(1, 250),
+            );
             if let Ok(claim) = UdpSocket::bind((ip, CLAIM_PORT)) {
                 return Self { ip, _claim: claim };
             }

@@ -17,8 +17,13 @@ use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use crate::wait::{self, seconds};
 
 /// The agents' thread; it lives as long as the test's process.
-static RUNTIME: LazyLock<Runtime> =
-    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+});
 
 /// How an agent behaves.
 #[derive(Clone, Copy, Default)]
@@ -74,11 +79,18 @@ impl Agent {
         let shared = Arc::clone(&state);
         let serving = RUNTIME.spawn(async move {
             loop {
-                let Ok((stream, _)) = listener.accept().await else { continue };
+                let Ok((stream, _)) = listener.accept().await else {
+                    continue;
+                };
                 tokio::spawn(serve(stream, manner, Arc::clone(&shared), open.clone()));
             }
         });
-        Self { address, state, gate, serving }
+        Self {
+            address,
+            state,
+            gate,
+            serving,
+        }
     }
 
     /// Its URL.
@@ -98,13 +110,18 @@ impl Agent {
 
     /// All events of that name, of all connections.
     pub fn events(&self, event: &str) -> Vec<Heard> {
-        self.heard().into_iter().filter(|heard| heard.message["event"] == event).collect()
+        self.heard()
+            .into_iter()
+            .filter(|heard| heard.message["event"] == event)
+            .collect()
     }
 
     /// Waits for an event.
     #[track_caller]
     pub fn wait(&self, event: &str) -> Heard {
-        wait::until(seconds(8), &format!("the agent hears {event:?}"), || self.events(event).into_iter().next())
+        wait::until(seconds(8), &format!("the agent hears {event:?}"), || {
+            self.events(event).into_iter().next()
+        })
     }
 
     /// Connections so far, and how many of them are open.
@@ -124,13 +141,25 @@ impl Agent {
     }
 
     fn command(&self, command: Option<Value>) {
-        let sender = self.state.lock().unwrap().senders.last().cloned().expect("nobody is connected");
-        RUNTIME.block_on(sender.send(command)).expect("the connection is gone");
+        let sender = self
+            .state
+            .lock()
+            .unwrap()
+            .senders
+            .last()
+            .cloned()
+            .expect("nobody is connected");
+        RUNTIME
+            .block_on(sender.send(command))
+            .expect("the connection is gone");
     }
 
     /// The identifier that messages to the product carry.
     pub fn stream_sid(&self) -> String {
-        self.wait("start").message["streamSid"].as_str().unwrap().to_owned()
+        self.wait("start").message["streamSid"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Sends audio (µ-law), in one message.
@@ -157,19 +186,35 @@ impl Drop for Agent {
         self.serving.abort();
         if std::thread::panicking() {
             let heard = self.heard();
-            let told = heard.iter().filter(|heard| heard.message["event"] != "media").map(|heard| heard.message.to_string());
-            eprintln!("---- the agent heard, besides audio:\n{}\n----", told.collect::<Vec<_>>().join("\n"));
+            let told = heard
+                .iter()
+                .filter(|heard| heard.message["event"] != "media")
+                .map(|heard| heard.message.to_string());
+            eprintln!(
+                "---- the agent heard, besides audio:\n{}\n----",
+                told.collect::<Vec<_>>().join("\n")
+            );
         }
     }
 }
 
 /// The audio of a `media` message.
 pub fn audio(message: &Value) -> Vec<u8> {
-    STANDARD.decode(message["media"]["payload"].as_str().unwrap()).unwrap()
+    STANDARD
+        .decode(message["media"]["payload"].as_str().unwrap())
+        .unwrap()
 }
 
-#[expect(clippy::result_large_err, reason = "the callback's type is tungstenite's")]
-async fn serve(stream: TcpStream, manner: Manner, state: Arc<Mutex<State>>, mut gate: watch::Receiver<bool>) {
+#[expect(
+    clippy::result_large_err,
+    reason = "the callback's type is tungstenite's"
+)]
+async fn serve(
+    stream: TcpStream,
+    manner: Manner,
+    state: Arc<Mutex<State>>,
+    mut gate: watch::Receiver<bool>,
+) {
     if gate.wait_for(|open| *open).await.is_err() {
         return;
     }
@@ -177,12 +222,20 @@ async fn serve(stream: TcpStream, manner: Manner, state: Arc<Mutex<State>>, mut 
     let mut upgrade = Value::Null;
     let note = |request: &Request, response: Response| {
         let headers = request.headers().iter();
-        let headers: serde_json::Map<String, Value> =
-            headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into())).collect();
+        let headers: serde_json::Map<String, Value> = headers
+            .map(|(name, value)| {
+                (
+                    name.to_string(),
+                    String::from_utf8_lossy(value.as_bytes()).into(),
+                )
+            })
+            .collect();
         upgrade = json!({"event": "request", "uri": request.uri().to_string(), "headers": headers});
         Ok(response)
     };
-    let Ok(mut socket) = tokio_tungstenite::accept_hdr_async(stream, note).await else { return };
+    let Ok(mut socket) = tokio_tungstenite::accept_hdr_async(stream, note).await else {
+        return;
+    };
     // Kept here, too: the connection stays when it is forgotten.
     let (sender, mut commands) = mpsc::channel(64);
     let connection = {
@@ -197,7 +250,11 @@ async fn serve(stream: TcpStream, manner: Manner, state: Arc<Mutex<State>>, mut 
     };
     let hear = |message: Value| {
         if !manner.forgets {
-            state.lock().unwrap().heard.push(Heard { at: Instant::now(), connection, message });
+            state.lock().unwrap().heard.push(Heard {
+                at: Instant::now(),
+                connection,
+                message,
+            });
         }
     };
     hear(upgrade);

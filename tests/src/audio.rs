@@ -28,8 +28,18 @@ pub struct Packet {
 
 /// Sends these samples (8 kHz) as G.711 of `payload_type` 0 or 8 for `length`, silence behind them, and gives back what came meanwhile.
 /// Without samples nothing is sent.
-pub fn exchange(socket: &UdpSocket, remote: SocketAddr, payload_type: u8, samples: &[i16], length: Duration) -> Vec<Packet> {
-    let encode = if payload_type == 8 { g711::encode_alaw } else { g711::encode_ulaw };
+pub fn exchange(
+    socket: &UdpSocket,
+    remote: SocketAddr,
+    payload_type: u8,
+    samples: &[i16],
+    length: Duration,
+) -> Vec<Packet> {
+    let encode = if payload_type == 8 {
+        g711::encode_alaw
+    } else {
+        g711::encode_ulaw
+    };
     let ssrc = NEXT_SSRC.fetch_add(1, Ordering::Relaxed);
     let start = Instant::now();
     let mut received = Vec::new();
@@ -46,7 +56,9 @@ pub fn exchange(socket: &UdpSocket, remote: SocketAddr, payload_type: u8, sample
             let _ = socket.send_to(&packet, remote);
             frame += 1;
         }
-        socket.set_read_timeout(Some(Duration::from_millis(2))).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(2)))
+            .unwrap();
         if let Ok((length, _)) = socket.recv_from(&mut buffer)
             && length >= 12
         {
@@ -72,10 +84,16 @@ pub fn drain(socket: &UdpSocket) {
 
 /// The samples of packets of G.711, one behind the other.
 pub fn decode(packets: &[Packet]) -> Vec<i16> {
-    let voice = packets.iter().filter(|packet| matches!(packet.payload_type, 0 | 8));
+    let voice = packets
+        .iter()
+        .filter(|packet| matches!(packet.payload_type, 0 | 8));
     voice
         .flat_map(|packet| {
-            let decode = if packet.payload_type == 8 { g711::decode_alaw } else { g711::decode_ulaw };
+            let decode = if packet.payload_type == 8 {
+                g711::decode_alaw
+            } else {
+                g711::decode_ulaw
+            };
             packet.payload.iter().map(move |code| decode(*code))
         })
         .collect()

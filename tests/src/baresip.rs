@@ -11,7 +11,11 @@ use crate::scratch::Scratch;
 use crate::wait::{self, seconds};
 
 /// Where Debian and others have its modules.
-const MODULES: [&str; 3] = ["/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules", "/usr/lib64/baresip/modules"];
+const MODULES: [&str; 3] = [
+    "/usr/lib/baresip/modules",
+    "/usr/local/lib/baresip/modules",
+    "/usr/lib64/baresip/modules",
+];
 
 /// A running baresip with the account `phone` of [`crate::carrier::Carrier`], which doesn't register. Fields are dropped in order: the phone before its network.
 pub struct Baresip {
@@ -27,7 +31,10 @@ impl Baresip {
         let namespace = Namespace::new();
         let scratch = Scratch::new("baresip");
         let folder = scratch.path();
-        let modules = MODULES.iter().find(|path| Path::new(path).is_dir()).expect("baresip is installed (hack/setup.sh --sip)");
+        let modules = MODULES
+            .iter()
+            .find(|path| Path::new(path).is_dir())
+            .expect("baresip is installed (hack/setup.sh --sip)");
         std::fs::write(folder.join("play.wav"), ringwire_media::wav::write(samples)).unwrap();
         let there = namespace.there();
         let config = format!(
@@ -47,18 +54,35 @@ impl Baresip {
             folder.display(),
         );
         std::fs::write(folder.join("config"), config).unwrap();
-        let account = format!("<sip:phone@{there}>;auth_user=phone;auth_pass=secret2;regint=0;audio_codecs={codecs};ptime=20\n");
+        let account = format!(
+            "<sip:phone@{there}>;auth_user=phone;auth_pass=secret2;regint=0;audio_codecs={codecs};ptime=20\n"
+        );
         std::fs::write(folder.join("accounts"), account).unwrap();
         std::fs::write(folder.join("contacts"), "").unwrap();
         let mut command = namespace.command("baresip");
         command.arg("-f").arg(folder).current_dir(folder);
         let mut process = Process::start("baresip", command, folder);
         wait::until_ok(seconds(10), "baresip is ready", || {
-            assert!(process.ended().is_none(), "baresip ended: {}", process.log());
-            if process.log().contains("baresip is ready") { Ok(()) } else { Err(process.log()) }
+            assert!(
+                process.ended().is_none(),
+                "baresip ended: {}",
+                process.log()
+            );
+            if process.log().contains("baresip is ready") {
+                Ok(())
+            } else {
+                Err(process.log())
+            }
         });
-        let control = wait::until(seconds(5), "baresip takes commands", || TcpStream::connect((there, 4444)).ok());
-        Self { process, control, scratch, namespace }
+        let control = wait::until(seconds(5), "baresip takes commands", || {
+            TcpStream::connect((there, 4444)).ok()
+        });
+        Self {
+            process,
+            control,
+            scratch,
+            namespace,
+        }
     }
 
     /// The address at which it can reach this machine.
@@ -69,7 +93,9 @@ impl Baresip {
     /// Runs a command: `dial` with a URI, `hangup`, `sndcode` with a key.
     pub fn command(&mut self, command: &str, parameter: &str) {
         let text = format!(r#"{{"command":"{command}","params":"{parameter}","token":"t"}}"#);
-        self.control.write_all(format!("{}:{text},", text.len()).as_bytes()).unwrap();
+        self.control
+            .write_all(format!("{}:{text},", text.len()).as_bytes())
+            .unwrap();
     }
 
     /// What it printed.
@@ -79,7 +105,9 @@ impl Baresip {
 
     /// Events and answers that have come since the last time, as they are.
     pub fn events(&mut self) -> String {
-        self.control.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+        self.control
+            .set_read_timeout(Some(Duration::from_millis(5)))
+            .unwrap();
         let mut text = String::new();
         let mut buffer = [0; 16_384];
         while let Ok(length @ 1..) = self.control.read(&mut buffer) {
@@ -94,7 +122,11 @@ impl Baresip {
         let mut seen = String::new();
         wait::until_ok(limit, &format!("baresip tells {event}"), || {
             seen.push_str(&self.events());
-            if seen.contains(event) { Ok(()) } else { Err(seen.clone()) }
+            if seen.contains(event) {
+                Ok(())
+            } else {
+                Err(seen.clone())
+            }
         });
     }
 
@@ -102,8 +134,13 @@ impl Baresip {
     #[track_caller]
     pub fn recording(&self, side: &str) -> Vec<i16> {
         let find = || -> Option<PathBuf> {
-            let files = std::fs::read_dir(self.scratch.path()).ok()?.flatten().map(|entry| entry.path());
-            files.into_iter().find(|path| path.to_string_lossy().ends_with(&format!("-{side}.wav")))
+            let files = std::fs::read_dir(self.scratch.path())
+                .ok()?
+                .flatten()
+                .map(|entry| entry.path());
+            files
+                .into_iter()
+                .find(|path| path.to_string_lossy().ends_with(&format!("-{side}.wav")))
         };
         let path = wait::until(seconds(5), &format!("baresip's recording {side}"), find);
         crate::audio::read_wav(&path)

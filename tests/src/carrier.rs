@@ -33,14 +33,23 @@ impl Carrier {
 
     fn start_at(ip: IpAddr, address: Option<Address>, options: &[&str]) -> Self {
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let carrier = Self { ip, options, scratch: Scratch::new("carrier"), _address: address };
+        let carrier = Self {
+            ip,
+            options,
+            scratch: Scratch::new("carrier"),
+            _address: address,
+        };
         carrier.up();
         carrier
     }
 
     /// Where it speaks SIP, over UDP and TCP.
     pub fn sip(&self) -> SocketAddr {
-        let port = self.options.iter().position(|option| option == "--port").map(|at| self.options[at + 1].parse().unwrap());
+        let port = self
+            .options
+            .iter()
+            .position(|option| option == "--port")
+            .map(|at| self.options[at + 1].parse().unwrap());
         SocketAddr::new(self.ip, port.unwrap_or(5060))
     }
 
@@ -51,17 +60,37 @@ impl Carrier {
 
     fn script(&self, arguments: &[&str]) -> Result<String, String> {
         let mut command = script(self.scratch.path());
-        command.args(["--netns", "none", "--address", &self.ip.to_string(), "--tls-port", "none"]);
-        command.args(["--users", "trunk1:secret1 phone:secret2", "--numbers", &format!("{}:trunk1", crate::manifests::NUMBER)]);
-        command.args(["--children", "1"]).args(&self.options).args(arguments);
+        command.args([
+            "--netns",
+            "none",
+            "--address",
+            &self.ip.to_string(),
+            "--tls-port",
+            "none",
+        ]);
+        command.args([
+            "--users",
+            "trunk1:secret1 phone:secret2",
+            "--numbers",
+            &format!("{}:trunk1", crate::manifests::NUMBER),
+        ]);
+        command
+            .args(["--children", "1"])
+            .args(&self.options)
+            .args(arguments);
         let output = command.output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+        if output.status.success() {
+            Ok(text(&output.stdout))
+        } else {
+            Err(text(&output.stderr))
+        }
     }
 
     /// Starts it again after [`Self::down`]; what it knew of registrations is lost.
     pub fn up(&self) {
-        self.script(&["up"]).unwrap_or_else(|error| panic!("the carrier does not start: {error}"));
+        self.script(&["up"])
+            .unwrap_or_else(|error| panic!("the carrier does not start: {error}"));
     }
 
     /// Kills it.
@@ -71,7 +100,8 @@ impl Carrier {
 
     /// Runs a command of the script.
     pub fn tell(&self, arguments: &[&str]) {
-        self.script(arguments).unwrap_or_else(|error| panic!("carrier.sh {arguments:?}: {error}"));
+        self.script(arguments)
+            .unwrap_or_else(|error| panic!("carrier.sh {arguments:?}: {error}"));
     }
 
     /// Who is registered: user, contact and expiry, a line each.
@@ -82,8 +112,15 @@ impl Carrier {
     /// The Contacts that `trunk1` is registered with, without parameters that the carrier adds.
     pub fn contacts(&self) -> Vec<String> {
         let bindings = self.bindings();
-        let mut contacts: Vec<String> =
-            bindings.lines().filter_map(|line| line.strip_prefix("trunk1 ")?.split(' ').next().map(str::to_owned)).collect();
+        let mut contacts: Vec<String> = bindings
+            .lines()
+            .filter_map(|line| {
+                line.strip_prefix("trunk1 ")?
+                    .split(' ')
+                    .next()
+                    .map(str::to_owned)
+            })
+            .collect();
         contacts.sort();
         contacts
     }
@@ -93,7 +130,11 @@ impl Carrier {
     pub fn wait_contacts(&self, count: usize, limit: Duration) -> Vec<String> {
         wait::until_ok(limit, &format!("{count} bindings at the carrier"), || {
             let contacts = self.contacts();
-            if contacts.len() == count { Ok(contacts) } else { Err(format!("{contacts:?}")) }
+            if contacts.len() == count {
+                Ok(contacts)
+            } else {
+                Err(format!("{contacts:?}"))
+            }
         })
     }
 }
@@ -101,9 +142,13 @@ impl Carrier {
 impl Drop for Carrier {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.scratch.path().join("logs/kamailio.log")).unwrap_or_default();
+            let log = std::fs::read_to_string(self.scratch.path().join("logs/kamailio.log"))
+                .unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
-            eprintln!("---- the carrier said:\n{}\n----", lines[lines.len().saturating_sub(20)..].join("\n"));
+            eprintln!(
+                "---- the carrier said:\n{}\n----",
+                lines[lines.len().saturating_sub(20)..].join("\n")
+            );
         }
         self.down();
     }

@@ -36,9 +36,17 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 static ENVIRONMENT: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
     let script = repository().join("hack/cluster.sh");
     let text = "eval \"$(\"$1\" env)\" && echo \"$KUBECONFIG\" && echo \"$PATH\" && echo \"$RINGWIRE_CARRIER_NETNS\"";
-    let output = Command::new("bash").args(["-c", text, "bash"]).arg(script).output().unwrap();
+    let output = Command::new("bash")
+        .args(["-c", text, "bash"])
+        .arg(script)
+        .output()
+        .unwrap();
     let output = String::from_utf8(output.stdout).unwrap();
-    ["KUBECONFIG", "PATH", "RINGWIRE_CARRIER_NETNS"].iter().map(|name| (*name).to_owned()).zip(output.lines().map(str::to_owned)).collect()
+    ["KUBECONFIG", "PATH", "RINGWIRE_CARRIER_NETNS"]
+        .iter()
+        .map(|name| (*name).to_owned())
+        .zip(output.lines().map(str::to_owned))
+        .collect()
 });
 
 /// What every test needs: the chart installed, the carrier up.
@@ -58,14 +66,25 @@ impl Fixture {
         let folder = carrier.path().to_owned();
         // It stays when this process ends: the guard below takes it away.
         std::mem::forget(carrier);
-        let guard = guard(&format!("hack/carrier.sh --dir '{0}' down; rm -rf '{0}'", folder.display()));
+        let guard = guard(&format!(
+            "hack/carrier.sh --dir '{0}' down; rm -rf '{0}'",
+            folder.display()
+        ));
         let _ = hack("carrier.sh", &["down"]);
         let proxy = start_proxy();
-        let fixture = Self { proxy, carrier: folder, options: Mutex::default(), _guard: guard };
+        let fixture = Self {
+            proxy,
+            carrier: folder,
+            options: Mutex::default(),
+            _guard: guard,
+        };
         remove_leftovers();
         let begun = Instant::now();
         install(&[]);
-        println!("    helm install --wait: {:.1} s", begun.elapsed().as_secs_f64());
+        println!(
+            "    helm install --wait: {:.1} s",
+            begun.elapsed().as_secs_f64()
+        );
         fixture
     }
 }
@@ -73,8 +92,15 @@ impl Fixture {
 /// A child that waits for the end of this process and then runs a command of the shell.
 fn guard(script: &str) -> Child {
     let mut command = Command::new("setsid");
-    command.args(["sh", "-c", &format!("cat >/dev/null; {script}")]).current_dir(repository());
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    command
+        .args(["sh", "-c", &format!("cat >/dev/null; {script}")])
+        .current_dir(repository());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 /// `kubectl proxy`: polling through it takes a millisecond where a `kubectl get` takes 100.
@@ -83,7 +109,9 @@ fn start_proxy() -> SocketAddr {
     // It ends with the thread that starts it, so that one lives on.
     std::thread::spawn(move || {
         let mut command = process::command("kubectl");
-        with_environment(&mut command).args(["proxy", "--port=0"]).stdout(Stdio::piped());
+        with_environment(&mut command)
+            .args(["proxy", "--port=0"])
+            .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut output = child.stdout.take().unwrap();
         let (mut text, mut byte) = (String::new(), [0]);
@@ -94,21 +122,44 @@ fn start_proxy() -> SocketAddr {
         let _ = child.wait();
     });
     let text = receiver.recv().unwrap();
-    let address = text.rsplit(' ').next().and_then(|address| address.parse().ok());
+    let address = text
+        .rsplit(' ')
+        .next()
+        .and_then(|address| address.parse().ok());
     address.unwrap_or_else(|| panic!("kubectl proxy said {text:?}"))
 }
 
 fn with_environment(command: &mut Command) -> &mut Command {
-    command.envs(ENVIRONMENT.iter()).stdin(Stdio::null()).current_dir(repository())
+    command
+        .envs(ENVIRONMENT.iter())
+        .stdin(Stdio::null())
+        .current_dir(repository())
 }
 
 /// Releases, namespaces and CRDs of a run that was interrupted, or of `make cluster`.
 fn remove_leftovers() {
-    let _ = helm(&["uninstall", "ringwire", "--namespace", SYSTEM, "--ignore-not-found", "--wait"]);
-    let _ = kubectl(&["delete", "crd", "--selector", "app.kubernetes.io/name=ringwire", "--timeout=60s"]);
+    let _ = helm(&[
+        "uninstall",
+        "ringwire",
+        "--namespace",
+        SYSTEM,
+        "--ignore-not-found",
+        "--wait",
+    ]);
+    let _ = kubectl(&[
+        "delete",
+        "crd",
+        "--selector",
+        "app.kubernetes.io/name=ringwire",
+        "--timeout=60s",
+    ]);
     let all = kubectl(&["get", "crd,namespace", "-o", "name"]).unwrap_or_default();
     let ours = |name: &&str| {
-        name.ends_with(".ringwire.dev") || ["/ringwire-system", "/demo"].iter().any(|end| name.ends_with(end)) || name.contains("/e2e-")
+        name.ends_with(".ringwire.dev")
+            || ["/ringwire-system", "/demo"]
+                .iter()
+                .any(|end| name.ends_with(end))
+            || name.contains("/e2e-")
     };
     let names: Vec<&str> = all.lines().filter(ours).collect();
     if !names.is_empty() {
@@ -126,10 +177,22 @@ pub fn install(more: &[&str]) {
         "metadata": {"name": SYSTEM, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
     });
     apply_cluster(&namespace.to_string());
-    let image = std::env::var("RINGWIRE_IMAGE").unwrap_or_else(|_| "ringwire.dev/ringwire:dev".to_owned());
+    let image =
+        std::env::var("RINGWIRE_IMAGE").unwrap_or_else(|_| "ringwire.dev/ringwire:dev".to_owned());
     let (repository, tag) = image.rsplit_once(':').unwrap();
-    let image = format!("image.repository={repository},image.tag={tag},image.pullPolicy=IfNotPresent");
-    let mut arguments = vec!["upgrade", "--install", "ringwire", "charts/ringwire", "--namespace", SYSTEM, "--wait", "--timeout", "90s"];
+    let image =
+        format!("image.repository={repository},image.tag={tag},image.pullPolicy=IfNotPresent");
+    let mut arguments = vec![
+        "upgrade",
+        "--install",
+        "ringwire",
+        "charts/ringwire",
+        "--namespace",
+        SYSTEM,
+        "--wait",
+        "--timeout",
+        "90s",
+    ];
     arguments.extend(["--set", &image]);
     arguments.extend(more);
     helm(&arguments).unwrap_or_else(|error| panic!("helm install: {error}"));
@@ -145,38 +208,65 @@ pub fn ready() {
 
 fn finish(output: Output) -> Result<String, String> {
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr) + &text(output.stdout)) }
+    if output.status.success() {
+        Ok(text(output.stdout))
+    } else {
+        Err(text(output.stderr) + &text(output.stdout))
+    }
 }
 
 /// Runs `kubectl`: standard output, or what it complains about.
 pub fn kubectl(arguments: &[&str]) -> Result<String, String> {
-    finish(with_environment(Command::new("kubectl").args(arguments)).output().unwrap())
+    finish(
+        with_environment(Command::new("kubectl").args(arguments))
+            .output()
+            .unwrap(),
+    )
 }
 
 /// Runs `kubectl` with something on its standard input.
 pub fn kubectl_with(arguments: &[&str], input: &str) -> Result<String, String> {
     let mut command = Command::new("kubectl");
-    with_environment(command.args(arguments)).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    with_environment(command.args(arguments))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
     finish(child.wait_with_output().unwrap())
 }
 
 /// Runs `helm`.
 pub fn helm(arguments: &[&str]) -> Result<String, String> {
-    finish(with_environment(Command::new("helm").args(arguments)).output().unwrap())
+    finish(
+        with_environment(Command::new("helm").args(arguments))
+            .output()
+            .unwrap(),
+    )
 }
 
 /// Runs a script of `hack/`.
 pub fn hack(script: &str, arguments: &[&str]) -> Result<String, String> {
     let mut command = Command::new(repository().join("hack").join(script));
-    finish(command.args(arguments).stdin(Stdio::null()).output().unwrap())
+    finish(
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap(),
+    )
 }
 
 /// `kubectl apply` of what names its own namespaces.
 #[track_caller]
 pub fn apply_cluster(manifests: &str) {
-    kubectl_with(&["apply", "-f", "-"], manifests).unwrap_or_else(|error| panic!("kubectl apply: {error}\n{manifests}"));
+    kubectl_with(&["apply", "-f", "-"], manifests)
+        .unwrap_or_else(|error| panic!("kubectl apply: {error}\n{manifests}"));
 }
 
 /// GETs a path of the API server: status and body.
@@ -191,8 +281,17 @@ pub fn http(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-    Ok((status, answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned())))
+    let status = answer
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .unwrap_or(0);
+    Ok((
+        status,
+        answer
+            .split_once("\r\n\r\n")
+            .map_or(String::new(), |(_, body)| body.to_owned()),
+    ))
 }
 
 /// An object; null if there is none.
@@ -210,11 +309,15 @@ pub fn get(namespace: &str, kind: &str, name: &str) -> Value {
 
 /// The pods of a component of a gateway that are not about to end.
 pub fn pods(namespace: &str, component: &str) -> Vec<Value> {
-    let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector=app.kubernetes.io%2Fcomponent%3D{component}");
+    let path = format!(
+        "/api/v1/namespaces/{namespace}/pods?labelSelector=app.kubernetes.io%2Fcomponent%3D{component}"
+    );
     let (_, body) = raw(&path).unwrap_or_default();
     let list: Value = serde_json::from_str(&body).unwrap_or_default();
     let pods = list["items"].as_array().cloned().unwrap_or_default();
-    pods.into_iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).collect()
+    pods.into_iter()
+        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+        .collect()
 }
 
 /// The name of the only pod of a component of the default gateway.
@@ -223,37 +326,68 @@ pub fn pod(component: &str) -> String {
     wait::until(seconds(30), &format!("a ready {component} pod"), || {
         let pods = pods(SYSTEM, component);
         let ready = |pod: &&Value| {
-            pod["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
+            pod["status"]["conditions"].as_array().is_some_and(|all| {
+                all.iter()
+                    .any(|one| one["type"] == "Ready" && one["status"] == "True")
+            })
         };
-        pods.iter().find(ready).map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
+        pods.iter()
+            .find(ready)
+            .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
     })
 }
 
 /// A condition of an object: status, reason and message; null if there is none.
 pub fn condition(object: &Value, kind: &str) -> Value {
-    let all = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    all.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default()
+    let all = object["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    all.into_iter()
+        .find(|condition| condition["type"] == kind)
+        .unwrap_or_default()
 }
 
 /// Waits for `Ready` of that status; gives the object.
 #[track_caller]
 pub fn wait_ready(namespace: &str, kind: &str, name: &str, status: &str, limit: Duration) -> Value {
-    wait_object(namespace, kind, name, limit, &format!("Ready={status}"), |object| condition(object, "Ready")["status"] == status)
+    wait_object(
+        namespace,
+        kind,
+        name,
+        limit,
+        &format!("Ready={status}"),
+        |object| condition(object, "Ready")["status"] == status,
+    )
 }
 
 /// Waits until an object is as wanted; gives it.
 #[track_caller]
-pub fn wait_object(namespace: &str, kind: &str, name: &str, limit: Duration, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub fn wait_object(
+    namespace: &str,
+    kind: &str,
+    name: &str,
+    limit: Duration,
+    what: &str,
+    wanted: impl Fn(&Value) -> bool,
+) -> Value {
     wait::until_ok(limit, &format!("{kind} {namespace}/{name}: {what}"), || {
         let object = get(namespace, kind, name);
-        if wanted(&object) { Ok(object) } else { Err(object["status"].to_string()) }
+        if wanted(&object) {
+            Ok(object)
+        } else {
+            Err(object["status"].to_string())
+        }
     })
 }
 
 /// What a gateway's pod has logged, a JSON object a line.
 pub fn log(namespace: &str, pod: &str) -> Vec<Value> {
-    let (_, text) = raw(&format!("/api/v1/namespaces/{namespace}/pods/{pod}/log")).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    let (_, text) =
+        raw(&format!("/api/v1/namespaces/{namespace}/pods/{pod}/log")).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
 }
 
 /// Runs a command of `hack/carrier.sh`.
@@ -278,7 +412,12 @@ pub fn carrier_up(more: &[&str]) {
     for account in 1..=ACCOUNTS {
         let _ = write!(users, "trunk{account}:secret{account} ");
     }
-    let mut options = vec!["--tls-port".to_owned(), "none".to_owned(), "--users".to_owned(), users.trim().to_owned()];
+    let mut options = vec![
+        "--tls-port".to_owned(),
+        "none".to_owned(),
+        "--users".to_owned(),
+        users.trim().to_owned(),
+    ];
     options.extend(more.iter().map(|option| (*option).to_owned()));
     carrier_with(&options, &["up"]);
     *FIXTURE.options.lock().unwrap() = options;
@@ -288,16 +427,32 @@ pub fn carrier_up(more: &[&str]) {
 pub fn contacts(user: &str) -> Vec<String> {
     let bindings = carrier(&["bindings"]);
     let prefix = format!("{user} ");
-    bindings.lines().filter_map(|line| line.strip_prefix(&prefix)?.split(' ').next().map(str::to_owned)).collect()
+    bindings
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix(&prefix)?
+                .split(' ')
+                .next()
+                .map(str::to_owned)
+        })
+        .collect()
 }
 
 /// Waits until a user has so many Contacts.
 #[track_caller]
 pub fn wait_contacts(user: &str, count: usize, limit: Duration) -> Vec<String> {
-    wait::until_ok(limit, &format!("{count} bindings of {user} at the carrier"), || {
-        let found = contacts(user);
-        if found.len() == count { Ok(found) } else { Err(format!("{found:?}")) }
-    })
+    wait::until_ok(
+        limit,
+        &format!("{count} bindings of {user} at the carrier"),
+        || {
+            let found = contacts(user);
+            if found.len() == count {
+                Ok(found)
+            } else {
+                Err(format!("{found:?}"))
+            }
+        },
+    )
 }
 
 /// A namespace of one test, with an account and numbers that no other has.
@@ -322,9 +477,19 @@ impl Space {
     pub fn unready(name: &str, labels: &str) -> Self {
         LazyLock::force(&FIXTURE);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        assert!(number <= ACCOUNTS, "more namespaces than accounts at the carrier");
-        let space = Self { name: format!("e2e-{name}-{number}"), user: format!("trunk{number}"), number };
-        apply_cluster(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}, labels: {{{labels}}}}}\n", space.name));
+        assert!(
+            number <= ACCOUNTS,
+            "more namespaces than accounts at the carrier"
+        );
+        let space = Self {
+            name: format!("e2e-{name}-{number}"),
+            user: format!("trunk{number}"),
+            number,
+        };
+        apply_cluster(&format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}, labels: {{{labels}}}}}\n",
+            space.name
+        ));
         space
     }
 
@@ -345,12 +510,22 @@ impl Space {
 
     /// The provider `trunk`, which registers; `more` are further fields of the spec.
     pub fn trunk(&self, more: &str) -> String {
-        crate::manifests::registering_trunk("trunk", "sip.carrier.test", &format!("registration: {{fromDomain: trunk.test}}, {more}"))
+        crate::manifests::registering_trunk(
+            "trunk",
+            "sip.carrier.test",
+            &format!("registration: {{fromDomain: trunk.test}}, {more}"),
+        )
     }
 
     /// Everything for calls: account, trunk, number `main` and the echo agent `bot`.
     pub fn complete(&self) -> String {
-        [self.account(), self.trunk(""), self.main("bot"), crate::manifests::echo("bot", "")].join("---\n")
+        [
+            self.account(),
+            self.trunk(""),
+            self.main("bot"),
+            crate::manifests::echo("bot", ""),
+        ]
+        .join("---\n")
     }
 
     /// The number `main`, answered by `agent`.
@@ -386,13 +561,29 @@ impl Space {
 
     /// Waits for an object's condition with this status and reason: the condition.
     #[track_caller]
-    pub fn wait_condition(&self, kind: &str, name: &str, wanted: (&str, &str, &str), limit: Duration) -> Value {
+    pub fn wait_condition(
+        &self,
+        kind: &str,
+        name: &str,
+        wanted: (&str, &str, &str),
+        limit: Duration,
+    ) -> Value {
         let (kind_of, status, reason) = wanted;
         let fits = |object: &Value| {
             let found = condition(object, kind_of);
             found["status"] == status && found["reason"] == reason
         };
-        condition(&wait_object(&self.name, kind, name, limit, &format!("{kind_of}={status} {reason}"), fits), kind_of)
+        condition(
+            &wait_object(
+                &self.name,
+                kind,
+                name,
+                limit,
+                &format!("{kind_of}={status} {reason}"),
+                fits,
+            ),
+            kind_of,
+        )
     }
 
     /// Waits until the provider `trunk` has this registration; gives `.status.registration`.
@@ -403,12 +594,26 @@ impl Space {
 
     /// As [`Self::wait_registration`], of a provider of another name.
     #[track_caller]
-    pub fn wait_registration_of(&self, name: &str, state: &str, reason: &str, limit: Duration) -> Value {
+    pub fn wait_registration_of(
+        &self,
+        name: &str,
+        state: &str,
+        reason: &str,
+        limit: Duration,
+    ) -> Value {
         let fits = |object: &Value| {
             let found = &object["status"]["registration"];
             found["state"] == state && found["reason"] == reason
         };
-        wait_object(&self.name, "sipprovider", name, limit, &format!("{state} {reason}"), fits)["status"]["registration"].clone()
+        wait_object(
+            &self.name,
+            "sipprovider",
+            name,
+            limit,
+            &format!("{state} {reason}"),
+            fits,
+        )["status"]["registration"]
+            .clone()
     }
 
     /// Waits until the provider `trunk` is registered.
@@ -433,11 +638,21 @@ impl Space {
     /// The record of the latest call to the number `main`.
     #[track_caller]
     pub fn record(&self) -> Value {
-        wait::until(seconds(5), &format!("the record of a call to {}", self.phone_number(0)), || {
-            let pods = pods(SYSTEM, "media");
-            let all = pods.iter().flat_map(|pod| log(SYSTEM, pod["metadata"]["name"].as_str().unwrap()));
-            all.filter(|line| line["target"] == "ringwire::call" && line["to"] == self.phone_number(0).as_str()).last()
-        })
+        wait::until(
+            seconds(5),
+            &format!("the record of a call to {}", self.phone_number(0)),
+            || {
+                let pods = pods(SYSTEM, "media");
+                let all = pods
+                    .iter()
+                    .flat_map(|pod| log(SYSTEM, pod["metadata"]["name"].as_str().unwrap()));
+                all.filter(|line| {
+                    line["target"] == "ringwire::call"
+                        && line["to"] == self.phone_number(0).as_str()
+                })
+                .last()
+            },
+        )
     }
 }
 
@@ -446,7 +661,13 @@ impl Drop for Space {
         if std::thread::panicking() {
             print_state(&self.name);
         }
-        let _ = kubectl(&["delete", "namespace", &self.name, "--wait=false", "--ignore-not-found"]);
+        let _ = kubectl(&[
+            "delete",
+            "namespace",
+            &self.name,
+            "--wait=false",
+            "--ignore-not-found",
+        ]);
     }
 }
 
@@ -454,14 +675,47 @@ impl Drop for Space {
 pub fn print_state(namespace: &str) {
     let show = |arguments: &[&str]| {
         let text = kubectl(arguments).unwrap_or_else(|error| error);
-        eprintln!("---- kubectl {}\n{}", arguments.join(" "), text.lines().map(|line| line.get(..600).unwrap_or(line)).collect::<Vec<_>>().join("\n"));
+        eprintln!(
+            "---- kubectl {}\n{}",
+            arguments.join(" "),
+            text.lines()
+                .map(|line| line.get(..600).unwrap_or(line))
+                .collect::<Vec<_>>()
+                .join("\n")
+        );
     };
     let kinds = "sipproviders,phonenumbers,voiceagents,mediagateways";
-    show(&["--namespace", namespace, "get", &format!("{kinds},pods"), "-o", "wide"]);
+    show(&[
+        "--namespace",
+        namespace,
+        "get",
+        &format!("{kinds},pods"),
+        "-o",
+        "wide",
+    ]);
     show(&["--namespace", namespace, "describe", kinds]);
-    show(&["--namespace", SYSTEM, "get", "mediagateways,pods", "-o", "wide"]);
-    for selector in ["app.kubernetes.io/name=ringwire", "app.kubernetes.io/component=registrar", "app.kubernetes.io/component=media"] {
-        show(&["--namespace", SYSTEM, "logs", "--selector", selector, "--tail=15", "--prefix"]);
+    show(&[
+        "--namespace",
+        SYSTEM,
+        "get",
+        "mediagateways,pods",
+        "-o",
+        "wide",
+    ]);
+    for selector in [
+        "app.kubernetes.io/name=ringwire",
+        "app.kubernetes.io/component=registrar",
+        "app.kubernetes.io/component=media",
+    ] {
+        show(&[
+            "--namespace",
+            SYSTEM,
+            "logs",
+            "--selector",
+            selector,
+            "--tail=15",
+            "--prefix",
+        ]);
     }
 }
 
@@ -480,10 +734,26 @@ pub fn call(target: &str, arguments: &[&str]) -> Call {
 pub fn call_in(netns: &str, target: &str, arguments: &[&str]) -> Call {
     let scratch = Scratch::new("call");
     let mut command = process::command("sh");
-    let enter = if netns.is_empty() { String::new() } else { format!("nsenter --net=/run/netns/{netns} ") };
-    command.args(["-c", &format!("out=$1; shift; exec {enter}\"$@\" >\"$out\""), "sh"]).arg(scratch.path().join("result"));
-    command.arg(process::ringwire()).args(["call", target, "--json"]).args(arguments);
-    Call { process: Process::start("call", command, scratch.path()), scratch }
+    let enter = if netns.is_empty() {
+        String::new()
+    } else {
+        format!("nsenter --net=/run/netns/{netns} ")
+    };
+    command
+        .args([
+            "-c",
+            &format!("out=$1; shift; exec {enter}\"$@\" >\"$out\""),
+            "sh",
+        ])
+        .arg(scratch.path().join("result"));
+    command
+        .arg(process::ringwire())
+        .args(["call", target, "--json"])
+        .args(arguments);
+    Call {
+        process: Process::start("call", command, scratch.path()),
+        scratch,
+    }
 }
 
 impl Call {
@@ -492,7 +762,11 @@ impl Call {
     pub fn wait_answered(&self) {
         wait::until_ok(seconds(10), "an answer to the call", || {
             let log = self.process.log();
-            if log.contains("answered after") { Ok(()) } else { Err(log) }
+            if log.contains("answered after") {
+                Ok(())
+            } else {
+                Err(log)
+            }
         });
     }
 
@@ -513,15 +787,26 @@ impl Call {
     pub fn end(mut self) -> Value {
         self.process.wait(seconds(90));
         let text = std::fs::read_to_string(self.scratch.path().join("result")).unwrap();
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("ringwire call printed no JSON ({error}): {text}{}", self.process.log()))
+        serde_json::from_str(&text).unwrap_or_else(|error| {
+            panic!(
+                "ringwire call printed no JSON ({error}): {text}{}",
+                self.process.log()
+            )
+        })
     }
 }
 
 /// Asserts that a call's audio came back whole, and prints how late.
 #[track_caller]
 pub fn assert_echoed(what: &str, result: &Value) {
-    let (correlation, delay) = (result["echo"]["correlation"].as_f64().unwrap_or(0.0), &result["echo"]["delayMillis"]);
-    println!("    {what}: correlation {correlation}, delay {delay} ms, set-up {} ms, lost {}", result["setupMillis"], result["packetsLost"]);
+    let (correlation, delay) = (
+        result["echo"]["correlation"].as_f64().unwrap_or(0.0),
+        &result["echo"]["delayMillis"],
+    );
+    println!(
+        "    {what}: correlation {correlation}, delay {delay} ms, set-up {} ms, lost {}",
+        result["setupMillis"], result["packetsLost"]
+    );
     assert!(correlation > 0.95, "{result}");
 }
 

@@ -40,7 +40,12 @@ impl Gateway {
             std::fs::write(scratch.path().join("manifests").join(name), text).unwrap();
         }
         let process = launch(ip, &scratch);
-        let gateway = Self { process, ip, scratch, _address: address };
+        let gateway = Self {
+            process,
+            ip,
+            scratch,
+            _address: address,
+        };
         gateway.wait_ready();
         gateway
     }
@@ -53,9 +58,11 @@ impl Gateway {
     }
 
     fn wait_ready(&self) {
-        wait::until_ok(seconds(10), "the server is ready", || match self.http("/readyz") {
-            Ok((200, _)) => Ok(()),
-            other => Err(format!("{other:?}; it said: {}", self.process.log())),
+        wait::until_ok(seconds(10), "the server is ready", || {
+            match self.http("/readyz") {
+                Ok((200, _)) => Ok(()),
+                other => Err(format!("{other:?}; it said: {}", self.process.log())),
+            }
         });
     }
 
@@ -100,20 +107,33 @@ impl Gateway {
     pub fn http(&self, path: &str) -> std::io::Result<(u16, String)> {
         let mut stream = TcpStream::connect((self.ip, 8080))?;
         stream.set_read_timeout(Some(seconds(5)))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-        let body = answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned());
+        let status = answer
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .unwrap_or(0);
+        let body = answer
+            .split_once("\r\n\r\n")
+            .map_or(String::new(), |(_, body)| body.to_owned());
         Ok((status, body))
     }
 
     /// An object with its status; null if there is none.
     pub fn object(&self, kind: &str, name: &str) -> Value {
         let (_, body) = self.http("/status").unwrap();
-        let list: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("/status is no JSON ({error}): {body}"));
+        let list: Value = serde_json::from_str(&body)
+            .unwrap_or_else(|error| panic!("/status is no JSON ({error}): {body}"));
         let items = list["items"].as_array().cloned().unwrap_or_default();
-        items.into_iter().find(|item| item["kind"] == kind && item["metadata"]["name"] == name).unwrap_or(Value::Null)
+        items
+            .into_iter()
+            .find(|item| item["kind"] == kind && item["metadata"]["name"] == name)
+            .unwrap_or(Value::Null)
     }
 
     /// `.status.registration` of a provider.
@@ -123,16 +143,28 @@ impl Gateway {
 
     /// Waits until a provider's registration has this state and reason.
     #[track_caller]
-    pub fn wait_registration(&self, provider: &str, state: &str, reason: &str, limit: Duration) -> Value {
+    pub fn wait_registration(
+        &self,
+        provider: &str,
+        state: &str,
+        reason: &str,
+        limit: Duration,
+    ) -> Value {
         wait::until_ok(limit, &format!("{provider} is {state} {reason}"), || {
             let seen = self.registration(provider);
-            if seen["state"] == state && seen["reason"] == reason { Ok(seen) } else { Err(seen.to_string()) }
+            if seen["state"] == state && seen["reason"] == reason {
+                Ok(seen)
+            } else {
+                Err(seen.to_string())
+            }
         })
     }
 
     /// Calls in progress, as the gateway's status has them.
     pub fn active_calls(&self) -> u64 {
-        self.object("MediaGateway", "default")["status"]["activeCalls"].as_u64().unwrap()
+        self.object("MediaGateway", "default")["status"]["activeCalls"]
+            .as_u64()
+            .unwrap()
     }
 
     /// Waits until so many calls are in progress.
@@ -140,36 +172,60 @@ impl Gateway {
     pub fn wait_calls(&self, count: u64) {
         wait::until_ok(seconds(5), &format!("{count} calls in progress"), || {
             let seen = self.active_calls();
-            if seen == count { Ok(()) } else { Err(seen.to_string()) }
+            if seen == count {
+                Ok(())
+            } else {
+                Err(seen.to_string())
+            }
         });
     }
 
     /// The records of all calls that are over.
     pub fn records(&self) -> Vec<Value> {
         let lines = self.process.log();
-        let all = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        all.filter(|line| line["target"] == "ringwire::call").collect()
+        let all = lines
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        all.filter(|line| line["target"] == "ringwire::call")
+            .collect()
     }
 
     /// The record of the only call so far.
     #[track_caller]
     pub fn record(&self) -> Value {
-        wait::until(seconds(5), "a call's record", || self.records().into_iter().next())
+        wait::until(seconds(5), "a call's record", || {
+            self.records().into_iter().next()
+        })
     }
 
     /// The record of a call.
     #[track_caller]
     pub fn record_of(&self, call_id: &str) -> Value {
-        let find = || self.records().into_iter().find(|record| record["call_id"] == call_id);
+        let find = || {
+            self.records()
+                .into_iter()
+                .find(|record| record["call_id"] == call_id)
+        };
         wait::until(seconds(5), &format!("the record of {call_id}"), find)
     }
 }
 
 fn launch(ip: IpAddr, scratch: &Scratch) -> Process {
     let mut command = process::command(process::ringwire());
-    command.arg("run").arg("-f").arg(scratch.path().join("manifests"));
-    command.args(["--bind", &ip.to_string(), "--http", &SocketAddr::new(ip, 8080).to_string()]);
-    command.arg("--state-dir").arg(scratch.path().join("state")).env("RINGWIRE_LOG_FORMAT", "json");
+    command
+        .arg("run")
+        .arg("-f")
+        .arg(scratch.path().join("manifests"));
+    command.args([
+        "--bind",
+        &ip.to_string(),
+        "--http",
+        &SocketAddr::new(ip, 8080).to_string(),
+    ]);
+    command
+        .arg("--state-dir")
+        .arg(scratch.path().join("state"))
+        .env("RINGWIRE_LOG_FORMAT", "json");
     Process::start("ringwire", command, scratch.path())
 }
 
@@ -199,9 +255,17 @@ pub fn place(target: &str, from: IpAddr, arguments: &[&str]) -> Placed {
     let result = scratch.path().join("result");
     // The result goes to a file: standard error holds progress.
     let mut command = process::command("sh");
-    command.args(["-c", "out=$1; shift; exec \"$@\" >\"$out\"", "sh"]).arg(&result).arg(process::ringwire());
-    command.args(["call", target, "--json", "--bind", &from.to_string()]).args(arguments);
-    Placed { process: Process::start("call", command, scratch.path()), scratch }
+    command
+        .args(["-c", "out=$1; shift; exec \"$@\" >\"$out\"", "sh"])
+        .arg(&result)
+        .arg(process::ringwire());
+    command
+        .args(["call", target, "--json", "--bind", &from.to_string()])
+        .args(arguments);
+    Placed {
+        process: Process::start("call", command, scratch.path()),
+        scratch,
+    }
 }
 
 impl Placed {
@@ -210,15 +274,30 @@ impl Placed {
     pub fn end(mut self) -> TestCall {
         let status = self.process.wait(seconds(120));
         let text = std::fs::read_to_string(self.scratch.path().join("result")).unwrap();
-        let result = serde_json::from_str(&text)
-            .unwrap_or_else(|error| panic!("ringwire call printed no JSON ({error}): {text}{}", self.process.log()));
-        TestCall { success: status.success(), result }
+        let result = serde_json::from_str(&text).unwrap_or_else(|error| {
+            panic!(
+                "ringwire call printed no JSON ({error}): {text}{}",
+                self.process.log()
+            )
+        });
+        TestCall {
+            success: status.success(),
+            result,
+        }
     }
 }
 
 /// Runs a command of the program under test to its end: exit code, standard output, standard error.
 pub fn run(arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(process::ringwire()).args(arguments).current_dir(process::repository()).output().unwrap();
+    let output = Command::new(process::ringwire())
+        .args(arguments)
+        .current_dir(process::repository())
+        .output()
+        .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    (
+        output.status.code().unwrap_or(-1),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }

@@ -3,7 +3,11 @@
 //!
 //! The program under test is the one that `RINGWIRE_BIN` names, else the one that was built last for the image, else the debug build. All
 //! that crosses a wire is judged from the outside: nothing here uses the product's SIP or agent crates.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that cannot help fails its test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper that cannot help fails its test"
+)]
 
 pub mod address;
 pub mod agent;

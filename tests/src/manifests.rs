@@ -7,12 +7,20 @@ pub const NUMBER: &str = "+34911234567";
 
 /// A SipProvider called `trunk` without registration, whose carrier is at `server`; `more` are further lines of the spec, flow style.
 pub fn static_trunk(server: impl Display, more: &str) -> String {
-    object("SipProvider", "trunk", &format!("{{server: {server}, registration: {{enabled: false}}, {more}}}"))
+    object(
+        "SipProvider",
+        "trunk",
+        &format!("{{server: {server}, registration: {{enabled: false}}, {more}}}"),
+    )
 }
 
 /// A SipProvider that registers with the account of the Secret `account`; `more` are further fields of the spec.
 pub fn registering_trunk(name: &str, server: impl Display, more: &str) -> String {
-    object("SipProvider", name, &format!("{{server: {server}, credentialsSecretRef: {{name: account}}, {more}}}"))
+    object(
+        "SipProvider",
+        name,
+        &format!("{{server: {server}, credentialsSecretRef: {{name: account}}, {more}}}"),
+    )
 }
 
 /// A Secret with user name and password.
@@ -24,8 +32,16 @@ pub fn account(username: &str, password: &str) -> String {
 
 /// A PhoneNumber of the provider; without agent if that is empty.
 pub fn number(name: &str, number: &str, provider: &str, agent: &str) -> String {
-    let agent = if agent.is_empty() { String::new() } else { format!(", agentRef: {{name: {agent}}}") };
-    object("PhoneNumber", name, &format!("{{number: \"{number}\", providerRef: {{name: {provider}}}{agent}}}"))
+    let agent = if agent.is_empty() {
+        String::new()
+    } else {
+        format!(", agentRef: {{name: {agent}}}")
+    };
+    object(
+        "PhoneNumber",
+        name,
+        &format!("{{number: \"{number}\", providerRef: {{name: {provider}}}{agent}}}"),
+    )
 }
 
 /// A VoiceAgent with the built-in echo; `more` are further fields of the spec.
@@ -35,7 +51,11 @@ pub fn echo(name: &str, more: &str) -> String {
 
 /// A VoiceAgent that is reached by WebSocket.
 pub fn web_socket(name: &str, url: &str, more: &str) -> String {
-    object("VoiceAgent", name, &format!("{{webSocket: {{url: \"{url}\"}}, {more}}}"))
+    object(
+        "VoiceAgent",
+        name,
+        &format!("{{webSocket: {{url: \"{url}\"}}, {more}}}"),
+    )
 }
 
 /// A MediaGateway; `spec` in flow style.
@@ -45,5 +65,7 @@ pub fn media_gateway(spec: &str) -> String {
 
 /// An object of a kind of ours; `spec` in flow style.
 pub fn object(kind: &str, name: &str, spec: &str) -> String {
-    format!("apiVersion: ringwire.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+    format!(
+        "apiVersion: ringwire.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+    )
 }

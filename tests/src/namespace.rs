@@ -19,9 +19,16 @@ pub struct Namespace {
 }
 
 fn ip(arguments: &str) -> Result<String, String> {
-    let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    let output = Command::new("ip")
+        .args(arguments.split(' '))
+        .output()
+        .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(format!("ip {arguments}: {}", text(&output.stderr))) }
+    if output.status.success() {
+        Ok(text(&output.stdout))
+    } else {
+        Err(format!("ip {arguments}: {}", text(&output.stderr)))
+    }
 }
 
 impl Namespace {
@@ -34,8 +41,10 @@ impl Namespace {
         let block = (std::process::id().wrapping_mul(31).wrapping_add(number) % 32_000) as u16;
         let [third, fourth] = (block << 2).to_be_bytes();
         let second = 18 + (block >> 14) as u8;
-        let (here, there) =
-            (Ipv4Addr::new(198, second, third, fourth | 1), Ipv4Addr::new(198, second, third, fourth | 2));
+        let (here, there) = (
+            Ipv4Addr::new(198, second, third, fourth | 1),
+            Ipv4Addr::new(198, second, third, fourth | 2),
+        );
         let namespace = Self { name, here, there };
         let name = &namespace.name;
         for command in [
@@ -65,7 +74,9 @@ impl Namespace {
     /// A [`process::command`] that runs in it.
     pub fn command(&self, program: &str) -> Command {
         let mut command = process::command("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.name)).arg(program);
+        command
+            .arg(format!("--net=/run/netns/{}", self.name))
+            .arg(program);
         command
     }
 }

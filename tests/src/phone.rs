@@ -29,19 +29,34 @@ impl Message {
 
     /// The status code of a response, else 0.
     pub fn status(&self) -> u16 {
-        let code = self.first_line().strip_prefix("SIP/2.0 ").and_then(|rest| rest.get(..3));
+        let code = self
+            .first_line()
+            .strip_prefix("SIP/2.0 ")
+            .and_then(|rest| rest.get(..3));
         code.and_then(|code| code.parse().ok()).unwrap_or(0)
     }
 
     /// The method of a request, else nothing.
     pub fn method(&self) -> &str {
-        if self.status() > 0 { "" } else { self.first_line().split(' ').next().unwrap_or_default() }
+        if self.status() > 0 {
+            ""
+        } else {
+            self.first_line().split(' ').next().unwrap_or_default()
+        }
     }
 
     /// All values of a header, in order.
     pub fn headers(&self, name: &str) -> Vec<&str> {
-        let head = self.text.split("\r\n\r\n").next().unwrap_or_default().lines().skip(1);
-        let named = head.filter_map(|line| line.split_once(':')).filter(|(found, _)| found.trim().eq_ignore_ascii_case(name));
+        let head = self
+            .text
+            .split("\r\n\r\n")
+            .next()
+            .unwrap_or_default()
+            .lines()
+            .skip(1);
+        let named = head
+            .filter_map(|line| line.split_once(':'))
+            .filter(|(found, _)| found.trim().eq_ignore_ascii_case(name));
         named.map(|(_, value)| value.trim()).collect()
     }
 
@@ -52,26 +67,41 @@ impl Message {
 
     /// The body.
     pub fn body(&self) -> &str {
-        self.text.split_once("\r\n\r\n").map_or("", |(_, body)| body)
+        self.text
+            .split_once("\r\n\r\n")
+            .map_or("", |(_, body)| body)
     }
 
     /// Lines of the body that begin with this.
     pub fn lines(&self, start: &str) -> Vec<&str> {
-        self.body().lines().filter(|line| line.starts_with(start)).collect()
+        self.body()
+            .lines()
+            .filter(|line| line.starts_with(start))
+            .collect()
     }
 
     /// The URI in the Contact.
     pub fn contact(&self) -> String {
         let contact = self.header("Contact");
-        let inner = contact.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
+        let inner = contact
+            .split_once('<')
+            .and_then(|(_, rest)| rest.split_once('>'));
         inner.map_or(contact, |(uri, _)| uri).to_owned()
     }
 
     /// Where the first audio line of the SDP wants its packets.
     #[track_caller]
     pub fn media(&self) -> SocketAddr {
-        let address = self.lines("c=IN IP4 ")[0].trim_start_matches("c=IN IP4 ").parse::<IpAddr>().unwrap();
-        let port = self.lines("m=audio ")[0].split(' ').nth(1).unwrap().parse().unwrap();
+        let address = self.lines("c=IN IP4 ")[0]
+            .trim_start_matches("c=IN IP4 ")
+            .parse::<IpAddr>()
+            .unwrap();
+        let port = self.lines("m=audio ")[0]
+            .split(' ')
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
         SocketAddr::new(address, port)
     }
 }
@@ -113,7 +143,12 @@ impl Phone {
     pub fn tcp(remote: SocketAddr) -> Self {
         let stream = TcpStream::connect(remote).unwrap();
         let local = stream.local_addr().unwrap();
-        Self::new(Wire::Tcp(stream, Vec::new()), local, remote, Address::claim())
+        Self::new(
+            Wire::Tcp(stream, Vec::new()),
+            local,
+            remote,
+            Address::claim(),
+        )
     }
 
     fn new(wire: Wire, local: SocketAddr, remote: SocketAddr, address: Address) -> Self {
@@ -159,7 +194,10 @@ impl Phone {
     pub fn sdp(&self, media: &str) -> String {
         let rtp = self.rtp.local_addr().unwrap();
         let media = media.replace("{port}", &rtp.port().to_string());
-        format!("v=0\no=phone 7 1 IN IP4 {0}\ns=-\nc=IN IP4 {0}\nt=0 0\n{media}\n", rtp.ip())
+        format!(
+            "v=0\no=phone 7 1 IN IP4 {0}\ns=-\nc=IN IP4 {0}\nt=0 0\n{media}\n",
+            rtp.ip()
+        )
     }
 
     /// The offer of an ordinary phone: PCMU, PCMA and telephone-event.
@@ -168,9 +206,17 @@ impl Phone {
     }
 
     fn via(&self) -> String {
-        let transport = if matches!(self.wire, Wire::Udp(_)) { "UDP" } else { "TCP" };
+        let transport = if matches!(self.wire, Wire::Udp(_)) {
+            "UDP"
+        } else {
+            "TCP"
+        };
         let branch = NEXT.fetch_add(1, Ordering::Relaxed);
-        format!("SIP/2.0/{transport} {};rport;branch=z9hG4bK-{}-{branch}", self.local, std::process::id())
+        format!(
+            "SIP/2.0/{transport} {};rport;branch=z9hG4bK-{}-{branch}",
+            self.local,
+            std::process::id()
+        )
     }
 
     /// A request of the call as text. `headers` are further lines, each with its line feed.
@@ -183,13 +229,29 @@ impl Phone {
     }
 
     fn request_with_via(&self, method: &str, via: &str, headers: &str, body: &str) -> String {
-        let Self { target, tag, to, call_id, cseq, local, .. } = self;
+        let Self {
+            target,
+            tag,
+            to,
+            call_id,
+            cseq,
+            local,
+            ..
+        } = self;
         let mut text = format!("{method} {target} SIP/2.0\nVia: {via}\n");
         for route in &self.routes {
             let _ = writeln!(text, "Route: {route}");
         }
-        let transport = if matches!(self.wire, Wire::Udp(_)) { "" } else { ";transport=tcp" };
-        let forwards = if headers.contains("Max-Forwards:") { "" } else { "Max-Forwards: 70\n" };
+        let transport = if matches!(self.wire, Wire::Udp(_)) {
+            ""
+        } else {
+            ";transport=tcp"
+        };
+        let forwards = if headers.contains("Max-Forwards:") {
+            ""
+        } else {
+            "Max-Forwards: 70\n"
+        };
         let _ = write!(
             text,
             "{forwards}From: \"Tester\" <sip:+34600000000@{local}>;tag={tag}\nTo: {to}\nCall-ID: {call_id}\nCSeq: {cseq} {method}\n\
@@ -215,7 +277,9 @@ impl Phone {
     pub fn receive(&mut self, limit: Duration) -> Option<Message> {
         let end = Instant::now() + limit;
         let text = loop {
-            let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let left = end
+                .saturating_duration_since(Instant::now())
+                .max(Duration::from_millis(1));
             let mut buffer = vec![0; 65_536];
             match &mut self.wire {
                 Wire::Udp(socket) => {
@@ -255,7 +319,12 @@ impl Phone {
 
     /// As [`Self::expect`], with a limit.
     #[track_caller]
-    pub fn expect_within(&mut self, limit: Duration, what: &str, wanted: impl Fn(&Message) -> bool) -> Message {
+    pub fn expect_within(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        wanted: impl Fn(&Message) -> bool,
+    ) -> Message {
         let end = Instant::now() + limit;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -263,7 +332,11 @@ impl Phone {
                 Some(message) if wanted(&message) => return message,
                 Some(_) => {}
                 None => {
-                    let seen: Vec<&str> = self.seen.iter().map(|message| message.text.as_str()).collect();
+                    let seen: Vec<&str> = self
+                        .seen
+                        .iter()
+                        .map(|message| message.text.as_str())
+                        .collect();
                     panic!("the phone got no {what}; it got:\n{}", seen.join("\n"));
                 }
             }
@@ -276,7 +349,9 @@ impl Phone {
         let cseq = format!("{} {method}", self.cseq);
         let call_id = self.call_id.clone();
         self.expect(&format!("final response to {method}"), |message| {
-            message.status() >= 200 && message.header("CSeq") == cseq && message.header("Call-ID") == call_id
+            message.status() >= 200
+                && message.header("CSeq") == cseq
+                && message.header("Call-ID") == call_id
         })
     }
 
@@ -313,7 +388,11 @@ impl Phone {
     /// The status of the final response to a request that was sent, with any method.
     #[track_caller]
     pub fn finish_invite_or(&mut self, method: &str, request: &str) -> u16 {
-        if method == "INVITE" { self.finish_invite(request).status() } else { self.answer(method).status() }
+        if method == "INVITE" {
+            self.finish_invite(request).status()
+        } else {
+            self.answer(method).status()
+        }
     }
 
     fn via_of(request: &str) -> String {
@@ -332,7 +411,12 @@ impl Phone {
         assert_eq!(answer.status(), 200, "{}", answer.text);
         answer.header("To").clone_into(&mut self.to);
         self.target = answer.contact();
-        self.routes = answer.headers("Record-Route").into_iter().rev().map(str::to_owned).collect();
+        self.routes = answer
+            .headers("Record-Route")
+            .into_iter()
+            .rev()
+            .map(str::to_owned)
+            .collect();
         let ack = self.request("ACK", "", body);
         self.send(&ack);
     }

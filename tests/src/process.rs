@@ -23,11 +23,16 @@ pub fn repository() -> &'static Path {
 pub fn ringwire() -> PathBuf {
     if let Some(path) = std::env::var_os("RINGWIRE_BIN") {
         let path = PathBuf::from(path);
-        assert!(path.is_file(), "RINGWIRE_BIN names {}, which does not exist", path.display());
+        assert!(
+            path.is_file(),
+            "RINGWIRE_BIN names {}, which does not exist",
+            path.display()
+        );
         return path;
     }
     let target = repository().join("target");
-    let built = ["x86_64-unknown-linux-gnu/image/ringwire", "debug/ringwire"].map(|place| target.join(place));
+    let built = ["x86_64-unknown-linux-gnu/image/ringwire", "debug/ringwire"]
+        .map(|place| target.join(place));
     built.iter().find(|path| path.is_file()).cloned().unwrap_or_else(|| {
         panic!("there is no ringwire program: build it with `cargo build -p ringwire`, or name one in RINGWIRE_BIN")
     })
@@ -36,7 +41,11 @@ pub fn ringwire() -> PathBuf {
 /// A command that dies with the thread that starts it, even if that is killed, in a process group of its own.
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program).stdin(Stdio::null()).process_group(0);
+    command
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(program)
+        .stdin(Stdio::null())
+        .process_group(0);
     command
 }
 
@@ -51,10 +60,20 @@ impl Process {
     /// Starts a [`command`]; what it prints goes to `NAME.log` in `folder`, behind what an earlier run left there.
     pub fn start(name: &str, mut command: Command, folder: &Path) -> Self {
         let log = folder.join(format!("{name}.log"));
-        let file = File::options().create(true).append(true).open(&log).unwrap();
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
         command.stdout(file.try_clone().unwrap()).stderr(file);
-        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
-        Self { name: name.to_owned(), child, log }
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        Self {
+            name: name.to_owned(),
+            child,
+            log,
+        }
     }
 
     /// Its process id.
@@ -71,7 +90,10 @@ impl Process {
     pub fn signal(&self, signal: &str) {
         // The child is not reaped yet, so its number is nobody else's.
         let group = format!("-{}", self.child.id());
-        let _ = Command::new("kill").args(["-s", signal, "--", &group]).stderr(Stdio::null()).status();
+        let _ = Command::new("kill")
+            .args(["-s", signal, "--", &group])
+            .stderr(Stdio::null())
+            .status();
     }
 
     /// Its exit status, if it has ended.
@@ -102,7 +124,9 @@ impl Drop for Process {
         }
         if std::thread::panicking() {
             let log = self.log();
-            let start = (log.len().saturating_sub(SHOWN)..log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or(0);
+            let start = (log.len().saturating_sub(SHOWN)..log.len())
+                .find(|at| log.is_char_boundary(*at))
+                .unwrap_or(0);
             eprintln!("---- {} said:\n{}----", self.name, &log[start..]);
         }
     }

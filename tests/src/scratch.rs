@@ -17,7 +17,8 @@ impl Scratch {
     pub fn new(name: &str) -> Self {
         TIDY.call_once(remove_stale);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("{PREFIX}{}-{number}-{name}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("{PREFIX}{}-{number}-{name}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -38,12 +39,21 @@ impl Drop for Scratch {
 
 /// The process that a name like `rw-t123-…` belongs to, if it is gone.
 pub(crate) fn owner_is_gone(name: &str) -> bool {
-    let digits: String = name.strip_prefix(PREFIX).unwrap_or_default().chars().take_while(char::is_ascii_digit).collect();
+    let digits: String = name
+        .strip_prefix(PREFIX)
+        .unwrap_or_default()
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect();
     !digits.is_empty() && !Path::new("/proc").join(digits).exists()
 }
 
 fn remove_stale() {
-    for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(std::env::temp_dir())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         if owner_is_gone(&entry.file_name().to_string_lossy()) {
             // A carrier is the only process that doesn't end with its test's process.
             crate::carrier::end_stale(&entry.path());

@@ -26,22 +26,52 @@ pub fn run(scenario: &str, remote: SocketAddr, arguments: &[&str]) {
 /// Starts a scenario: one call from an address of its own to [`NUMBER`], unless the arguments say otherwise.
 pub fn start(scenario: &str, remote: SocketAddr, arguments: &[&str]) -> Sipp {
     let (address, scratch) = (Address::claim(), Scratch::new("sipp"));
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("sipp").join(scenario);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("sipp")
+        .join(scenario);
     let mut command = process::command("sipp");
-    command.arg(remote.to_string()).arg("-sf").arg(file).current_dir(scratch.path());
+    command
+        .arg(remote.to_string())
+        .arg("-sf")
+        .arg(file)
+        .current_dir(scratch.path());
     let ip = address.to_string();
-    command.args(["-i", &ip, "-mi", &ip, "-p", "5060", "-mp", "6000", "-nostdin", "-max_socket", "4000"]);
-    for (option, value) in [("-s", NUMBER), ("-m", "1"), ("-timeout", "60s"), ("-recv_timeout", "10000")] {
+    command.args([
+        "-i",
+        &ip,
+        "-mi",
+        &ip,
+        "-p",
+        "5060",
+        "-mp",
+        "6000",
+        "-nostdin",
+        "-max_socket",
+        "4000",
+    ]);
+    for (option, value) in [
+        ("-s", NUMBER),
+        ("-m", "1"),
+        ("-timeout", "60s"),
+        ("-recv_timeout", "10000"),
+    ] {
         if !arguments.contains(&option) {
             command.args([option, value]);
         }
     }
-    command.args(["-trace_err", "-error_file", "errors.log"]).args(arguments);
+    command
+        .args(["-trace_err", "-error_file", "errors.log"])
+        .args(arguments);
     if !arguments.contains(&"-r") {
         command.args(["-trace_msg", "-message_file", "messages.log"]);
     }
     let process = Process::start("sipp", command, scratch.path());
-    Sipp { process, scratch, scenario: scenario.to_owned(), _address: address }
+    Sipp {
+        process,
+        scratch,
+        scenario: scenario.to_owned(),
+        _address: address,
+    }
 }
 
 impl Sipp {
@@ -49,7 +79,8 @@ impl Sipp {
     #[track_caller]
     pub fn end(mut self) {
         let status = self.process.wait(seconds(400));
-        let read = |name| std::fs::read_to_string(self.scratch.path().join(name)).unwrap_or_default();
+        let read =
+            |name| std::fs::read_to_string(self.scratch.path().join(name)).unwrap_or_default();
         assert!(
             status.success(),
             "{} failed ({status})\n{}\n{}",

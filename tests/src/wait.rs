@@ -22,7 +22,9 @@ pub fn until_ok<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result
     loop {
         match look() {
             Ok(found) => return found,
-            Err(last) if Instant::now() >= end => panic!("{what}: not within {limit:?}; last seen: {last}"),
+            Err(last) if Instant::now() >= end => {
+                panic!("{what}: not within {limit:?}; last seen: {last}")
+            }
             Err(_) => std::thread::sleep(PAUSE),
         }
     }

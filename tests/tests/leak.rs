@@ -40,16 +40,31 @@ impl Holds {
         let folder = Path::new("/proc").join(process.to_string());
         let count = |name: &str| std::fs::read_dir(folder.join(name)).unwrap().count();
         let status = std::fs::read_to_string(folder.join("status")).unwrap();
-        let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let memory = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
         let memory = memory.trim().trim_end_matches(" kB").parse().unwrap();
-        Self { descriptors: count("fd"), threads: count("task"), memory }
+        Self {
+            descriptors: count("fd"),
+            threads: count("task"),
+            memory,
+        }
     }
 }
 
 impl fmt::Display for Holds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { descriptors, threads, memory } = self;
-        write!(f, "{descriptors} descriptors, {threads} threads, {:.1} MiB", *memory as f64 / 1024.0)
+        let Self {
+            descriptors,
+            threads,
+            memory,
+        } = self;
+        write!(
+            f,
+            "{descriptors} descriptors, {threads} threads, {:.1} MiB",
+            *memory as f64 / 1024.0
+        )
     }
 }
 
@@ -57,8 +72,23 @@ impl fmt::Display for Holds {
 fn calls(gateway: &Gateway, count: u32) {
     let count = (count / 2).to_string();
     let start = |number: &str| {
-        let arguments =
-            ["-m", &count, "-r", RATE, "-l", "400", "-d", "300", "-s", number, "-timeout", "390s", "-recv_timeout", "20000", "-rtp_echo"];
+        let arguments = [
+            "-m",
+            &count,
+            "-r",
+            RATE,
+            "-l",
+            "400",
+            "-d",
+            "300",
+            "-s",
+            number,
+            "-timeout",
+            "390s",
+            "-recv_timeout",
+            "20000",
+            "-rtp_echo",
+        ];
         sipp::start("call.xml", gateway.sip(), &arguments)
     };
     let (first, second) = (start(NUMBER), start(OTHER));
@@ -69,10 +99,14 @@ fn calls(gateway: &Gateway, count: u32) {
 /// Waits until all transactions are over (the longest last 32 s) and what they held is back.
 fn settle(gateway: &mut Gateway, agent: &Agent, goal: impl Fn(Holds) -> bool) -> Holds {
     gateway.wait_calls(0);
-    wait::until_ok(seconds(10), "all connections to the agent are closed", || match agent.connections() {
-        (_, 0) => Ok(()),
-        (_, open) => Err(format!("{open} are open")),
-    });
+    wait::until_ok(
+        seconds(10),
+        "all connections to the agent are closed",
+        || match agent.connections() {
+            (_, 0) => Ok(()),
+            (_, open) => Err(format!("{open} are open")),
+        },
+    );
     let process = gateway.process().id();
     let end = Instant::now() + seconds(45);
     loop {
@@ -86,14 +120,21 @@ fn settle(gateway: &mut Gateway, agent: &Agent, goal: impl Fn(Holds) -> bool) ->
 
 /// The memory of the process by kind, for the report of a failure.
 fn map(process: u32) -> String {
-    let path: PathBuf = ["/proc", &process.to_string(), "smaps_rollup"].iter().collect();
+    let path: PathBuf = ["/proc", &process.to_string(), "smaps_rollup"]
+        .iter()
+        .collect();
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
 #[test]
 fn sockets_threads_and_memory_return_after_thousands_of_calls() {
-    let total: u32 = std::env::var("RINGWIRE_SOAK_CALLS").map_or(2_000, |text| text.parse().unwrap());
-    let agent = Agent::start(Manner { echoes: true, forgets: true, ..Manner::default() });
+    let total: u32 =
+        std::env::var("RINGWIRE_SOAK_CALLS").map_or(2_000, |text| text.parse().unwrap());
+    let agent = Agent::start(Manner {
+        echoes: true,
+        forgets: true,
+        ..Manner::default()
+    });
     let set = [
         static_trunk("127.0.0.1", "allowedSources: [127.0.0.0/8]"),
         number("main", NUMBER, "trunk", "echo"),
@@ -112,19 +153,43 @@ fn sockets_threads_and_memory_return_after_thousands_of_calls() {
     let began = Instant::now();
     calls(&gateway, total);
     let rate = f64::from(total) / began.elapsed().as_secs_f64();
-    println!("right after {total}     {} ({rate:.0} calls/s)", Holds::of(gateway.process().id()));
+    println!(
+        "right after {total}     {} ({rate:.0} calls/s)",
+        Holds::of(gateway.process().id())
+    );
     let allowed = before.memory + ALLOWED.max(before.memory / 5);
     let good = |holds: Holds| {
-        holds.descriptors <= before.descriptors && holds.threads <= before.threads && holds.memory <= allowed
+        holds.descriptors <= before.descriptors
+            && holds.threads <= before.threads
+            && holds.memory <= allowed
     };
     let ended = Instant::now();
-    let after = settle(&mut gateway, &agent, |holds| good(holds) && ended.elapsed() > TRANSACTIONS);
+    let after = settle(&mut gateway, &agent, |holds| {
+        good(holds) && ended.elapsed() > TRANSACTIONS
+    });
     println!("settled              {after}");
-    assert!(good(after), "before {before}, after {after}\n{}", map(gateway.process().id()));
+    assert!(
+        good(after),
+        "before {before}, after {after}\n{}",
+        map(gateway.process().id())
+    );
     assert_eq!(gateway.records().len() as u32, WARM_UP + total);
-    let bad: Vec<_> = gateway.records().into_iter().filter(|record| record["reason"] != "CallerHungUp").collect();
-    assert!(bad.is_empty(), "{} calls ended otherwise, such as {}", bad.len(), bad[0]);
-    for (kind, name) in [("SipProvider", "trunk"), ("PhoneNumber", "main"), ("VoiceAgent", "bot")] {
+    let bad: Vec<_> = gateway
+        .records()
+        .into_iter()
+        .filter(|record| record["reason"] != "CallerHungUp")
+        .collect();
+    assert!(
+        bad.is_empty(),
+        "{} calls ended otherwise, such as {}",
+        bad.len(),
+        bad[0]
+    );
+    for (kind, name) in [
+        ("SipProvider", "trunk"),
+        ("PhoneNumber", "main"),
+        ("VoiceAgent", "bot"),
+    ] {
         assert_eq!(gateway.object(kind, name)["status"]["activeCalls"], 0);
     }
 }

@@ -151,7 +151,9 @@ impl Trunks {
     /// The requests that can be sent now. Call again after every event.
     pub fn poll_sends(&mut self, names: &Names, now: Instant) -> Vec<Send> {
         let mut sends = Vec::new();
-        for trunk in self.all() {
+        let active = self.active.values_mut().map(|trunk| (trunk, false));
+        let leaving = self.leaving.iter_mut().map(|trunk| (trunk, true));
+        for (trunk, leaves) in active.chain(leaving) {
             if let Some(registration::Action::Send { token, request }) =
                 trunk.registration.poll_action()
             {
@@ -165,7 +167,14 @@ impl Trunks {
                 .outbound_proxy
                 .clone()
                 .unwrap_or_else(|| (trunk.provider.server.clone(), trunk.provider.port));
-            let addresses = names.addresses(&host);
+            let mut addresses = names.addresses(&host);
+            if addresses.is_empty()
+                && leaves
+                && let Some(flow) = &trunk.flow
+            {
+                // Its name may be forgotten with it, but the binding is where the last request went.
+                addresses.push(flow.remote.ip());
+            }
             if addresses.is_empty() {
                 if let ConfigHost::Name(name) = &host
                     && let Some(Lookup::Failed(error)) = names.get(name)

@@ -16,16 +16,37 @@ fn a_host_network_gateway_is_called_at_its_nodes_address() {
     println!("    addresses: {}", gateway["status"]["addresses"]);
     let nodes = ["198.51.100.11", "198.51.100.12"];
     let addresses = gateway["status"]["addresses"].to_string();
-    assert!(nodes.iter().any(|node| addresses.contains(&format!("{node}:5070"))), "{addresses}");
-    space.apply(&space.complete().replace("server: sip.carrier.test", "server: sip.carrier.test, gatewayRef: {name: edge}"));
+    assert!(
+        nodes
+            .iter()
+            .any(|node| addresses.contains(&format!("{node}:5070"))),
+        "{addresses}"
+    );
+    space.apply(&space.complete().replace(
+        "server: sip.carrier.test",
+        "server: sip.carrier.test, gatewayRef: {name: edge}",
+    ));
     let state = space.wait_registered(seconds(10));
     let contact = state["contact"].as_str().unwrap().to_owned();
-    assert!(nodes.iter().any(|node| contact.contains(&format!("@{node}:5070"))), "{contact}");
+    assert!(
+        nodes
+            .iter()
+            .any(|node| contact.contains(&format!("@{node}:5070"))),
+        "{contact}"
+    );
     wait_contacts(&space.user, 1, seconds(2));
     let result = space.call(&[]).end();
     assert_echoed("HostNetwork", &result);
-    let records = cluster::pods(&space.name, "media").iter().flat_map(|pod| cluster::log(&space.name, pod["metadata"]["name"].as_str().unwrap())).collect::<Vec<_>>();
-    assert!(records.iter().any(|line| line["target"] == "ringwire::call"), "the call went elsewhere");
+    let records = cluster::pods(&space.name, "media")
+        .iter()
+        .flat_map(|pod| cluster::log(&space.name, pod["metadata"]["name"].as_str().unwrap()))
+        .collect::<Vec<_>>();
+    assert!(
+        records
+            .iter()
+            .any(|line| line["target"] == "ringwire::call"),
+        "the call went elsewhere"
+    );
 }
 
 #[test]
@@ -33,9 +54,26 @@ fn a_host_network_gateway_in_a_restricted_namespace_is_told_which_label_it_needs
     cluster::ready();
     let space = Space::unready("denied", "pod-security.kubernetes.io/enforce: restricted");
     space.apply(&object("MediaGateway", "edge", SPEC));
-    let seen = space.wait_condition("mediagateway", "edge", ("Ready", "False", "PodSecurityDenied"), seconds(20));
+    let seen = space.wait_condition(
+        "mediagateway",
+        "edge",
+        ("Ready", "False", "PodSecurityDenied"),
+        seconds(20),
+    );
     println!("    {}", seen["message"]);
-    assert!(seen["message"].as_str().unwrap().contains("pod-security.kubernetes.io/enforce=privileged"), "{seen}");
-    space.kubectl(&["label", "namespace", &space.name, "pod-security.kubernetes.io/enforce=privileged", "--overwrite"]);
+    assert!(
+        seen["message"]
+            .as_str()
+            .unwrap()
+            .contains("pod-security.kubernetes.io/enforce=privileged"),
+        "{seen}"
+    );
+    space.kubectl(&[
+        "label",
+        "namespace",
+        &space.name,
+        "pod-security.kubernetes.io/enforce=privileged",
+        "--overwrite",
+    ]);
     cluster::wait_ready(&space.name, "mediagateway", "edge", "True", seconds(60));
 }

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use ringwire_tests::cluster::{self, SYSTEM, Space, carrier, carrier_up, contacts, kubectl, median, wait_contacts};
+use ringwire_tests::cluster::{
+    self, SYSTEM, Space, carrier, carrier_up, contacts, kubectl, median, wait_contacts,
+};
 use ringwire_tests::manifests::account;
 use ringwire_tests::wait::{self, seconds};
 
@@ -36,9 +38,23 @@ fn a_wrong_password_is_named_and_the_right_one_registers_within_ten_seconds() {
     let space = Space::new("password");
     space.apply(&[account(&space.user, "wrong"), space.trunk("")].join("---\n"));
     let state = space.wait_registration("Unregistered", "WrongCredentials", seconds(5));
-    assert!(state["message"].as_str().unwrap().contains(&space.user), "{state}");
-    assert!(!space.get("sipprovider", "trunk").to_string().contains("wrong\""), "a password in the status");
-    space.wait_condition("sipprovider", "trunk", ("Ready", "False", "WrongCredentials"), seconds(2));
+    assert!(
+        state["message"].as_str().unwrap().contains(&space.user),
+        "{state}"
+    );
+    assert!(
+        !space
+            .get("sipprovider", "trunk")
+            .to_string()
+            .contains("wrong\""),
+        "a password in the status"
+    );
+    space.wait_condition(
+        "sipprovider",
+        "trunk",
+        ("Ready", "False", "WrongCredentials"),
+        seconds(2),
+    );
     let begun = Instant::now();
     space.apply(&space.account());
     space.wait_registered(seconds(10));
@@ -55,12 +71,28 @@ fn a_missing_secret_or_key_is_named_within_a_second_and_heals() {
     let space = Space::new("secret");
     let begun = Instant::now();
     space.apply(&space.trunk(""));
-    let seen = space.wait_condition("sipprovider", "trunk", ("CredentialsResolved", "False", "SecretNotFound"), seconds(2));
+    let seen = space.wait_condition(
+        "sipprovider",
+        "trunk",
+        ("CredentialsResolved", "False", "SecretNotFound"),
+        seconds(2),
+    );
     println!("    SecretNotFound after {:?}", begun.elapsed());
-    assert!(seen["message"].as_str().unwrap().contains("account"), "{seen}");
+    assert!(
+        seen["message"].as_str().unwrap().contains("account"),
+        "{seen}"
+    );
     space.apply(&account(&space.user, "x").replace("password", "passwort"));
-    let seen = space.wait_condition("sipprovider", "trunk", ("CredentialsResolved", "False", "SecretKeyMissing"), seconds(2));
-    assert!(seen["message"].as_str().unwrap().contains("password"), "{seen}");
+    let seen = space.wait_condition(
+        "sipprovider",
+        "trunk",
+        ("CredentialsResolved", "False", "SecretKeyMissing"),
+        seconds(2),
+    );
+    assert!(
+        seen["message"].as_str().unwrap().contains("password"),
+        "{seen}"
+    );
     let begun = Instant::now();
     space.apply(&space.account());
     space.wait_registered(seconds(5));
@@ -70,9 +102,23 @@ fn a_missing_secret_or_key_is_named_within_a_second_and_heals() {
 #[test]
 fn an_unknown_host_is_named_and_an_edit_registers() {
     let space = Space::new("host");
-    space.apply(&[space.account(), space.trunk("").replace("sip.carrier.test", "nowhere.carrier.test")].join("---\n"));
+    space.apply(
+        &[
+            space.account(),
+            space
+                .trunk("")
+                .replace("sip.carrier.test", "nowhere.carrier.test"),
+        ]
+        .join("---\n"),
+    );
     let state = space.wait_registration("Unregistered", "ServerNotFound", seconds(15));
-    assert!(state["message"].as_str().unwrap().contains("nowhere.carrier.test"), "{state}");
+    assert!(
+        state["message"]
+            .as_str()
+            .unwrap()
+            .contains("nowhere.carrier.test"),
+        "{state}"
+    );
     let begun = Instant::now();
     space.apply(&space.trunk(""));
     space.wait_registered(seconds(10));
@@ -84,16 +130,33 @@ fn tries_are_counted_while_nobody_answers() {
     let space = Space::new("silent");
     // A host that drops what comes: no ICMP tells that nothing listens.
     let netns = ["netns", "exec", "rw-carrier"];
-    let rule = ["iptables", "-I", "INPUT", "-p", "udp", "--dport", "5099", "-j", "DROP"];
-    let run = |arguments: &[&str]| assert!(std::process::Command::new("ip").args(netns).args(arguments).status().unwrap().success());
+    let rule = [
+        "iptables", "-I", "INPUT", "-p", "udp", "--dport", "5099", "-j", "DROP",
+    ];
+    let run = |arguments: &[&str]| {
+        assert!(
+            std::process::Command::new("ip")
+                .args(netns)
+                .args(arguments)
+                .status()
+                .unwrap()
+                .success()
+        )
+    };
     run(&rule);
     space.apply(&[space.account(), space.trunk("port: 5099")].join("---\n"));
     let seen = wait::until_ok(seconds(15), "the tries are counted", || {
         let state = space.get("sipprovider", "trunk")["status"]["registration"].clone();
         let message = state["message"].as_str().unwrap_or_default().to_owned();
-        if message.contains("no reply yet") && message.contains("4 tries") { Ok(state) } else { Err(state.to_string()) }
+        if message.contains("no reply yet") && message.contains("4 tries") {
+            Ok(state)
+        } else {
+            Err(state.to_string())
+        }
     });
-    run(&["iptables", "-D", "INPUT", "-p", "udp", "--dport", "5099", "-j", "DROP"]);
+    run(&[
+        "iptables", "-D", "INPUT", "-p", "udp", "--dport", "5099", "-j", "DROP",
+    ]);
     println!("    {}", seen["message"]);
     space.apply(&space.trunk(""));
     space.wait_registered(seconds(10));
@@ -107,7 +170,11 @@ fn a_port_without_listener_and_the_wrong_transport_are_named() {
     space.apply(&space.trunk("transport: TCP"));
     space.wait_registered(seconds(10));
     let contact = &contacts(&space.user)[0];
-    assert!(contact.contains("transport=tcp") || space.get("sipprovider", "trunk")["status"]["transport"] == "TCP", "{contact}");
+    assert!(
+        contact.contains("transport=tcp")
+            || space.get("sipprovider", "trunk")["status"]["transport"] == "TCP",
+        "{contact}"
+    );
 }
 
 #[test]
@@ -121,16 +188,26 @@ fn a_restarted_carrier_and_a_removed_binding_are_healed_by_the_next_refresh() {
     carrier(&["forget", &space.user]);
     let begun = Instant::now();
     wait_contacts(&space.user, 1, seconds(10));
-    println!("    binding back {:?} after it was removed", begun.elapsed());
+    println!(
+        "    binding back {:?} after it was removed",
+        begun.elapsed()
+    );
     carrier(&["down"]);
     wait::until_ok(seconds(45), "the outage shows", || {
         let state = space.get("sipprovider", "trunk")["status"]["registration"].clone();
-        if state["reason"] == "Registered" { Err(state.to_string()) } else { Ok(()) }
+        if state["reason"] == "Registered" {
+            Err(state.to_string())
+        } else {
+            Ok(())
+        }
     });
     carrier(&["up"]);
     let begun = Instant::now();
     space.wait_registered(seconds(40));
-    println!("    Registered {:?} after the carrier came back", begun.elapsed());
+    println!(
+        "    Registered {:?} after the carrier came back",
+        begun.elapsed()
+    );
     wait_contacts(&space.user, 1, seconds(2));
 }
 
@@ -139,7 +216,12 @@ fn a_deleted_or_paused_provider_is_unregistered() {
     let space = registered("delete", "");
     wait_contacts(&space.user, 1, seconds(2));
     space.patch("sipprovider", "trunk", "{\"spec\":{\"paused\":true}}");
-    space.wait_condition("sipprovider", "trunk", ("Ready", "True", "Paused"), seconds(5));
+    space.wait_condition(
+        "sipprovider",
+        "trunk",
+        ("Ready", "True", "Paused"),
+        seconds(5),
+    );
     wait_contacts(&space.user, 0, seconds(5));
     space.patch("sipprovider", "trunk", "{\"spec\":{\"paused\":false}}");
     space.wait_registered(seconds(5));
@@ -158,12 +240,26 @@ fn a_replaced_registrar_pod_registers_again_and_unregisters_nothing() {
     let after = wait::until_ok(seconds(30), "the new pod's Contact at the carrier", || {
         let found = contacts(&space.user);
         assert!(!found.is_empty(), "a stopping pod has un-REGISTERed");
-        if found.iter().any(|contact| !before.contains(contact)) { Ok(found) } else { Err(format!("{found:?}")) }
+        if found.iter().any(|contact| !before.contains(contact)) {
+            Ok(found)
+        } else {
+            Err(format!("{found:?}"))
+        }
     });
-    println!("    new Contact {:?} after the pod was deleted: {before:?} -> {after:?}", begun.elapsed());
+    println!(
+        "    new Contact {:?} after the pod was deleted: {before:?} -> {after:?}",
+        begun.elapsed()
+    );
     let by = cluster::pod("registrar");
-    cluster::wait_object(&space.name, "sipprovider", "trunk", seconds(20), "registered by the new pod", |object| {
-        let state = &object["status"]["registration"];
-        state["state"] == "Registered" && state["by"] == by.as_str()
-    });
+    cluster::wait_object(
+        &space.name,
+        "sipprovider",
+        "trunk",
+        seconds(20),
+        "registered by the new pod",
+        |object| {
+            let state = &object["status"]["registration"];
+            state["state"] == "Registered" && state["by"] == by.as_str()
+        },
+    );
 }

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use ringwire_tests::cluster::{self, SYSTEM, Space, assert_echoed, carrier, carrier_up, contacts, hack, helm, kubectl, pods, wait_contacts};
+use ringwire_tests::cluster::{
+    self, SYSTEM, Space, assert_echoed, carrier, carrier_up, contacts, hack, helm, kubectl, pods,
+    wait_contacts,
+};
 use ringwire_tests::wait::{self, seconds};
 
 /// A Space that takes calls, with refreshes every few seconds.
@@ -18,8 +21,14 @@ fn taking_calls(name: &str) -> Space {
 fn left(space: &Space) -> i64 {
     let prefix = format!("{} ", space.user);
     let bindings = carrier(&["bindings"]);
-    let line = bindings.lines().find(|line| line.starts_with(&prefix)).unwrap_or_else(|| panic!("no binding of {}", space.user));
-    line.split("expires in ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok()).unwrap_or(0)
+    let line = bindings
+        .lines()
+        .find(|line| line.starts_with(&prefix))
+        .unwrap_or_else(|| panic!("no binding of {}", space.user));
+    line.split("expires in ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next()?.parse().ok())
+        .unwrap_or(0)
 }
 
 /// Calls go on, are taken, and the registration is refreshed.
@@ -32,7 +41,11 @@ fn works(space: &Space, running: &mut cluster::Call) {
         let now = left(space);
         let refreshed = now > last;
         last = now;
-        if refreshed { Ok(()) } else { Err(now.to_string()) }
+        if refreshed {
+            Ok(())
+        } else {
+            Err(now.to_string())
+        }
     });
     assert!(!running.ended(), "the running call has ended");
 }
@@ -51,7 +64,9 @@ impl Drop for ApiServerAway {
     fn drop(&mut self) {
         let _ = hack("cluster.sh", &["start", "apiserver"]);
         let end = Instant::now() + seconds(60);
-        while !cluster::raw("/readyz").is_ok_and(|(status, _)| status == 200) && Instant::now() < end {
+        while !cluster::raw("/readyz").is_ok_and(|(status, _)| status == 200)
+            && Instant::now() < end
+        {
             std::thread::sleep(seconds(1) / 5);
         }
     }
@@ -67,20 +82,44 @@ fn pods_work_on_without_the_api_server() {
         works(&space, &mut running);
     }
     wait::until_ok(seconds(30), "objects are taken again", || {
-        cluster::kubectl_with(&["--namespace", &space.name, "apply", "-f", "-"], &space.main(""))?;
-        cluster::kubectl(&["--namespace", &space.name, "patch", "phonenumber", "main", "--type=merge", "-p", "{\"spec\":{\"agentRef\":null}}"])
+        cluster::kubectl_with(
+            &["--namespace", &space.name, "apply", "-f", "-"],
+            &space.main(""),
+        )?;
+        cluster::kubectl(&[
+            "--namespace",
+            &space.name,
+            "patch",
+            "phonenumber",
+            "main",
+            "--type=merge",
+            "-p",
+            "{\"spec\":{\"agentRef\":null}}",
+        ])
     });
     let begun = Instant::now();
     wait::until_ok(seconds(60), "the edit reaches the pods", || {
         let result = space.call(&["--duration", "1"]).end();
-        if result["status"] == 480 { Ok(()) } else { Err(result.to_string()) }
+        if result["status"] == 480 {
+            Ok(())
+        } else {
+            Err(result.to_string())
+        }
     });
-    println!("    an edit holds {:?} after the API server came back", begun.elapsed());
+    println!(
+        "    an edit holds {:?} after the API server came back",
+        begun.elapsed()
+    );
     assert!(!running.ended());
     running.hang_up();
-    cluster::wait_object(&space.name, "sipprovider", "trunk", seconds(30), "Registered", |object| {
-        object["status"]["registration"]["state"] == "Registered"
-    });
+    cluster::wait_object(
+        &space.name,
+        "sipprovider",
+        "trunk",
+        seconds(30),
+        "Registered",
+        |object| object["status"]["registration"]["state"] == "Registered",
+    );
 }
 
 #[test]
@@ -88,19 +127,41 @@ fn pods_work_on_without_the_operator_and_take_what_was_missed() {
     let space = taking_calls("operator");
     let mut running = space.call(&["--duration", "80"]);
     running.wait_answered();
-    let scale = |replicas: &str| kubectl(&["--namespace", SYSTEM, "scale", "deployment/ringwire-operator", replicas]).unwrap();
+    let scale = |replicas: &str| {
+        kubectl(&[
+            "--namespace",
+            SYSTEM,
+            "scale",
+            "deployment/ringwire-operator",
+            replicas,
+        ])
+        .unwrap()
+    };
     scale("--replicas=0");
     wait::until_ok(seconds(30), "no operator pod", || {
         let count = pods(SYSTEM, "operator").len();
-        if count == 0 { Ok(()) } else { Err(count.to_string()) }
+        if count == 0 {
+            Ok(())
+        } else {
+            Err(count.to_string())
+        }
     });
     works(&space, &mut running);
     space.patch("phonenumber", "main", "{\"spec\":{\"agentRef\":null}}");
     scale("--replicas=1");
-    space.wait_condition("phonenumber", "main", ("Ready", "True", "NoAgent"), seconds(30));
+    space.wait_condition(
+        "phonenumber",
+        "main",
+        ("Ready", "True", "NoAgent"),
+        seconds(30),
+    );
     wait::until_ok(seconds(5), "what was missed holds", || {
         let result = space.call(&["--duration", "1"]).end();
-        if result["status"] == 480 { Ok(()) } else { Err(result.to_string()) }
+        if result["status"] == 480 {
+            Ok(())
+        } else {
+            Err(result.to_string())
+        }
     });
     assert!(!running.ended());
     running.hang_up();
@@ -117,18 +178,35 @@ fn a_stopping_media_pod_lets_its_calls_end_and_new_ones_go_to_the_next() {
     let begun = Instant::now();
     wait::until_ok(seconds(30), "a new call is answered by the new pod", || {
         let result = space.call(&["--duration", "2"]).end();
-        if result["status"] == 200 { Ok(()) } else { Err(result.to_string()) }
+        if result["status"] == 200 {
+            Ok(())
+        } else {
+            Err(result.to_string())
+        }
     });
-    println!("    new calls are answered {:?} after the pod was deleted", begun.elapsed());
+    println!(
+        "    new calls are answered {:?} after the pod was deleted",
+        begun.elapsed()
+    );
     assert_ne!(cluster::pod("media"), old);
     assert!(!running.ended(), "the running call was cut");
     let result = running.end();
     assert_eq!(result["endedBy"], "us", "{result}");
-    assert!(result["durationMillis"].as_f64().unwrap() > 24_000.0, "{result}");
-    assert!(result["packetsReceived"].as_u64().unwrap() > 1_200, "{result}");
+    assert!(
+        result["durationMillis"].as_f64().unwrap() > 24_000.0,
+        "{result}"
+    );
+    assert!(
+        result["packetsReceived"].as_u64().unwrap() > 1_200,
+        "{result}"
+    );
     wait::until_ok(seconds(15), "the old pod is gone", || {
         let left = cluster::get(SYSTEM, "pod", &old);
-        if left.is_null() { Ok(()) } else { Err(left["status"]["phase"].to_string()) }
+        if left.is_null() {
+            Ok(())
+        } else {
+            Err(left["status"]["phase"].to_string())
+        }
     });
 }
 
@@ -140,8 +218,16 @@ fn an_upgrade_of_the_release_keeps_calls_and_registrations() {
     running.wait_answered();
     cluster::install(&["--set", "podAnnotations.upgraded=yes"]);
     space.wait_registered(seconds(20));
-    assert_eq!(contacts(&space.user), before, "the upgrade of the operator touched the registrar");
+    assert_eq!(
+        contacts(&space.user),
+        before,
+        "the upgrade of the operator touched the registrar"
+    );
     works(&space, &mut running);
     running.hang_up();
-    assert!(helm(&["--namespace", SYSTEM, "list"]).unwrap().contains("deployed"));
+    assert!(
+        helm(&["--namespace", SYSTEM, "list"])
+            .unwrap()
+            .contains("deployed")
+    );
 }

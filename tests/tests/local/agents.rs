@@ -25,9 +25,17 @@ fn the_agent_gets_connected_start_media_and_stop_as_twilio_sends_them() {
         agent.url()
     );
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: headers}\nstringData: {Authorization: Bearer abc}\n";
-    let set = [local_set(&object("VoiceAgent", "bot", &spec)), secret.to_owned()].join("---\n");
+    let set = [
+        local_set(&object("VoiceAgent", "bot", &spec)),
+        secret.to_owned(),
+    ]
+    .join("---\n");
     let gateway = Gateway::start(&[("all.yaml", &set)]);
-    let call = gateway::call(&target(&gateway), Address::claim().ip(), &["--duration", "3"]);
+    let call = gateway::call(
+        &target(&gateway),
+        Address::claim().ip(),
+        &["--duration", "3"],
+    );
     assert!(call.success, "{}", call.result);
     agent.wait("closed");
 
@@ -36,11 +44,19 @@ fn the_agent_gets_connected_start_media_and_stop_as_twilio_sends_them() {
     assert_eq!(request["uri"], "/media?bot=1");
     assert_eq!(request["headers"]["authorization"], "Bearer abc");
     let connected = &heard[1].message;
-    assert_eq!((&connected["event"], &connected["protocol"]), (&"connected".into(), &"Call".into()), "{connected}");
+    assert_eq!(
+        (&connected["event"], &connected["protocol"]),
+        (&"connected".into(), &"Call".into()),
+        "{connected}"
+    );
     assert!(connected["version"].is_string());
 
     let start = &heard[2].message;
-    assert_eq!((&start["event"], &start["sequenceNumber"]), (&"start".into(), &"1".into()), "{start}");
+    assert_eq!(
+        (&start["event"], &start["sequenceNumber"]),
+        (&"start".into(), &"1".into()),
+        "{start}"
+    );
     let body = &start["start"];
     for (field, prefix) in [("accountSid", "AC"), ("callSid", "CA"), ("streamSid", "MZ")] {
         let sid = body[field].as_str().unwrap();
@@ -48,31 +64,68 @@ fn the_agent_gets_connected_start_media_and_stop_as_twilio_sends_them() {
     }
     assert_eq!(start["streamSid"], body["streamSid"]);
     assert_eq!(body["tracks"], serde_json::json!(["inbound"]));
-    assert_eq!(body["mediaFormat"], serde_json::json!({"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1}));
-    assert_eq!(body["customParameters"], serde_json::json!({"language": "es", "empty": ""}));
+    assert_eq!(
+        body["mediaFormat"],
+        serde_json::json!({"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1})
+    );
+    assert_eq!(
+        body["customParameters"],
+        serde_json::json!({"language": "es", "empty": ""})
+    );
 
     let media = agent.events("media");
     // 50 in a second, for three seconds, less what the caller needs to begin.
-    assert!((140..=152).contains(&media.len()), "{} frames in 3 s", media.len());
+    assert!(
+        (140..=152).contains(&media.len()),
+        "{} frames in 3 s",
+        media.len()
+    );
     for (index, frame) in media.iter().enumerate() {
         let message = &frame.message;
         assert_eq!(message["media"]["track"], "inbound");
         assert_eq!(message["media"]["chunk"], (index + 1).to_string());
-        assert_eq!(message["sequenceNumber"], (index + 2).to_string(), "{message}");
+        assert_eq!(
+            message["sequenceNumber"],
+            (index + 2).to_string(),
+            "{message}"
+        );
         assert_eq!(message["streamSid"], start["streamSid"]);
         assert_eq!(agent::audio(message).len(), 160);
-        assert!(message["media"]["timestamp"].as_str().unwrap().parse::<u64>().unwrap() < 4000);
+        assert!(
+            message["media"]["timestamp"]
+                .as_str()
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+                < 4000
+        );
     }
     let span = media.last().unwrap().at - media[0].at;
     let rate = (media.len() - 1) as f64 / span.as_secs_f64();
     assert!((48.0..52.0).contains(&rate), "{rate} frames in a second");
-    let heard_audio: Vec<i16> =
-        media.iter().flat_map(|frame| agent::audio(&frame.message)).map(g711::decode_ulaw).collect();
-    let comparison = audio::compare(&ringwire_media::tone::speech_like(5000, 1)[..20_000], &heard_audio);
-    assert!(comparison.correlation > 0.95, "the agent heard something else: {comparison:?}");
+    let heard_audio: Vec<i16> = media
+        .iter()
+        .flat_map(|frame| agent::audio(&frame.message))
+        .map(g711::decode_ulaw)
+        .collect();
+    let comparison = audio::compare(
+        &ringwire_media::tone::speech_like(5000, 1)[..20_000],
+        &heard_audio,
+    );
+    assert!(
+        comparison.correlation > 0.95,
+        "the agent heard something else: {comparison:?}"
+    );
 
-    let (stop, closed) = (&heard[heard.len() - 2].message, &heard[heard.len() - 1].message);
-    assert_eq!((&stop["event"], &closed["event"]), (&"stop".into(), &"closed".into()), "{stop}");
+    let (stop, closed) = (
+        &heard[heard.len() - 2].message,
+        &heard[heard.len() - 1].message,
+    );
+    assert_eq!(
+        (&stop["event"], &closed["event"]),
+        (&"stop".into(), &"closed".into()),
+        "{stop}"
+    );
     assert_eq!(stop["stop"]["callSid"], body["callSid"]);
 }
 
@@ -80,10 +133,17 @@ fn the_agent_gets_connected_start_media_and_stop_as_twilio_sends_them() {
 fn the_agent_gets_each_key_once() {
     let agent = Agent::start(Manner::default());
     let gateway = agent_gateway(&agent, "");
-    let call = gateway::call(&target(&gateway), Address::claim().ip(), &["--dtmf", "159#*D", "--duration", "4"]);
+    let call = gateway::call(
+        &target(&gateway),
+        Address::claim().ip(),
+        &["--dtmf", "159#*D", "--duration", "4"],
+    );
     assert_eq!(call.result["keysSent"], "159#*D", "{}", call.result);
-    let keys: String =
-        agent.events("dtmf").iter().map(|heard| heard.message["dtmf"]["digit"].as_str().unwrap().to_owned()).collect();
+    let keys: String = agent
+        .events("dtmf")
+        .iter()
+        .map(|heard| heard.message["dtmf"]["digit"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(keys, "159#*D");
 }
 
@@ -94,7 +154,10 @@ fn a_mark_comes_back_when_the_audio_before_it_was_played_and_clear_drops_the_res
     let mut phone = Phone::udp(gateway.sip());
     let remote = phone.call().media();
     agent.wait("start");
-    let tone: Vec<u8> = ringwire_media::tone::speech_like(1000, 3).into_iter().map(g711::encode_ulaw).collect();
+    let tone: Vec<u8> = ringwire_media::tone::speech_like(1000, 3)
+        .into_iter()
+        .map(g711::encode_ulaw)
+        .collect();
     let said = Instant::now();
     agent.say(&tone);
     agent.mark("after a second");
@@ -102,8 +165,14 @@ fn a_mark_comes_back_when_the_audio_before_it_was_played_and_clear_drops_the_res
     let mark = agent.wait("mark");
     assert_eq!(mark.message["mark"]["name"], "after a second");
     let waited = mark.at - said;
-    assert!((900..1300).contains(&waited.as_millis()), "the mark came after {waited:?}, the audio before it lasts 1 s");
-    let comparison = audio::compare(&ringwire_media::tone::speech_like(1000, 3), &audio::decode(&heard));
+    assert!(
+        (900..1300).contains(&waited.as_millis()),
+        "the mark came after {waited:?}, the audio before it lasts 1 s"
+    );
+    let comparison = audio::compare(
+        &ringwire_media::tone::speech_like(1000, 3),
+        &audio::decode(&heard),
+    );
     assert!(comparison.correlation > 0.95, "{comparison:?}");
 
     // Ten seconds more, taken back after a moment: the caller hears silence again, and the mark comes at once.
@@ -113,20 +182,32 @@ fn a_mark_comes_back_when_the_audio_before_it_was_played_and_clear_drops_the_res
     audio::exchange(&phone.rtp, remote, 0, &[0], Duration::from_millis(400));
     let cleared = Instant::now();
     agent.clear();
-    let marks = wait::until(seconds(2), "the second mark", || Some(agent.events("mark")).filter(|marks| marks.len() == 2));
+    let marks = wait::until(seconds(2), "the second mark", || {
+        Some(agent.events("mark")).filter(|marks| marks.len() == 2)
+    });
     assert_eq!(marks[1].message["mark"]["name"], "never heard");
     assert!(marks[1].at - cleared < Duration::from_millis(500));
     audio::exchange(&phone.rtp, remote, 0, &[0], Duration::from_millis(100));
     let after = audio::exchange(&phone.rtp, remote, 0, &[0], Duration::from_millis(500));
-    assert!((23..=27).contains(&after.len()), "RTP never stops: {} packets in 500 ms", after.len());
-    assert!(audio::decode(&after).iter().all(|sample| sample.abs() < 16), "something is still heard after clear");
+    assert!(
+        (23..=27).contains(&after.len()),
+        "RTP never stops: {} packets in 500 ms",
+        after.len()
+    );
+    assert!(
+        audio::decode(&after).iter().all(|sample| sample.abs() < 16),
+        "something is still heard after clear"
+    );
     phone.hang_up();
     agent.wait("stop");
 }
 
 #[test]
 fn the_call_is_answered_only_when_the_agent_has_accepted_and_start_comes_only_then() {
-    let agent = Agent::start(Manner { hesitates: true, ..Manner::default() });
+    let agent = Agent::start(Manner {
+        hesitates: true,
+        ..Manner::default()
+    });
     let gateway = agent_gateway(&agent, "");
     let mut phone = Phone::udp(gateway.sip());
     let invite = {
@@ -137,7 +218,11 @@ fn the_call_is_answered_only_when_the_agent_has_accepted_and_start_comes_only_th
     phone.expect("ringing", |message| message.status() == 180);
     // A second long nothing more comes, whatever is sent again.
     while let Some(message) = phone.receive(seconds(1)) {
-        assert!(message.status() < 200, "answered before the agent was: {}", message.text);
+        assert!(
+            message.status() < 200,
+            "answered before the agent was: {}",
+            message.text
+        );
     }
     assert_eq!(agent.connections(), (0, 0));
     let accepted = Instant::now();
@@ -153,7 +238,10 @@ fn the_call_is_answered_only_when_the_agent_has_accepted_and_start_comes_only_th
 
 #[test]
 fn an_agent_whose_call_is_given_up_is_never_told_of_a_start() {
-    let agent = Agent::start(Manner { hesitates: true, ..Manner::default() });
+    let agent = Agent::start(Manner {
+        hesitates: true,
+        ..Manner::default()
+    });
     let gateway = agent_gateway(&agent, "");
     let mut phone = Phone::udp(gateway.sip());
     let offer = phone.offer();
@@ -166,7 +254,11 @@ fn an_agent_whose_call_is_given_up_is_never_told_of_a_start() {
     assert_eq!(phone.finish_invite(&invite).status(), 487);
     agent.accept();
     let record = gateway.record();
-    assert_eq!((&record["reason"], &record["status"]), (&"CallerCancelled".into(), &487.into()), "{record}");
+    assert_eq!(
+        (&record["reason"], &record["status"]),
+        (&"CallerCancelled".into(), &487.into()),
+        "{record}"
+    );
     gateway.wait_calls(0);
     assert!(agent.events("start").is_empty() && agent.events("connected").is_empty());
     assert_eq!(agent.connections().1, 0, "a connection is left");
@@ -184,6 +276,10 @@ fn an_agent_that_closes_its_connection_hangs_up() {
     phone.respond(&bye, 200);
     assert!(bye.header("Reason").contains("AgentClosed"), "{}", bye.text);
     let record = gateway.record_of(phone.call_id());
-    assert_eq!((&record["ended_by"], &record["reason"]), (&"agent".into(), &"AgentClosed".into()), "{record}");
+    assert_eq!(
+        (&record["ended_by"], &record["reason"]),
+        (&"agent".into(), &"AgentClosed".into()),
+        "{record}"
+    );
     gateway.wait_calls(0);
 }

@@ -16,8 +16,15 @@ use crate::{agent_gateway, echo_gateway, local_set};
 #[track_caller]
 fn assert_refused(gateway: &Gateway, phone: &Phone, status: u16, reason: &str) -> Value {
     let record = gateway.record_of(phone.call_id());
-    assert_eq!((&record["status"], &record["reason"]), (&status.into(), &reason.into()), "{record}");
-    assert_eq!(record["answer"], "", "a refused call was answered: {record}");
+    assert_eq!(
+        (&record["status"], &record["reason"]),
+        (&status.into(), &reason.into()),
+        "{record}"
+    );
+    assert_eq!(
+        record["answer"], "",
+        "a refused call was answered: {record}"
+    );
     record
 }
 
@@ -29,7 +36,10 @@ fn an_unknown_number_is_not_found_and_the_record_says_what_was_compared() {
     let offer = phone.offer();
     assert_eq!(phone.invite("", &offer).status(), 404);
     let record = assert_refused(&gateway, &phone, 404, "NumberNotFound");
-    assert!(record["detail"].as_str().unwrap().contains("0034999999999") || record["detail"].as_str().unwrap().contains("+34999999999"));
+    assert!(
+        record["detail"].as_str().unwrap().contains("0034999999999")
+            || record["detail"].as_str().unwrap().contains("+34999999999")
+    );
 }
 
 #[test]
@@ -39,7 +49,10 @@ fn a_number_without_agent_is_unavailable() {
         number("main", NUMBER, "trunk", ""),
     ];
     let gateway = Gateway::start(&[("all.yaml", &set.join("---\n"))]);
-    assert_eq!(gateway.object("PhoneNumber", "main")["status"]["state"], "Inactive");
+    assert_eq!(
+        gateway.object("PhoneNumber", "main")["status"]["state"],
+        "Inactive"
+    );
     let mut phone = Phone::udp(gateway.sip());
     let offer = phone.offer();
     assert_eq!(phone.invite("", &offer).status(), 480);
@@ -53,32 +66,55 @@ fn an_agent_that_cannot_be_reached_leaves_the_call_unanswered_with_the_reason() 
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
     };
-    let gateway = Gateway::start(&[("all.yaml", &local_set(&web_socket("bot", &format!("ws://{nobody}/"), "")))]);
+    let gateway = Gateway::start(&[(
+        "all.yaml",
+        &local_set(&web_socket("bot", &format!("ws://{nobody}/"), "")),
+    )]);
     let mut phone = Phone::udp(gateway.sip());
     let offer = phone.offer();
     let answer = phone.invite("", &offer);
     assert_eq!(answer.status(), 480, "{}", answer.text);
-    assert!(answer.header("Reason").contains("AgentUnreachable"), "{}", answer.text);
+    assert!(
+        answer.header("Reason").contains("AgentUnreachable"),
+        "{}",
+        answer.text
+    );
     assert_refused(&gateway, &phone, 480, "AgentUnreachable");
     let agent = wait::until(seconds(3), "the agent's status tells", || {
         let agent = gateway.object("VoiceAgent", "bot");
         agent["status"]["lastError"].is_string().then_some(agent)
     });
     let conditions = agent["status"]["conditions"].as_array().unwrap();
-    let find = |kind: &str| conditions.iter().find(|condition| condition["type"] == kind).unwrap();
+    let find = |kind: &str| {
+        conditions
+            .iter()
+            .find(|condition| condition["type"] == kind)
+            .unwrap()
+    };
     assert_eq!(find("BackendReachable")["status"], "False");
-    assert_eq!(find("Ready")["status"], "True", "what the agent does now does not make its YAML wrong");
+    assert_eq!(
+        find("Ready")["status"],
+        "True",
+        "what the agent does now does not make its YAML wrong"
+    );
 }
 
 #[test]
 fn an_agent_that_does_not_accept_in_time_leaves_the_call_unanswered() {
-    let agent = Agent::start(Manner { hesitates: true, ..Manner::default() });
+    let agent = Agent::start(Manner {
+        hesitates: true,
+        ..Manner::default()
+    });
     let gateway = agent_gateway(&agent, "connectTimeoutSeconds: 1");
     let mut phone = Phone::udp(gateway.sip());
     let offer = phone.offer();
     let answer = phone.invite("", &offer);
     assert_eq!(answer.status(), 480, "{}", answer.text);
-    assert!(answer.header("Reason").contains("AgentTimeout"), "{}", answer.text);
+    assert!(
+        answer.header("Reason").contains("AgentTimeout"),
+        "{}",
+        answer.text
+    );
     assert_refused(&gateway, &phone, 480, "AgentTimeout");
 }
 
@@ -94,18 +130,36 @@ fn a_source_that_is_not_allowed_is_refused_and_named_in_the_status() {
     let offer = phone.offer();
     assert_eq!(phone.invite("", &offer).status(), 403);
     let record = assert_refused(&gateway, &phone, 403, "SourceNotAllowed");
-    let source = record["source"].as_str().unwrap().split(':').next().unwrap().to_owned();
-    assert!(record["detail"].as_str().unwrap().contains(&format!("add {source} to spec.allowedSources")), "{record}");
+    let source = record["source"]
+        .as_str()
+        .unwrap()
+        .split(':')
+        .next()
+        .unwrap()
+        .to_owned();
+    assert!(
+        record["detail"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("add {source} to spec.allowedSources")),
+        "{record}"
+    );
     wait::until_ok(seconds(2), "the status names the source", || {
         let refused = gateway.object("SipProvider", "trunk")["status"]["refusedSources"].clone();
-        if refused == serde_json::json!([source]) { Ok(()) } else { Err(refused.to_string()) }
+        if refused == serde_json::json!([source]) {
+            Ok(())
+        } else {
+            Err(refused.to_string())
+        }
     });
     // The status is not for those who dial anything: that call only gets its 403.
     let mut stranger = Phone::udp(gateway.sip());
     stranger.dial("100");
     assert_eq!(stranger.invite("", &offer).status(), 403);
     // The line that was named lets it in.
-    let fixed = set.join("---\n").replace("203.0.113.0/24", &format!("203.0.113.0/24, {source}"));
+    let fixed = set
+        .join("---\n")
+        .replace("203.0.113.0/24", &format!("203.0.113.0/24, {source}"));
     gateway.write("all.yaml", &fixed);
     wait::until(seconds(3), "the source is let in", || {
         phone.new_call();
@@ -124,7 +178,11 @@ fn what_is_required_and_unknown_is_refused_by_name() {
     let offer = phone.offer();
     let answer = phone.invite("Require: 100rel, x-teleport\n", &offer);
     assert_eq!(answer.status(), 420, "{}", answer.text);
-    assert!(answer.header("Unsupported").contains("x-teleport"), "{}", answer.text);
+    assert!(
+        answer.header("Unsupported").contains("x-teleport"),
+        "{}",
+        answer.text
+    );
     assert_refused(&gateway, &phone, 420, "CallRefused");
 }
 
@@ -132,7 +190,8 @@ fn what_is_required_and_unknown_is_refused_by_name() {
 fn an_offer_without_a_common_codec_is_not_acceptable() {
     let gateway = echo_gateway();
     let mut phone = Phone::udp(gateway.sip());
-    let offer = phone.sdp("m=audio {port} RTP/AVP 18 96\na=rtpmap:18 G729/8000\na=rtpmap:96 opus/48000/2");
+    let offer =
+        phone.sdp("m=audio {port} RTP/AVP 18 96\na=rtpmap:18 G729/8000\na=rtpmap:96 opus/48000/2");
     let answer = phone.invite("", &offer);
     assert_eq!(answer.status(), 488, "{}", answer.text);
     assert!(!answer.header("Warning").is_empty(), "{}", answer.text);
@@ -148,7 +207,10 @@ fn an_offer_of_encrypted_audio_only_is_not_acceptable() {
     );
     assert_eq!(phone.invite("", &offer).status(), 488);
     assert_refused(&gateway, &phone, 488, "EncryptionRequired");
-    assert!(!gateway.records()[0].to_string().contains("WVNfX19"), "a key in the log");
+    assert!(
+        !gateway.records()[0].to_string().contains("WVNfX19"),
+        "a key in the log"
+    );
 }
 
 #[test]
@@ -162,7 +224,10 @@ fn media_lines_that_are_not_wanted_are_refused_in_their_place() {
     let lines = answer.lines("m=");
     assert_eq!(lines.len(), 4, "{}", answer.text);
     assert!(lines[0].starts_with("m=video 0 RTP/AVP"), "{lines:?}");
-    assert!(lines[1].starts_with("m=audio ") && !lines[1].starts_with("m=audio 0 "), "{lines:?}");
+    assert!(
+        lines[1].starts_with("m=audio ") && !lines[1].starts_with("m=audio 0 "),
+        "{lines:?}"
+    );
     assert!(lines[1].contains(" RTP/AVP 8"), "{lines:?}");
     assert!(lines[2].starts_with("m=audio 0 RTP/AVP"), "{lines:?}");
     assert!(lines[3].starts_with("m=image 0 udptl"), "{lines:?}");
@@ -203,7 +268,10 @@ fn a_bye_for_a_call_that_is_not_there_is_answered_481() {
     for method in ["BYE", "INVITE", "UPDATE", "OPTIONS"] {
         phone.new_call();
         let text = phone.request(method, "", "");
-        let text = text.replace(&format!("To: <sip:{NUMBER}@{}>", gateway.sip()), &format!("To: <sip:{NUMBER}@x>;tag=gone"));
+        let text = text.replace(
+            &format!("To: <sip:{NUMBER}@{}>", gateway.sip()),
+            &format!("To: <sip:{NUMBER}@x>;tag=gone"),
+        );
         phone.send(&text);
         assert_eq!(phone.finish_invite_or(method, &text), 481, "{method}");
     }
@@ -221,7 +289,11 @@ fn a_request_that_has_come_too_far_is_refused() {
 fn what_cannot_be_read_is_answered_400_with_the_reason() {
     let gateway = echo_gateway();
     let mut phone = Phone::udp(gateway.sip());
-    for (broken, instead) in [("CSeq: 1 INVITE", "CSeq: one INVITE"), ("Call-ID:", "X-Call-ID:"), ("From:", "X-From:")] {
+    for (broken, instead) in [
+        ("CSeq: 1 INVITE", "CSeq: one INVITE"),
+        ("Call-ID:", "X-Call-ID:"),
+        ("From:", "X-From:"),
+    ] {
         phone.new_call();
         let offer = phone.offer();
         let text = phone.request("INVITE", "", &offer).replace(broken, instead);
@@ -229,7 +301,10 @@ fn what_cannot_be_read_is_answered_400_with_the_reason() {
         let answer = phone.expect("a 400", |message| message.status() >= 200);
         assert_eq!(answer.status(), 400, "{}", answer.text);
         let phrase = answer.text.lines().next().unwrap().to_owned();
-        assert!(phrase.len() > "SIP/2.0 400 Bad Request".len(), "no reason in the phrase: {phrase}");
+        assert!(
+            phrase.len() > "SIP/2.0 400 Bad Request".len(),
+            "no reason in the phrase: {phrase}"
+        );
     }
     // Junk is dropped, and the next one is served.
     phone.send("\u{0}\u{1}\u{2}junk\r\n\r\n");
@@ -264,13 +339,26 @@ fn an_answer_goes_where_rport_says_and_fits_into_a_datagram() {
     let offer = phone.offer();
     // A NAT is in between: the Via names an address at which nobody is.
     let invite = phone.request("INVITE", "", &offer);
-    let local = invite.split("SIP/2.0/UDP ").nth(1).unwrap().split(';').next().unwrap().to_owned();
-    let invite = invite.replace(&format!("UDP {local};rport"), &format!("UDP {address}:5999;rport"));
+    let local = invite
+        .split("SIP/2.0/UDP ")
+        .nth(1)
+        .unwrap()
+        .split(';')
+        .next()
+        .unwrap()
+        .to_owned();
+    let invite = invite.replace(
+        &format!("UDP {local};rport"),
+        &format!("UDP {address}:5999;rport"),
+    );
     phone.send(&invite);
     let answer = phone.answer("INVITE");
     let via = answer.header("Via");
     let ip = local.split(':').next().unwrap();
-    assert!(via.contains(&format!("received={ip}")) && via.contains("rport=5060"), "{via}");
+    assert!(
+        via.contains(&format!("received={ip}")) && via.contains("rport=5060"),
+        "{via}"
+    );
     assert!(answer.text.len() < 1300, "{} bytes", answer.text.len());
     phone.confirm(&answer, "");
     phone.hang_up();

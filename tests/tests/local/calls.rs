@@ -15,7 +15,12 @@ use ringwire_tests::wait::seconds;
 const CLEAN: f64 = 0.95;
 
 /// A server that registers with the carrier, and whose number this agent answers.
-fn registered(carrier: &Carrier, gateway: impl FnOnce(&[(&str, &str)]) -> Gateway, agent: &str, more: &str) -> Gateway {
+fn registered(
+    carrier: &Carrier,
+    gateway: impl FnOnce(&[(&str, &str)]) -> Gateway,
+    agent: &str,
+    more: &str,
+) -> Gateway {
     let server = carrier.sip();
     let fields = format!("port: {}, {more}", server.port());
     let set = [
@@ -31,14 +36,29 @@ fn registered(carrier: &Carrier, gateway: impl FnOnce(&[(&str, &str)]) -> Gatewa
 
 fn echo_through_the_carrier(codec: &str, transport: &str) {
     let carrier = Carrier::start(&[]);
-    let gateway = registered(&carrier, Gateway::start, &echo("bot", ""), &format!("transport: {transport}"));
+    let gateway = registered(
+        &carrier,
+        Gateway::start,
+        &echo("bot", ""),
+        &format!("transport: {transport}"),
+    );
     let caller = Address::claim();
     let target = format!("sip:{NUMBER}@{}", carrier.sip());
-    let arguments = ["--header", "X-Provider: network", "--codec", codec, "--min-correlation", "0.95"];
+    let arguments = [
+        "--header",
+        "X-Provider: network",
+        "--codec",
+        codec,
+        "--min-correlation",
+        "0.95",
+    ];
     let call = gateway::call(&target, caller.ip(), &arguments);
     assert!(call.success, "{}", call.result);
     assert_eq!(call.result["codec"], codec);
-    println!("echo, {codec}, {transport}: {}, set-up {} ms", call.result["echo"], call.result["setupMillis"]);
+    println!(
+        "echo, {codec}, {transport}: {}, set-up {} ms",
+        call.result["echo"], call.result["setupMillis"]
+    );
 
     let record = gateway.record();
     assert_eq!(record["codec"], codec);
@@ -50,9 +70,15 @@ fn echo_through_the_carrier(codec: &str, transport: &str) {
     assert_eq!(record["reason"], "CallerHungUp");
     assert_eq!(record["status"], 200);
     for field in ["call_id", "start", "answer", "end", "from", "source"] {
-        assert!(record[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {record}");
+        assert!(
+            record[field].as_str().is_some_and(|text| !text.is_empty()),
+            "{field}: {record}"
+        );
     }
-    assert!(record["packets_received"].as_u64().unwrap() > 250, "{record}");
+    assert!(
+        record["packets_received"].as_u64().unwrap() > 250,
+        "{record}"
+    );
     assert!(record["packets_sent"].as_u64().unwrap() > 250, "{record}");
     assert_eq!(record["packets_lost"], 0, "{record}");
 }
@@ -75,12 +101,21 @@ fn a_carrier_that_we_registered_with_over_tcp_calls_over_tcp() {
 #[test]
 fn the_called_number_is_found_in_the_request_uri_as_well() {
     let carrier = Carrier::start(&[]);
-    let _gateway = registered(&carrier, Gateway::start, &echo("bot", ""), "calledNumberFrom: RequestUri");
+    let _gateway = registered(
+        &carrier,
+        Gateway::start,
+        &echo("bot", ""),
+        "calledNumberFrom: RequestUri",
+    );
     let target = format!("sip:{NUMBER}@{}", carrier.sip());
     let caller = Address::claim();
     let header = ["--header", "X-Provider: network", "--duration", "1"];
     let call = gateway::call(&target, caller.ip(), &header);
-    assert_eq!(call.result["status"], 404, "the Request-URI holds our contact only: {}", call.result);
+    assert_eq!(
+        call.result["status"], 404,
+        "the Request-URI holds our contact only: {}",
+        call.result
+    );
     let arguments = [&header[..], &["--header", "X-Called-In: ruri"]].concat();
     let call = gateway::call(&target, caller.ip(), &arguments);
     assert_eq!(call.result["status"], 200, "{}", call.result);
@@ -91,7 +126,12 @@ fn baresip_call(codec: &str, agent: &str, length: Duration) -> (Vec<i16>, Vec<i1
     let samples = ringwire_media::tone::speech_like(10_000, 7);
     let mut phone = Baresip::start(&samples, codec);
     let carrier = Carrier::start_on(phone.here());
-    let gateway = registered(&carrier, |files| Gateway::start_on(phone.here(), files), agent, "");
+    let gateway = registered(
+        &carrier,
+        |files| Gateway::start_on(phone.here(), files),
+        agent,
+        "",
+    );
     let target = format!("sip:{NUMBER}@{}", carrier.sip());
     phone.command("dial", &target);
     phone.wait_event("CALL_ESTABLISHED", seconds(10));
@@ -105,7 +145,11 @@ fn baresip_call(codec: &str, agent: &str, length: Duration) -> (Vec<i16>, Vec<i1
 fn baresip_hears_his_echo(codec: &str) {
     let (sent, heard, gateway) = baresip_call(codec, &echo("bot", ""), seconds(5));
     let comparison = audio::compare(&sent, &heard);
-    println!("baresip, {codec}: correlation {:.4}, delay {} ms", comparison.correlation, comparison.delay_millis());
+    println!(
+        "baresip, {codec}: correlation {:.4}, delay {} ms",
+        comparison.correlation,
+        comparison.delay_millis()
+    );
     assert!(comparison.correlation > CLEAN, "{comparison:?}");
     assert_eq!(gateway.record()["codec"], codec[..4]);
 }
@@ -123,16 +167,38 @@ fn baresip_hears_his_echo_in_pcma() {
 #[test]
 fn a_websocket_agent_hears_the_caller_and_is_heard() {
     for codec in ["PCMU", "PCMA"] {
-        let agent = Agent::start(Manner { echoes: true, ..Manner::default() });
+        let agent = Agent::start(Manner {
+            echoes: true,
+            ..Manner::default()
+        });
         let carrier = Carrier::start(&[]);
-        let gateway = registered(&carrier, Gateway::start, &web_socket("bot", &agent.url(), ""), "");
+        let gateway = registered(
+            &carrier,
+            Gateway::start,
+            &web_socket("bot", &agent.url(), ""),
+            "",
+        );
         let target = format!("sip:{NUMBER}@{}", carrier.sip());
         let caller = Address::claim();
-        let arguments = ["--header", "X-Provider: network", "--codec", codec, "--min-correlation", "0.95"];
+        let arguments = [
+            "--header",
+            "X-Provider: network",
+            "--codec",
+            codec,
+            "--min-correlation",
+            "0.95",
+        ];
         let call = gateway::call(&target, caller.ip(), &arguments);
         assert!(call.success, "{}", call.result);
-        println!("WebSocket agent, {codec}: {}, set-up {} ms", call.result["echo"], call.result["setupMillis"]);
+        println!(
+            "WebSocket agent, {codec}: {}, set-up {} ms",
+            call.result["echo"], call.result["setupMillis"]
+        );
         let record = gateway.record();
-        assert_eq!((&record["codec"], &record["ended_by"]), (&codec.into(), &"caller".into()), "{record}");
+        assert_eq!(
+            (&record["codec"], &record["ended_by"]),
+            (&codec.into(), &"caller".into()),
+            "{record}"
+        );
     }
 }

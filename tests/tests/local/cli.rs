@@ -31,12 +31,20 @@ fn check_names_file_field_and_rule_of_what_the_api_server_would_refuse() {
         ("limit.yaml", echo("x", "limits: {maxCallSeconds: 0}"), "maxCallSeconds"),
         ("typo.yaml", echo("y", "conectTimeoutSeconds: 3"), "conectTimeoutSeconds"),
     ];
-    let files: Vec<(&str, &str)> = bad.iter().map(|(name, text, _)| (*name, text.as_str())).collect();
+    let files: Vec<(&str, &str)> = bad
+        .iter()
+        .map(|(name, text, _)| (*name, text.as_str()))
+        .collect();
     let (code, out) = check(&files, &[]);
     assert_eq!(code, 1, "{out}");
     for (name, _, message) in &bad {
-        let line = out.lines().find(|line| line.contains(name) && line.contains(message));
-        assert!(line.is_some_and(|line| line.starts_with("error: ")), "{name}: {message}: not in\n{out}");
+        let line = out
+            .lines()
+            .find(|line| line.contains(name) && line.contains(message));
+        assert!(
+            line.is_some_and(|line| line.starts_with("error: ")),
+            "{name}: {message}: not in\n{out}"
+        );
     }
 }
 
@@ -58,7 +66,10 @@ fn check_sees_what_only_shows_between_objects_and_keeps_secrets_to_itself() {
     assert!(!out.contains("very-secret"), "{out}");
     let (code, out) = check(&[("all.yaml", &set[..2].join("---\n"))], &[]);
     assert_eq!(code, 0, "warnings alone are no failure: {out}");
-    assert_eq!(check(&[("all.yaml", &set[..2].join("---\n"))], &["--strict"]).0, 1);
+    assert_eq!(
+        check(&[("all.yaml", &set[..2].join("---\n"))], &["--strict"]).0,
+        1
+    );
 }
 
 #[test]
@@ -77,7 +88,19 @@ fn get_prints_the_tables_that_kubectl_would_print() {
     let (code, out, _) = run(&["get", "sipproviders", "--server", &url]);
     assert_eq!(code, 0);
     let head: Vec<&str> = out.lines().next().unwrap().split_whitespace().collect();
-    assert_eq!(head, ["NAME", "TYPE", "SERVER", "TRANSPORT", "REGISTRATION", "CALLS", "READY", "AGE"]);
+    assert_eq!(
+        head,
+        [
+            "NAME",
+            "TYPE",
+            "SERVER",
+            "TRANSPORT",
+            "REGISTRATION",
+            "CALLS",
+            "READY",
+            "AGE"
+        ]
+    );
     let row: Vec<&str> = out.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(row[..4], ["trunk", "Generic", "127.0.0.1:5060", "UDP"]);
     assert_eq!(row[5..7], ["0", "True"]);
@@ -86,15 +109,26 @@ fn get_prints_the_tables_that_kubectl_would_print() {
     phone.call();
     gateway.wait_calls(1);
     let (_, out, _) = run(&["get", "did", "main", "--server", &url, "--no-headers"]);
-    assert_eq!(out.split_whitespace().take(5).collect::<Vec<_>>(), ["main", NUMBER, "trunk", "bot", "Active"], "{out}");
+    assert_eq!(
+        out.split_whitespace().take(5).collect::<Vec<_>>(),
+        ["main", NUMBER, "trunk", "bot", "Active"],
+        "{out}"
+    );
     assert_eq!(out.split_whitespace().nth(5), Some("1"), "{out}");
     let (_, out, _) = run(&["get", "all", "-o", "wide", "--server", &url]);
-    for row in ["sipprovider.ringwire.dev/trunk", "phonenumber.ringwire.dev/main", "voiceagent.ringwire.dev/bot"] {
+    for row in [
+        "sipprovider.ringwire.dev/trunk",
+        "phonenumber.ringwire.dev/main",
+        "voiceagent.ringwire.dev/bot",
+    ] {
         assert!(out.contains(row), "{row} is not in\n{out}");
     }
     phone.hang_up();
     let (_, out, _) = run(&["get", "vagent", "-o", "json", "--server", &url]);
-    assert!(serde_json::from_str::<serde_json::Value>(&out).is_ok(), "{out}");
+    assert!(
+        serde_json::from_str::<serde_json::Value>(&out).is_ok(),
+        "{out}"
+    );
     let (code, _, error) = run(&["get", "trunk", "nobody", "--server", &url]);
     assert_eq!(code, 1);
     assert!(error.contains("nobody"), "{error}");
@@ -110,18 +144,47 @@ fn the_samples_answer_the_call_of_the_readme() {
     let files: Vec<(String, String)> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
-        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read_to_string(path).unwrap()))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "yaml")
+        })
+        .map(|path| {
+            (
+                path.file_name().unwrap().to_string_lossy().into_owned(),
+                std::fs::read_to_string(path).unwrap(),
+            )
+        })
         .collect();
-    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let files: Vec<(&str, &str)> = files
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
     let gateway = gateway::Gateway::start(&files);
     wait::until_ok(seconds(3), "all objects are ready", || {
         let (_, out, _) = run(&["get", "all", "--server", &gateway.url()]);
-        if out.contains("Active") { Ok(()) } else { Err(out) }
+        if out.contains("Active") {
+            Ok(())
+        } else {
+            Err(out)
+        }
     });
-    let call = gateway::call(&format!("sip:{NUMBER}@{}", gateway.sip()), Address::claim().ip(), &["--min-correlation", "0.95"]);
+    let call = gateway::call(
+        &format!("sip:{NUMBER}@{}", gateway.sip()),
+        Address::claim().ip(),
+        &["--min-correlation", "0.95"],
+    );
     assert!(call.success, "{}", call.result);
-    let keys = ["answered", "status", "codec", "packetsSent", "packetsReceived", "packetsLost", "jitterMillis", "setupMillis", "echo"];
+    let keys = [
+        "answered",
+        "status",
+        "codec",
+        "packetsSent",
+        "packetsReceived",
+        "packetsLost",
+        "jitterMillis",
+        "setupMillis",
+        "echo",
+    ];
     for key in keys {
         assert!(!call.result[key].is_null(), "{key}: {}", call.result);
     }
@@ -135,7 +198,17 @@ fn a_port_that_is_taken_is_named() {
     std::fs::write(scratch.path().join("a.yaml"), echo("bot", "")).unwrap();
     let (bind, http) = (address.to_string(), address.port(8080).to_string());
     let path = scratch.path().display().to_string();
-    let (code, _, error) = run(&["run", "-f", &path, "--bind", &bind, "--http", &http, "--state-dir", &path]);
+    let (code, _, error) = run(&[
+        "run",
+        "-f",
+        &path,
+        "--bind",
+        &bind,
+        "--http",
+        &http,
+        "--state-dir",
+        &path,
+    ]);
     assert_eq!(code, 1);
     assert!(error.contains(&format!("{bind}:5060")), "{error}");
 }

@@ -15,8 +15,18 @@ use crate::{agent_gateway, echo_gateway};
 #[track_caller]
 fn assert_echo(phone: &Phone, remote: std::net::SocketAddr, payload_type: u8) {
     let samples = speech_like(1200, 11);
-    let heard = audio::exchange(&phone.rtp, remote, payload_type, &samples, Duration::from_millis(1600));
-    assert!(heard.iter().all(|packet| packet.payload_type == payload_type));
+    let heard = audio::exchange(
+        &phone.rtp,
+        remote,
+        payload_type,
+        &samples,
+        Duration::from_millis(1600),
+    );
+    assert!(
+        heard
+            .iter()
+            .all(|packet| packet.payload_type == payload_type)
+    );
     let comparison = audio::compare(&samples, &audio::decode(&heard));
     assert!(comparison.correlation > 0.95, "{comparison:?}");
 }
@@ -25,8 +35,16 @@ fn assert_echo(phone: &Phone, remote: std::net::SocketAddr, payload_type: u8) {
 fn sipp_calls_and_hangs_up_over_udp_and_tcp() {
     let gateway = echo_gateway();
     sipp::run("call.xml", gateway.sip(), &["-m", "5", "-d", "300"]);
-    sipp::run("call.xml", gateway.sip(), &["-m", "5", "-d", "300", "-t", "t1"]);
-    sipp::run("call.xml", gateway.sip(), &["-m", "5", "-d", "300", "-t", "tn"]);
+    sipp::run(
+        "call.xml",
+        gateway.sip(),
+        &["-m", "5", "-d", "300", "-t", "t1"],
+    );
+    sipp::run(
+        "call.xml",
+        gateway.sip(),
+        &["-m", "5", "-d", "300", "-t", "tn"],
+    );
     assert_eq!(gateway.records().len(), 15);
     gateway.wait_calls(0);
 }
@@ -48,7 +66,10 @@ fn sipp_calls_without_an_offer() {
 
 #[test]
 fn sipp_gives_up_before_the_answer() {
-    let agent = Agent::start(Manner { hesitates: true, ..Manner::default() });
+    let agent = Agent::start(Manner {
+        hesitates: true,
+        ..Manner::default()
+    });
     let gateway = agent_gateway(&agent, "");
     sipp::run("cancel.xml", gateway.sip(), &[]);
     assert_eq!(gateway.record()["reason"], "CallerCancelled");
@@ -71,7 +92,11 @@ fn a_call_without_an_offer_gets_ours_and_is_heard_after_its_ack() {
     let mut phone = Phone::udp(gateway.sip());
     let answer = phone.invite("", "");
     assert_eq!(answer.status(), 200);
-    assert!(answer.lines("m=audio")[0].contains(" RTP/AVP "), "{}", answer.text);
+    assert!(
+        answer.lines("m=audio")[0].contains(" RTP/AVP "),
+        "{}",
+        answer.text
+    );
     let reply = phone.sdp("m=audio {port} RTP/AVP 8");
     phone.confirm(&answer, &reply);
     assert_echo(&phone, answer.media(), 8);
@@ -82,8 +107,11 @@ fn a_call_without_an_offer_gets_ours_and_is_heard_after_its_ack() {
 #[track_caller]
 fn direction(answer: &Message) -> &str {
     assert_eq!(answer.status(), 200, "{}", answer.text);
-    let directions: Vec<&str> =
-        answer.body().lines().filter(|line| ["a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"].contains(line)).collect();
+    let directions: Vec<&str> = answer
+        .body()
+        .lines()
+        .filter(|line| ["a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"].contains(line))
+        .collect();
     directions.first().map_or("a=sendrecv", |line| line)
 }
 
@@ -103,10 +131,19 @@ fn hold_stops_our_audio_and_resume_brings_it_back() {
                 format!("{offer}{hold}\n")
             };
             let answer = phone.ask(method, "", &offer);
-            let expected = if hold == "a=sendonly" { "a=recvonly" } else { "a=inactive" };
+            let expected = if hold == "a=sendonly" {
+                "a=recvonly"
+            } else {
+                "a=inactive"
+            };
             // An address of zeros, as RFC 2543 had it, says only where we must not send.
             if hold.starts_with('a') {
-                assert_eq!(direction(&answer), expected, "{method} {hold}: {}", answer.text);
+                assert_eq!(
+                    direction(&answer),
+                    expected,
+                    "{method} {hold}: {}",
+                    answer.text
+                );
             }
             if method == "INVITE" {
                 phone.confirm(&answer, "");
@@ -122,7 +159,11 @@ fn hold_stops_our_audio_and_resume_brings_it_back() {
                 phone.confirm(&answer, "");
             }
             let heard = audio::exchange(&phone.rtp, remote, 0, &[], Duration::from_millis(400));
-            assert!(heard.len() >= 15, "{method} {hold}: {} packets in 400 ms after resume", heard.len());
+            assert!(
+                heard.len() >= 15,
+                "{method} {hold}: {} packets in 400 ms after resume",
+                heard.len()
+            );
         }
     }
     assert_echo(&phone, remote, 0);
@@ -174,11 +215,18 @@ fn a_reinvite_can_move_the_audio_and_change_the_codec() {
 
 #[test]
 fn a_call_over_tcp_is_answered_and_ended_over_its_connection() {
-    let agent = Agent::start(Manner { echoes: true, ..Manner::default() });
+    let agent = Agent::start(Manner {
+        echoes: true,
+        ..Manner::default()
+    });
     let gateway = agent_gateway(&agent, "");
     let mut phone = Phone::tcp(gateway.sip());
     let answer = phone.call();
-    assert!(answer.contact().contains("transport=tcp"), "{}", answer.text);
+    assert!(
+        answer.contact().contains("transport=tcp"),
+        "{}",
+        answer.text
+    );
     assert_echo(&phone, answer.media(), 0);
     phone.hang_up();
     phone.new_call();
@@ -216,9 +264,15 @@ fn a_cancel_at_the_moment_of_the_answer_leaves_no_call_behind() {
             487 => cancelled += 1,
             other => panic!("{other}: {}", answer.text),
         }
-        let bye_or_cancel = phone.seen.iter().any(|message| message.status() == 200 && message.header("CSeq").contains("CANCEL"));
+        let bye_or_cancel = phone
+            .seen
+            .iter()
+            .any(|message| message.status() == 200 && message.header("CSeq").contains("CANCEL"));
         let stale = phone.seen.iter().any(|message| message.status() == 481);
-        assert!(bye_or_cancel || stale || phone.receive(seconds(1)).is_some(), "the CANCEL is not answered");
+        assert!(
+            bye_or_cancel || stale || phone.receive(seconds(1)).is_some(),
+            "the CANCEL is not answered"
+        );
     }
     println!("CANCEL and 200 crossing: {answered} answered, {cancelled} cancelled");
     gateway.wait_calls(0);
@@ -231,7 +285,11 @@ fn keys_come_by_info_too() {
     let mut phone = Phone::udp(gateway.sip());
     phone.call();
     agent.wait("start");
-    let answer = phone.ask("INFO", "Content-Type: application/dtmf-relay\n", "Signal=7\nDuration=160\n");
+    let answer = phone.ask(
+        "INFO",
+        "Content-Type: application/dtmf-relay\n",
+        "Signal=7\nDuration=160\n",
+    );
     assert_eq!(answer.status(), 200, "{}", answer.text);
     assert_eq!(agent.wait("dtmf").message["dtmf"]["digit"], "7");
     let answer = phone.ask("INFO", "Content-Type: text/plain\n", "hello\n");
@@ -245,7 +303,11 @@ fn a_caller_without_audio_yet_hears_silence_from_the_answer_on() {
     let mut phone = Phone::udp(gateway.sip());
     let remote = phone.call().media();
     let heard = audio::exchange(&phone.rtp, remote, 0, &[], Duration::from_secs(1));
-    assert!((47..=52).contains(&heard.len()), "{} packets in the first second", heard.len());
+    assert!(
+        (47..=52).contains(&heard.len()),
+        "{} packets in the first second",
+        heard.len()
+    );
     for pair in heard.windows(2) {
         assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1));
         assert_eq!(pair[1].timestamp, pair[0].timestamp.wrapping_add(160));

@@ -23,12 +23,22 @@ fn a_caller_who_is_gone_is_asked_and_then_given_up() {
     let silent = Instant::now();
     let options = phone.wait_request("OPTIONS", seconds(40));
     let asked = silent.elapsed();
-    assert!((28..=34).contains(&asked.as_secs()), "asked after {asked:?}");
+    assert!(
+        (28..=34).contains(&asked.as_secs()),
+        "asked after {asked:?}"
+    );
     assert!(!options.header("To").is_empty());
     phone.wait_request("BYE", seconds(40));
-    println!("silent caller: asked after {asked:?}, given up after {:?}", silent.elapsed());
+    println!(
+        "silent caller: asked after {asked:?}, given up after {:?}",
+        silent.elapsed()
+    );
     let record = gateway.record_of(phone.call_id());
-    assert_eq!((&record["ended_by"], &record["reason"]), (&"gateway".into(), &"CallerGone".into()), "{record}");
+    assert_eq!(
+        (&record["ended_by"], &record["reason"]),
+        (&"gateway".into(), &"CallerGone".into()),
+        "{record}"
+    );
     gateway.wait_calls(0);
     agent.wait("closed");
 }
@@ -69,10 +79,18 @@ fn an_agents_longest_call_is_kept_to() {
     let answered = Instant::now();
     let bye = phone.wait_request("BYE", seconds(5));
     phone.respond(&bye, 200);
-    assert!((1900..2600).contains(&answered.elapsed().as_millis()), "{:?}", answered.elapsed());
+    assert!(
+        (1900..2600).contains(&answered.elapsed().as_millis()),
+        "{:?}",
+        answered.elapsed()
+    );
     assert!(bye.header("Reason").contains("MaxDuration"), "{}", bye.text);
     let record = gateway.record_of(phone.call_id());
-    assert_eq!((&record["ended_by"], &record["reason"]), (&"gateway".into(), &"MaxDuration".into()), "{record}");
+    assert_eq!(
+        (&record["ended_by"], &record["reason"]),
+        (&"gateway".into(), &"MaxDuration".into()),
+        "{record}"
+    );
 }
 
 #[test]
@@ -101,18 +119,28 @@ fn a_stopping_gateway_refuses_new_calls_and_ends_the_old_ones_after_their_time()
     let bye = phone.wait_request("BYE", seconds(5));
     let waited = stopping.elapsed();
     phone.respond(&bye, 200);
-    assert!((1800..3000).contains(&waited.as_millis()), "BYE after {waited:?}");
+    assert!(
+        (1800..3000).contains(&waited.as_millis()),
+        "BYE after {waited:?}"
+    );
     assert!(bye.header("Reason").contains("Draining"), "{}", bye.text);
     let status = gateway.process().wait(seconds(6));
     println!("stopped {:?} after SIGTERM", stopping.elapsed());
     assert_eq!(status.code(), Some(0));
     let record = gateway.record_of(phone.call_id());
-    assert_eq!((&record["ended_by"], &record["reason"]), (&"gateway".into(), &"Draining".into()), "{record}");
+    assert_eq!(
+        (&record["ended_by"], &record["reason"]),
+        (&"gateway".into(), &"Draining".into()),
+        "{record}"
+    );
 }
 
 #[test]
 fn a_stopping_gateway_leaves_a_call_its_time_and_ends_with_it() {
-    let agent = Agent::start(Manner { echoes: true, ..Manner::default() });
+    let agent = Agent::start(Manner {
+        echoes: true,
+        ..Manner::default()
+    });
     let mut gateway = agent_gateway(&agent, "");
     let call = gateway::place(
         &format!("sip:{NUMBER}@{}", gateway.sip()),
@@ -134,7 +162,13 @@ fn a_second_signal_ends_the_calls_at_once() {
         let mut phone = Phone::udp(gateway.sip());
         phone.call();
         gateway.process().signal(signal);
-        wait::until(seconds(2), "it drains", || gateway.process().log().contains("\"draining\"").then_some(()));
+        wait::until(seconds(2), "it drains", || {
+            gateway
+                .process()
+                .log()
+                .contains("\"draining\"")
+                .then_some(())
+        });
         gateway.process().signal(signal);
         let bye = phone.wait_request("BYE", seconds(2));
         phone.respond(&bye, 200);

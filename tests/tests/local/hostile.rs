@@ -36,7 +36,9 @@ fn a_connection_without_end_is_closed() {
     stream.set_read_timeout(Some(seconds(5))).unwrap();
     stream.write_all(b"INVITE sip:x@y SIP/2.0\r\n").unwrap();
     let filler = format!("X-Filler: {}\r\n", "x".repeat(1000));
-    let written = (0..10_000).take_while(|_| stream.write_all(filler.as_bytes()).is_ok()).count();
+    let written = (0..10_000)
+        .take_while(|_| stream.write_all(filler.as_bytes()).is_ok())
+        .count();
     assert!(written < 5000, "{written} kB of one header were taken");
     // What is answered, if anything, and then the end.
     let mut rest = Vec::new();
@@ -48,7 +50,10 @@ fn a_connection_without_end_is_closed() {
 
 #[test]
 fn a_flood_of_junk_leaves_calls_alone() {
-    let agent = Agent::start(Manner { echoes: true, ..Manner::default() });
+    let agent = Agent::start(Manner {
+        echoes: true,
+        ..Manner::default()
+    });
     let gateway = agent_gateway(&agent, "");
     let mut phone = Phone::udp(gateway.sip());
     let remote = phone.call().media();
@@ -56,7 +61,9 @@ fn a_flood_of_junk_leaves_calls_alone() {
     let socket = UdpSocket::bind(from.port(0)).unwrap();
     for turn in 0..3000u32 {
         let length = 1 + (turn * 37 % 1400) as usize;
-        let junk: Vec<u8> = (0..length).map(|at| ((at as u32).wrapping_mul(turn) >> 3) as u8).collect();
+        let junk: Vec<u8> = (0..length)
+            .map(|at| ((at as u32).wrapping_mul(turn) >> 3) as u8)
+            .collect();
         let text = match turn % 3 {
             0 => junk,
             1 => [b"INVITE sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP x;branch=z9hG4bK".to_vec(), junk].concat(),
@@ -76,7 +83,10 @@ fn a_flood_of_junk_leaves_calls_alone() {
 
 #[test]
 fn a_stranger_is_not_heard_and_hears_nothing() {
-    let agent = Agent::start(Manner { echoes: true, ..Manner::default() });
+    let agent = Agent::start(Manner {
+        echoes: true,
+        ..Manner::default()
+    });
     let gateway = agent_gateway(&agent, "");
     let mut phone = Phone::udp(gateway.sip());
     let remote = phone.call().media();
@@ -89,9 +99,10 @@ fn a_stranger_is_not_heard_and_hears_nothing() {
     phone.hang_up();
     agent.wait("closed");
     let frames = agent.events("media");
-    let loudest = frames.iter().flat_map(|frame| agent::audio(&frame.message)).map(|code| {
-        i32::from(ringwire_media::g711::decode_ulaw(code)).abs()
-    });
+    let loudest = frames
+        .iter()
+        .flat_map(|frame| agent::audio(&frame.message))
+        .map(|code| i32::from(ringwire_media::g711::decode_ulaw(code)).abs());
     assert!(loudest.max().unwrap() < 100, "the agent heard the stranger");
 }
 

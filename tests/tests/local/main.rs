@@ -22,8 +22,16 @@ use ringwire_tests::manifests::{NUMBER, echo, media_gateway, number, static_trun
 
 /// A trunk that takes calls from every loopback address, and who answers its number.
 fn local_set(agent: &str) -> String {
-    let trunk = static_trunk("127.0.0.1", "allowedSources: [127.0.0.0/8], codecs: [PCMU, PCMA]");
-    [trunk, number("main", NUMBER, "trunk", "bot"), agent.to_owned()].join("---\n")
+    let trunk = static_trunk(
+        "127.0.0.1",
+        "allowedSources: [127.0.0.0/8], codecs: [PCMU, PCMA]",
+    );
+    [
+        trunk,
+        number("main", NUMBER, "trunk", "bot"),
+        agent.to_owned(),
+    ]
+    .join("---\n")
 }
 
 /// A server whose number is answered by the built-in echo.
@@ -33,7 +41,10 @@ fn echo_gateway() -> Gateway {
 
 /// A server whose number is answered by this agent; `more` are further fields of the VoiceAgent.
 fn agent_gateway(agent: &Agent, more: &str) -> Gateway {
-    Gateway::start(&[("all.yaml", &local_set(&web_socket("bot", &agent.url(), more)))])
+    Gateway::start(&[(
+        "all.yaml",
+        &local_set(&web_socket("bot", &agent.url(), more)),
+    )])
 }
 
 /// A gateway that ends its calls so many seconds after it is told to stop.

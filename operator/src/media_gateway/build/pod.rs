@@ -191,6 +191,8 @@ fn environment() -> Vec<EnvVar> {
         field("POD_NAME", "metadata.name"),
         field("POD_NAMESPACE", "metadata.namespace"),
         field("POD_IP", "status.podIP"),
+        // Owner of the registrar's Lease, which goes with the pod then.
+        field("POD_UID", "metadata.uid"),
         field("NODE_NAME", "spec.nodeName"),
         EnvVar {
             name: "RINGWIRE_LOG_FORMAT".to_owned(),
