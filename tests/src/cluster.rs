@@ -643,14 +643,13 @@ impl Space {
             &format!("the record of a call to {}", self.phone_number(0)),
             || {
                 let pods = pods(SYSTEM, "media");
-                let all = pods
+                let mut all = pods
                     .iter()
                     .flat_map(|pod| log(SYSTEM, pod["metadata"]["name"].as_str().unwrap()));
-                all.filter(|line| {
+                all.rfind(|line| {
                     line["target"] == "ringwire::call"
                         && line["to"] == self.phone_number(0).as_str()
                 })
-                .last()
             },
         )
     }

@@ -13,7 +13,7 @@ use ringwire_config::{ObjectRef, Reason};
 use ringwire_control::Reporter;
 use ringwire_sip::message::{HeaderName, Host, Method, Request, Response};
 use ringwire_sip::transaction::{
-    ClientId, Endpoint, EndpointConfig, Event, Flow, ServerId, Transport,
+    ClientId, Endpoint, EndpointConfig, Event, Flow, ServerId, Transport, give_back,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -463,7 +463,10 @@ impl Node {
                     let _ = known.inbox.send(ToCall::Failed { token: *token }).await;
                 }
             }
-            Event::ClientEnded { id } => drop(self.clients.remove(&id)),
+            Event::ClientEnded { id } => {
+                self.clients.remove(&id);
+                give_back(&mut self.clients);
+            }
             Event::StrayResponse { .. }
             | Event::Retransmitted { .. }
             | Event::AckTimeout { .. }
@@ -569,6 +572,8 @@ impl Node {
             FromCall::Ended(key) => {
                 if let Some(known) = self.calls.remove(&key) {
                     self.by_invite.remove(&known.invite);
+                    give_back(&mut self.by_invite);
+                    give_back(&mut self.calls);
                 }
             }
         }

@@ -141,7 +141,7 @@ fn tries_are_counted_while_nobody_answers() {
                 .status()
                 .unwrap()
                 .success()
-        )
+        );
     };
     run(&rule);
     space.apply(&[space.account(), space.trunk("port: 5099")].join("---\n"));

@@ -177,6 +177,10 @@ impl Client {
         self.resend = None;
         self.end = Some(end);
         self.bytes = Vec::new();
+        if !(self.is_invite() && state == State::Completed) {
+            // Only the ACK of a refusal is still made from it, and this may stand for half a minute.
+            self.request.headers = Headers::new();
+        }
     }
 
     /// The CANCEL goes out: if no final response follows, the INVITE counts as cancelled.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt::Write as _;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -594,6 +594,8 @@ impl Endpoint {
             }
             self.events.push_back(Event::ClientEnded { id });
         }
+        give_back(&mut self.clients);
+        give_back(&mut self.client_keys);
     }
 
     fn remove_server(&mut self, id: ServerId) {
@@ -613,6 +615,20 @@ impl Endpoint {
                 self.events.push_back(Event::Ended { id });
             }
         }
+        give_back(&mut self.servers);
+        give_back(&mut self.server_keys);
+        give_back(&mut self.merge_keys);
+    }
+}
+
+/// Tables up to this many entries keep their room.
+const KEPT: usize = 512;
+
+/// Gives the room of a table back once a rush is over; by itself it would keep that of its busiest moment. To be called after entries
+/// were removed.
+pub fn give_back<K: Eq + Hash, V, S: BuildHasher>(table: &mut HashMap<K, V, S>) {
+    if table.capacity() > KEPT && table.len() < table.capacity() / 8 {
+        table.shrink_to(table.len() * 2);
     }
 }
 

@@ -15,7 +15,7 @@ mod server;
 mod tests;
 mod types;
 
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, give_back};
 pub use types::{
     ClientError, ClientId, Counts, EndpointConfig, Event, Flow, ServerId, Transmit, Transport,
     TransportError,

@@ -23,6 +23,7 @@ use ringwire_config::{Reason, gateway};
 use ringwire_sip::message::{HeaderName, Host, Message, NameAddr, Request, Uri};
 use ringwire_sip::transaction::{
     ClientId, Endpoint, EndpointConfig, Event, Flow, ServerId, Transmit, Transport, TransportError,
+    give_back,
 };
 
 use self::replies::reason_header;
@@ -484,10 +485,12 @@ impl Edge {
             Event::ClientEnded { id } => {
                 self.trunks.client_ended(id);
                 self.by_client.remove(&id);
+                give_back(&mut self.by_client);
                 self.abandoned.remove(&id);
             }
             Event::Ended { id } => {
                 self.relays.remove(&id);
+                give_back(&mut self.relays);
             }
             Event::AckTimeout { .. } | Event::StrayResponse { .. } => {}
         }
