@@ -51,6 +51,7 @@ run_local() {
     programs
     section "end to end without a cluster: Kamailio, sipp, baresip"
     step "local" cargo test --locked --package ringwire-tests --test local
+    step "sound" cargo test --locked --package ringwire-tests --test audio
     step "leaks" cargo test --locked --package ringwire-tests --test leak -- --nocapture
 }
 

@@ -11,7 +11,7 @@ use ringwire_tests::manifests::{NUMBER, object};
 use ringwire_tests::phone::Phone;
 use ringwire_tests::wait::{self, seconds};
 
-use crate::{agent_gateway, local_set};
+use crate::{IS_ECHO, agent_gateway, local_set};
 
 fn target(gateway: &Gateway) -> String {
     format!("sip:{NUMBER}@{}", gateway.sip())
@@ -102,7 +102,7 @@ fn the_agent_gets_connected_start_media_and_stop_as_twilio_sends_them() {
     }
     let span = media.last().unwrap().at - media[0].at;
     let rate = (media.len() - 1) as f64 / span.as_secs_f64();
-    assert!((48.0..52.0).contains(&rate), "{rate} frames in a second");
+    assert!((45.0..55.0).contains(&rate), "{rate} frames in a second");
     let heard_audio: Vec<i16> = media
         .iter()
         .flat_map(|frame| agent::audio(&frame.message))
@@ -113,7 +113,7 @@ fn the_agent_gets_connected_start_media_and_stop_as_twilio_sends_them() {
         &heard_audio,
     );
     assert!(
-        comparison.correlation > 0.95,
+        comparison.correlation > IS_ECHO,
         "the agent heard something else: {comparison:?}"
     );
 
@@ -173,7 +173,7 @@ fn a_mark_comes_back_when_the_audio_before_it_was_played_and_clear_drops_the_res
         &ringwire_media::tone::speech_like(1000, 3),
         &audio::decode(&heard),
     );
-    assert!(comparison.correlation > 0.95, "{comparison:?}");
+    assert!(comparison.correlation > IS_ECHO, "{comparison:?}");
 
     // Ten seconds more, taken back after a moment: the caller hears silence again, and the mark comes at once.
     let long: Vec<u8> = tone.iter().cycle().take(80_000).copied().collect();

@@ -9,6 +9,8 @@ use ringwire_tests::manifests::{NUMBER, echo, number, static_trunk, web_socket};
 use ringwire_tests::phone::Phone;
 use ringwire_tests::wait::{self, seconds};
 
+use crate::ECHO_EXPECTED;
+
 #[test]
 fn an_edit_of_the_agent_holds_from_the_next_call_and_a_running_call_keeps_its_agent() {
     let (first, second) = (
@@ -31,7 +33,7 @@ fn an_edit_of_the_agent_holds_from_the_next_call_and_a_running_call_keeps_its_ag
     let running = gateway::place(
         &format!("sip:{NUMBER}@{}", gateway.sip()),
         Address::claim().ip(),
-        &["--min-correlation", "0.95"],
+        &ECHO_EXPECTED,
     );
     first.wait("start");
     let edited = Instant::now();

@@ -7,7 +7,7 @@ use ringwire_tests::phone::Phone;
 use ringwire_tests::scratch::Scratch;
 use ringwire_tests::wait::{self, seconds};
 
-use crate::echo_gateway;
+use crate::{ECHO_EXPECTED, echo_gateway};
 
 /// Runs `ringwire check` on these files: exit code and standard output.
 fn check(files: &[(&str, &str)], options: &[&str]) -> (i32, String) {
@@ -171,7 +171,7 @@ fn the_samples_answer_the_call_of_the_readme() {
     let call = gateway::call(
         &format!("sip:{NUMBER}@{}", gateway.sip()),
         Address::claim().ip(),
-        &["--min-correlation", "0.95"],
+        &ECHO_EXPECTED,
     );
     assert!(call.success, "{}", call.result);
     let keys = [

@@ -9,7 +9,7 @@ use ringwire_tests::phone::{Message, Phone};
 use ringwire_tests::sipp;
 use ringwire_tests::wait::seconds;
 
-use crate::{agent_gateway, echo_gateway};
+use crate::{IS_ECHO, agent_gateway, echo_gateway};
 
 /// The caller's words come back from `remote`.
 #[track_caller]
@@ -28,7 +28,7 @@ fn assert_echo(phone: &Phone, remote: std::net::SocketAddr, payload_type: u8) {
             .all(|packet| packet.payload_type == payload_type)
     );
     let comparison = audio::compare(&samples, &audio::decode(&heard));
-    assert!(comparison.correlation > 0.95, "{comparison:?}");
+    assert!(comparison.correlation > IS_ECHO, "{comparison:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use ringwire_tests::manifests::{NUMBER, echo, web_socket};
 use ringwire_tests::phone::Phone;
 use ringwire_tests::wait::{self, seconds};
 
-use crate::{agent_gateway, draining_after, echo_gateway, local_set};
+use crate::{ECHO_EXPECTED, agent_gateway, draining_after, echo_gateway, local_set};
 
 #[test]
 fn a_caller_who_is_gone_is_asked_and_then_given_up() {
@@ -145,7 +145,7 @@ fn a_stopping_gateway_leaves_a_call_its_time_and_ends_with_it() {
     let call = gateway::place(
         &format!("sip:{NUMBER}@{}", gateway.sip()),
         Address::claim().ip(),
-        &["--min-correlation", "0.95"],
+        &ECHO_EXPECTED,
     );
     agent.wait("start");
     gateway.process().signal("TERM");

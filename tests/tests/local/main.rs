@@ -4,11 +4,11 @@
 //! ```text
 //! cargo test -p ringwire-tests --test local -- --test-threads 12
 //! ```
+//! How good calls sound is measured by `--test audio`, one or two at a time; here, beside a dozen others, only whether an echo is one.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 mod agents;
 mod answers;
-mod calls;
 mod changes;
 mod cli;
 mod dialogs;
@@ -19,6 +19,12 @@ mod registration;
 use ringwire_tests::agent::Agent;
 use ringwire_tests::gateway::Gateway;
 use ringwire_tests::manifests::{NUMBER, echo, media_gateway, number, static_trunk, web_socket};
+
+/// From here on what came back is what was said. A frame that came late on a busy machine lowers it a little.
+const IS_ECHO: f64 = 0.8;
+
+/// [`IS_ECHO`] for `ringwire call`.
+const ECHO_EXPECTED: [&str; 2] = ["--min-correlation", "0.8"];
 
 /// A trunk that takes calls from every loopback address, and who answers its number.
 fn local_set(agent: &str) -> String {

@@ -1,4 +1,6 @@
-//! Calls with real audio, through the carrier and the Contact that was registered there.
+//! Calls with real audio, through the carrier and the Contact that was registered there, and how good they sound. A program of its own, not
+//! part of `local`: sound is to be measured while not a dozen other tests want the processors.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 use std::time::Duration;
 
