@@ -372,10 +372,12 @@ impl World {
             registrar: Arc::new(RegistrarConfig {
                 settings: config.settings.clone(),
                 providers: config.providers,
+                shards: Vec::new(),
             }),
             media: Arc::new(MediaConfig {
                 settings: config.settings,
                 agents: config.agents,
+                shards: Vec::new(),
             }),
             objects,
             compiled,
@@ -482,6 +484,7 @@ fn observe(gateway: &ObjectRef, registrar: &Reporter, media: &Reporter) -> Obser
     });
     Observed {
         pods: BTreeMap::from([(gateway.clone(), pods.into())]),
+        ..Observed::default()
     }
 }
 

@@ -622,6 +622,18 @@ impl Space {
         self.wait_registration("Registered", "Registered", limit)
     }
 
+    /// Waits until the provider `trunk` is registered and calls to the number `main` are answered.
+    #[track_caller]
+    pub fn wait_answering(&self) {
+        self.wait_registered(seconds(5));
+        self.wait_condition(
+            "phonenumber",
+            "main",
+            ("Ready", "True", "Ready"),
+            seconds(5),
+        );
+    }
+
     /// Calls the number `main` from the telephone network.
     pub fn call(&self, arguments: &[&str]) -> Call {
         self.call_number(&self.phone_number(0), arguments)
@@ -758,15 +770,19 @@ pub fn call_in(netns: &str, target: &str, arguments: &[&str]) -> Call {
 impl Call {
     /// Waits until it is answered.
     #[track_caller]
-    pub fn wait_answered(&self) {
+    pub fn wait_answered(&mut self) {
         wait::until_ok(seconds(10), "an answer to the call", || {
             let log = self.process.log();
             if log.contains("answered after") {
-                Ok(())
-            } else {
-                Err(log)
+                return Ok(());
             }
+            assert!(!self.ended(), "the call failed: {log}{}", self.result());
+            Err(log)
         });
+    }
+
+    fn result(&self) -> String {
+        std::fs::read_to_string(self.scratch.path().join("result")).unwrap()
     }
 
     /// Whether it has ended.
@@ -785,7 +801,7 @@ impl Call {
     #[track_caller]
     pub fn end(mut self) -> Value {
         self.process.wait(seconds(90));
-        let text = std::fs::read_to_string(self.scratch.path().join("result")).unwrap();
+        let text = self.result();
         serde_json::from_str(&text).unwrap_or_else(|error| {
             panic!(
                 "ringwire call printed no JSON ({error}): {text}{}",

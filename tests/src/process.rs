@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use crate::wait;
@@ -15,8 +16,15 @@ const GRACE: Duration = Duration::from_secs(1);
 const SHOWN: usize = 12_000;
 
 /// The repository's root.
+///
+/// Asked at run time, not when it was compiled: several checkouts may share compiled programs.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        let tests = std::env::var_os("CARGO_MANIFEST_DIR")
+            .expect("cargo runs the tests and says where they are");
+        Path::new(&tests).parent().unwrap().to_owned()
+    });
+    &FOLDER
 }
 
 /// The `ringwire` program under test.

@@ -1,11 +1,10 @@
 //! sipp, with the scenarios of `tests/sipp`.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use crate::address::Address;
 use crate::manifests::NUMBER;
-use crate::process::{self, Process};
+use crate::process::{self, Process, repository};
 use crate::scratch::Scratch;
 use crate::wait::seconds;
 
@@ -26,9 +25,7 @@ pub fn run(scenario: &str, remote: SocketAddr, arguments: &[&str]) {
 /// Starts a scenario: one call from an address of its own to [`NUMBER`], unless the arguments say otherwise.
 pub fn start(scenario: &str, remote: SocketAddr, arguments: &[&str]) -> Sipp {
     let (address, scratch) = (Address::claim(), Scratch::new("sipp"));
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("sipp")
-        .join(scenario);
+    let file = repository().join("tests/sipp").join(scenario);
     let mut command = process::command("sipp");
     command
         .arg(remote.to_string())

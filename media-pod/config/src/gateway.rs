@@ -31,6 +31,8 @@ pub struct RegistrarConfig {
     pub settings: GatewaySettings,
     /// The trunks by name.
     pub providers: BTreeMap<ObjectRef, Provider>,
+    /// Digests of the shards that this was read from; none without a cluster.
+    pub shards: Vec<String>,
 }
 
 /// What a media pod is told.
@@ -40,6 +42,8 @@ pub struct MediaConfig {
     pub settings: GatewaySettings,
     /// The agents by name.
     pub agents: BTreeMap<ObjectRef, Agent>,
+    /// Digests of the shards that this was read from; none without a cluster.
+    pub shards: Vec<String>,
 }
 
 /// What concerns the gateway as a whole.

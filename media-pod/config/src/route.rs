@@ -257,6 +257,7 @@ mod tests {
                 .into_iter()
                 .map(|provider| (provider.id.clone(), provider))
                 .collect(),
+            shards: vec![],
         }
     }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
+use data_encoding::HEXLOWER;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -118,6 +119,14 @@ pub struct Shard {
     providers: BTreeMap<ObjectRef, Provider>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     agents: BTreeMap<ObjectRef, Agent>,
+    /// [`digest`] of what it was read from.
+    #[serde(skip)]
+    digest: String,
+}
+
+/// A short name of a shard's compressed content: pods report it, so that the operator knows what they have taken.
+pub fn digest(bytes: &[u8]) -> String {
+    HEXLOWER.encode(&Sha256::digest(bytes)[..8])
 }
 
 /// Which shard an object's entry is in.
@@ -184,7 +193,9 @@ pub fn decode(bytes: &[u8]) -> Result<Shard, ShardError> {
     if format_version > FORMAT_VERSION {
         return Err(ShardError::Newer(format_version));
     }
-    Ok(serde_json::from_slice(&json)?)
+    let mut shard: Shard = serde_json::from_slice(&json)?;
+    shard.digest = digest(bytes);
+    Ok(shard)
 }
 
 /// The shards that a pod has read so far.
@@ -219,6 +230,7 @@ impl Assembly {
         Some(RegistrarConfig {
             settings,
             providers,
+            shards: self.digests(),
         })
     }
 
@@ -230,7 +242,16 @@ impl Assembly {
             .values()
             .flat_map(|shard| shard.agents.clone())
             .collect();
-        Some(MediaConfig { settings, agents })
+        Some(MediaConfig {
+            settings,
+            agents,
+            shards: self.digests(),
+        })
+    }
+
+    fn digests(&self) -> Vec<String> {
+        let shards = self.shards.values();
+        shards.map(|shard| shard.digest.clone()).collect()
     }
 }
 
@@ -283,15 +304,19 @@ mod tests {
     fn gives_back_what_was_split() {
         let config = config(100);
         let mut assembly = Assembly::default();
+        let mut shards = Vec::new();
         for (index, shard) in split(&config, Role::Media).iter().enumerate() {
             assert_eq!(assembly.media(), None, "incomplete before shard {index}");
-            assembly.insert(index, decode(&encode(shard, index).unwrap()).unwrap());
+            let bytes = encode(shard, index).unwrap();
+            assembly.insert(index, decode(&bytes).unwrap());
+            shards.push(digest(&bytes));
         }
         assert_eq!(
             assembly.media(),
             Some(MediaConfig {
                 settings: config.settings,
-                agents: config.agents
+                agents: config.agents,
+                shards,
             })
         );
     }

@@ -39,6 +39,9 @@ pub struct PodState {
     pub ready: bool,
     /// Whether it is stopping.
     pub draining: bool,
+    /// Digests of the configuration's shards that it works by, in order; an older pod tells none.
+    #[serde(default)]
+    pub configuration: Vec<String>,
     /// What peers outside are told, such as `udp:203.0.113.7:5060`.
     #[serde(default)]
     pub addresses: Vec<String>,
@@ -74,6 +77,7 @@ impl PodState {
             incarnation,
             ready: false,
             draining: false,
+            configuration: Vec::new(),
             addresses: Vec::new(),
             registrations: BTreeMap::new(),
             resolved: BTreeMap::new(),

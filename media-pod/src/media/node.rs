@@ -225,6 +225,8 @@ pub async fn run(params: Params) {
         () = drain.cancelled() => return,
     }
     let (from_calls_in, mut from_calls) = mpsc::channel(1_024);
+    let mut changes = config.clone();
+    changes.mark_changed();
     let shared = Arc::new(Shared {
         config,
         connector,
@@ -304,6 +306,11 @@ pub async fn run(params: Params) {
                 node.links.push(flow);
             }
             () = tokio::time::sleep(sleep) => node.endpoint.handle_timeout(Instant::now()),
+            // A new call looks it up: it is in force already.
+            Ok(()) = changes.changed() => {
+                let shards = changes.borrow_and_update().as_ref().map(|config| config.shards.clone());
+                reporter.update(|state| state.configuration = shards.unwrap_or_default());
+            }
             () = hurry.cancelled(), if drain_until.is_some() && !hung_up => drain_until = Some(Instant::now()),
             () = drain.cancelled(), if drain_until.is_none() => {
                 node.draining = true;

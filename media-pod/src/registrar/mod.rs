@@ -320,7 +320,10 @@ impl Shell {
             format!("udp:{shown}:{}", local.udp_port),
             format!("tcp:{shown}:{}", local.tcp_port),
         ];
+        self.edge
+            .configure(Arc::clone(config), local, Arc::clone(owns), Instant::now());
         self.reporter.update(|state| {
+            state.configuration.clone_from(&config.shards);
             state.addresses = addresses;
             state
                 .registrations
@@ -332,8 +335,6 @@ impl Shell {
                 .refused_sources
                 .retain(|id, _| config.providers.contains_key(id));
         });
-        self.edge
-            .configure(Arc::clone(config), local, Arc::clone(owns), Instant::now());
     }
 
     fn on_datagram(&mut self, received: io::Result<(usize, SocketAddr)>, buffer: &[u8]) {

@@ -26,6 +26,8 @@ pub fn transport(transport: ConfigTransport) -> Transport {
 
 /// One provider that registers.
 struct Trunk {
+    /// Tells it from a predecessor of the same name that is still un-REGISTERing.
+    serial: u64,
     provider: Provider,
     registration: Registration,
     /// Waiting for the server's addresses.
@@ -43,15 +45,15 @@ pub struct Trunks {
     active: BTreeMap<ObjectRef, Trunk>,
     /// Taken out of the configuration, un-REGISTERing.
     leaving: Vec<Trunk>,
-    clients: HashMap<ClientId, (ObjectRef, u64)>,
+    next_serial: u64,
+    /// Which trunk's request a transaction carries, and its token.
+    clients: HashMap<ClientId, (u64, u64)>,
 }
 
 /// A request to be sent.
 pub struct Send {
-    /// Whose.
-    pub provider: ObjectRef,
-    /// Its token.
-    pub token: u64,
+    /// Of which trunk it is, and which of its requests; for [`Trunks::sent`].
+    pub key: (u64, u64),
     /// The request, without Via.
     pub request: Request,
     /// Where to.
@@ -106,7 +108,9 @@ impl Trunks {
                     };
                     let mut registration = Registration::new(settings, now);
                     registration.set_server(&server_text(provider));
+                    self.next_serial += 1;
                     let trunk = Trunk {
+                        serial: self.next_serial,
                         provider: provider.clone(),
                         registration,
                         unsent: None,
@@ -137,15 +141,6 @@ impl Trunks {
 
     fn all(&mut self) -> impl Iterator<Item = &mut Trunk> {
         self.active.values_mut().chain(&mut self.leaving)
-    }
-
-    fn find(&mut self, id: &ObjectRef) -> Option<&mut Trunk> {
-        // A provider that was deleted and made again is in both; responses carry tokens, which tell them apart well enough.
-        self.active.get_mut(id).or_else(|| {
-            self.leaving
-                .iter_mut()
-                .find(|trunk| trunk.provider.id == *id)
-        })
     }
 
     /// The requests that can be sent now. Call again after every event.
@@ -198,8 +193,7 @@ impl Trunks {
                 .set_server(&format!("{remote} over {}", flow.transport.as_str()));
             trunk.flow = Some(flow.clone());
             sends.push(Send {
-                provider: trunk.provider.id.clone(),
-                token,
+                key: (trunk.serial, token),
                 request,
                 flow,
             });
@@ -209,8 +203,8 @@ impl Trunks {
     }
 
     /// Remembers which transaction carries a request.
-    pub fn sent(&mut self, client: ClientId, provider: ObjectRef, token: u64) {
-        self.clients.insert(client, (provider, token));
+    pub fn sent(&mut self, client: ClientId, key: (u64, u64)) {
+        self.clients.insert(client, key);
     }
 
     /// Whether a transaction is ours.
@@ -225,10 +219,10 @@ impl Trunks {
         event: impl FnOnce(&mut Registration, u64),
         failed: bool,
     ) {
-        let Some((provider, token)) = self.clients.get(&client).cloned() else {
+        let Some((serial, token)) = self.clients.get(&client).copied() else {
             return;
         };
-        if let Some(trunk) = self.find(&provider) {
+        if let Some(trunk) = self.all().find(|trunk| trunk.serial == serial) {
             trunk.failures += usize::from(failed);
             event(&mut trunk.registration, token);
         }
@@ -348,6 +342,7 @@ fn settings(provider: &Provider, contact: NameAddr, call_id: String) -> Option<R
         },
         user_agent: crate::USER_AGENT.to_owned(),
         call_id,
+        contact_user_is_ours: provider.contact_user_is_secret,
     })
 }
 

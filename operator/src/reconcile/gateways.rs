@@ -32,21 +32,27 @@ pub(super) struct Prepared {
     uid: String,
     config: GatewayConfig,
     shards: Vec<(Child, Fingerprint)>,
+    /// What the pods report once they work by it, by role.
+    pub(super) digests: BTreeMap<Role, Vec<String>>,
     too_large: Option<String>,
 }
 
 impl Prepared {
     fn new(gateway: &ValidGateway<'_>, config: &GatewayConfig) -> Self {
         let (mut shards, mut too_large) = (Vec::new(), None);
+        let mut digests: BTreeMap<Role, Vec<String>> = BTreeMap::new();
         for role in Role::ALL {
+            let digests = digests.entry(role).or_default();
             for (index, content) in shard::split(config, role).iter().enumerate() {
                 match shard::encode(content, index) {
                     Ok(bytes) => {
                         let wanted = fingerprint::of_bytes(&bytes);
+                        digests.push(shard::digest(&bytes));
                         shards.push((build::shard(gateway, role, index, &bytes), wanted));
                     }
                     // The last good one stays.
                     Err(error) => {
+                        digests.push(String::new());
                         too_large = Some(format!("{role}: {error}; use several gateways"));
                     }
                 }
@@ -56,6 +62,7 @@ impl Prepared {
             uid: gateway.uid().to_owned(),
             config: config.clone(),
             shards,
+            digests,
             too_large,
         }
     }

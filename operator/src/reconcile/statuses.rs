@@ -79,7 +79,13 @@ impl Reconciler {
         now: Instant,
         time: Timestamp,
     ) -> Option<Instant> {
-        let (observed, silence) = self.observer.observed(now);
+        let (mut observed, silence) = self.observer.observed(now);
+        for (gateway, prepared) in &self.prepared {
+            for (role, digests) in &prepared.digests {
+                let key = (gateway.clone(), *role);
+                observed.wanted.insert(key, digests.clone());
+            }
+        }
         if !self.settled {
             return silence;
         }

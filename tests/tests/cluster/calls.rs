@@ -19,7 +19,7 @@ fn answered_by(name: &str, agent: &str) -> Space {
         ]
         .join("---\n"),
     );
-    space.wait_registered(seconds(5));
+    space.wait_answering();
     space
 }
 
@@ -136,7 +136,7 @@ fn an_edit_of_the_agent_holds_from_the_next_call_and_a_running_call_keeps_its_ow
         // Each probe is a call; the connection it brings tells whom it reached.
         let reached = wait::until(seconds(5), &format!("a call that reaches {name}"), || {
             let placed = begun.elapsed();
-            let call = space.call(&["--duration", "20"]);
+            let mut call = space.call(&["--duration", "20"]);
             call.wait_answered();
             call.hang_up();
             (agent.connections().0 > before).then_some(placed)
@@ -156,7 +156,7 @@ fn an_edit_of_the_agent_holds_from_the_next_call_and_a_running_call_keeps_its_ow
 #[test]
 fn calls_in_progress_and_the_last_call_stand_in_the_status() {
     let space = answered_by("counters", &echo("bot", ""));
-    let call = space.call(&["--duration", "60"]);
+    let mut call = space.call(&["--duration", "60"]);
     call.wait_answered();
     for (kind, name) in [
         ("sipprovider", "trunk"),
@@ -185,6 +185,12 @@ fn unknown_numbers_and_numbers_without_agent_are_refused_unanswered() {
     let space = Space::new("refused");
     space.apply(&[space.account(), space.trunk(""), space.main("")].join("---\n"));
     space.wait_registered(seconds(5));
+    space.wait_condition(
+        "phonenumber",
+        "main",
+        ("Ready", "True", "NoAgent"),
+        seconds(5),
+    );
     let result = space.call_number(&space.phone_number(9), &[]).end();
     assert_eq!(
         (result["answered"].as_bool(), result["status"].as_u64()),

@@ -35,6 +35,7 @@ fn a_host_network_gateway_is_called_at_its_nodes_address() {
         "{contact}"
     );
     wait_contacts(&space.user, 1, seconds(2));
+    space.wait_answering();
     let result = space.call(&[]).end();
     assert_echoed("HostNetwork", &result);
     let records = cluster::pods(&space.name, "media")

@@ -231,7 +231,7 @@ fn a_deleted_or_paused_provider_is_unregistered() {
 }
 
 #[test]
-fn a_replaced_registrar_pod_registers_again_and_unregisters_nothing() {
+fn a_replaced_registrar_pod_registers_again_and_takes_its_predecessors_binding_back() {
     let space = registered("pod", "");
     let before = wait_contacts(&space.user, 1, seconds(2));
     let old = cluster::pod("registrar");
@@ -262,4 +262,6 @@ fn a_replaced_registrar_pod_registers_again_and_unregisters_nothing() {
             state["state"] == "Registered" && state["by"] == by.as_str()
         },
     );
+    let left = wait_contacts(&space.user, 1, seconds(5));
+    assert!(!before.contains(&left[0]), "{left:?}");
 }

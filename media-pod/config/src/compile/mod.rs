@@ -113,6 +113,8 @@ pub struct NumberFindings {
     pub state: PhoneNumberState,
     /// The agent that answers.
     pub agent: Option<String>,
+    /// The gateway whose pods have to know of it; `None` if they need not.
+    pub gateway: Option<ObjectRef>,
 }
 
 /// What is known of a VoiceAgent without asking the pods.

@@ -75,6 +75,7 @@ fn same_gateway(compiled: &Compiled, a: &ObjectRef, b: &ObjectRef) -> bool {
 
 fn error(reason: Reason, message: String) -> NumberFindings {
     NumberFindings {
+        gateway: None,
         ready: Verdict::no(reason, message),
         state: PhoneNumberState::Error,
         agent: None,
@@ -105,6 +106,7 @@ fn one(
     if trunk.accepted.holds == Holds::Unknown {
         let ready = Verdict::unknown(trunk.accepted.reason, trunk.accepted.message.clone());
         return NumberFindings {
+            gateway: None,
             ready,
             state: PhoneNumberState::Inactive,
             agent: None,
@@ -134,7 +136,9 @@ fn one(
         );
     }
     let agent_name = agent.as_ref().map(|agent| agent.name.clone());
+    let gateway = trunk.gateway.clone();
     let inactive = |reason, message: String| NumberFindings {
+        gateway: gateway.clone(),
         ready: Verdict::yes(reason, message),
         state: PhoneNumberState::Inactive,
         agent: agent_name.clone(),
@@ -159,6 +163,7 @@ fn one(
             inactive(Reason::Paused, format!("SipProvider {provider} is paused"))
         }
         Some((agent, Some(_))) => NumberFindings {
+            gateway,
             ready: Verdict::yes(
                 Reason::Ready,
                 format!("calls are answered by {}", agent.name),

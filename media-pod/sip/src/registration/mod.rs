@@ -49,6 +49,9 @@ pub struct RegistrationConfig {
     pub user_agent: String,
     /// The Call-ID; stays the same as long as we live.
     pub call_id: String,
+    /// Whether nobody but us can know the user part of our Contact. Then other bindings with it are of a predecessor of ours, at an
+    /// address where nobody answers any more, and are taken back.
+    pub contact_user_is_ours: bool,
 }
 
 /// What the owner has to do.
@@ -105,6 +108,7 @@ pub struct Registration {
     binding: Option<Binding>,
     /// Why the last try failed, for the moment when the binding ends.
     failure: Option<(Reason, String)>,
+    /// Contacts to take back with the next REGISTER.
     obsolete: Vec<NameAddr>,
     backoff: Backoff,
     last_success: Option<Instant>,
@@ -614,11 +618,13 @@ impl Registration {
             let message = "the carrier said 200, but our contact is not among its bindings: is another device using the account?";
             return self.fail(Reason::BindingRemoved, message.to_owned(), now);
         };
+        let bound = found.map(|contact| contact.uri.to_string());
+        let left_over = self.left_over(&contacts);
         let since = self.binding.as_ref().map_or(now, |binding| binding.since);
         let expires_at = now + Duration::from_secs(u64::from(granted));
         self.binding = Some(Binding { expires_at, since });
         self.failure = None;
-        self.obsolete.clear();
+        let asked_for = std::mem::replace(&mut self.obsolete, left_over);
         self.backoff.reset();
         self.last_success = Some(now);
         self.service_route = response.headers.readable(&HeaderName::ServiceRoute);
@@ -627,10 +633,33 @@ impl Registration {
             state: State::Registered,
             reason: Reason::Registered,
             message: format!("registered at {}", self.config.registrar.host),
-            contact: found.map(|contact| contact.uri.to_string()),
+            contact: bound,
             registered_at: Some(since),
             ..self.status.clone()
         });
+        // At once, but only once: what stays although it was taken back is taken back again with each refresh.
+        let is_new =
+            |contact: &NameAddr| !asked_for.iter().any(|old| old.uri.equivalent(&contact.uri));
+        if self.obsolete.iter().any(is_new) {
+            self.send(InFlight::first(), now);
+        }
+    }
+
+    /// Bindings that a predecessor of ours has left behind: calls forked to them are lost, or wait for them.
+    fn left_over(&self, contacts: &[NameAddr]) -> Vec<NameAddr> {
+        let ours = &self.config.contact.uri;
+        // A registrar that writes another address into our Contact lists us under it.
+        let verbatim = contacts.iter().any(|contact| contact.uri.equivalent(ours));
+        if !verbatim || !self.config.contact_user_is_ours {
+            return Vec::new();
+        }
+        let others = contacts
+            .iter()
+            .filter(|contact| contact.uri.user == ours.user && !contact.uri.equivalent(ours));
+        others
+            .take(MAX_OBSOLETE)
+            .map(|contact| NameAddr::new(contact.uri.clone()))
+            .collect()
     }
 
     fn fail(&mut self, reason: Reason, message: String, now: Instant) {

@@ -15,6 +15,7 @@ fn config() -> RegistrationConfig {
         },
         user_agent: "ringwire".to_owned(),
         call_id: "registration-1".to_owned(),
+        contact_user_is_ours: true,
     }
 }
 
@@ -538,4 +539,45 @@ fn taking_back_what_never_was_needs_no_message() {
     assert!(registration.is_done() && registration.poll_action().is_none());
     registration.update(config(), now);
     assert!(!registration.is_done() && registration.poll_action().is_some());
+}
+
+#[test]
+fn a_predecessors_binding_is_taken_back_once_and_again_with_each_refresh() {
+    const BOTH: (HeaderName, &str) = (
+        HeaderName::Contact,
+        "<sip:token@192.0.2.8:5060>;expires=90, <sip:token@192.0.2.9:5060>;expires=600, <sip:other@192.0.2.3>;expires=9",
+    );
+    let (mut registration, now) = start();
+    answer(&mut registration, 200, &[BOTH], now);
+    let request = answer(&mut registration, 200, &[BOTH], now);
+    let contacts: Vec<&str> = request.headers.get_all(&HeaderName::Contact).collect();
+    assert_eq!(
+        contacts,
+        [
+            "<sip:token@192.0.2.9:5060>;expires=600",
+            "<sip:token@192.0.2.8:5060>;expires=0"
+        ]
+    );
+    assert_eq!(registration.status().state, State::Registered);
+    // The registrar keeps it all the same: no storm of requests.
+    assert!(registration.poll_action().is_none());
+    let later = registration.poll_timeout().unwrap();
+    assert!(later > now + Duration::from_secs(60));
+    registration.handle_timeout(later);
+    let request = answer(&mut registration, 200, &[BOUND], later);
+    assert_eq!(request.headers.get_all(&HeaderName::Contact).count(), 2);
+    assert!(registration.poll_action().is_none());
+}
+
+#[test]
+fn others_bindings_with_a_contact_user_that_anybody_may_choose_stay() {
+    let now = Instant::now();
+    let guessable = RegistrationConfig {
+        contact_user_is_ours: false,
+        ..config()
+    };
+    let mut registration = Registration::new(guessable, now);
+    let both = "<sip:token@192.0.2.8:5060>;expires=90, <sip:token@192.0.2.9:5060>;expires=600";
+    answer(&mut registration, 200, &[(HeaderName::Contact, both)], now);
+    assert!(registration.poll_action().is_none());
 }

@@ -1,5 +1,6 @@
 //! What carriers ask: new calls and their way to a media pod, and requests within calls.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use ringwire_config::token::{self, Incarnation};
 use ringwire_sip::message::{HeaderName, Host, Method, Request, Uri};
 use ringwire_sip::transaction::{Flow, ServerId, Transport};
 
-use super::{Edge, FIRST_SIGN, Kind, MAX_TRIES, Output, RefusedCall, Relay, reason_header};
+use super::{Edge, FIRST_SIGN, Kind, Link, MAX_TRIES, Output, RefusedCall, Relay, reason_header};
 use crate::private;
 
 impl Edge {
@@ -234,6 +235,29 @@ impl Edge {
         uri
     }
 
+    /// A media pod says nothing: another is asked if there is one, else this one has more time.
+    pub(super) fn on_silence(&mut self, id: ServerId, now: Instant) {
+        let Some(Relay {
+            kind:
+                Kind::Call {
+                    tried,
+                    silent_until,
+                    ..
+                },
+            ..
+        }) = self.relays.get_mut(&id)
+        else {
+            return;
+        };
+        let asks_another = tried.len() < MAX_TRIES && untried(&self.links, tried).next().is_some();
+        tracing::warn!(asks_another, "a media pod said nothing for 300 ms");
+        if asks_another {
+            self.next_pod(id, now);
+        } else {
+            *silent_until = None;
+        }
+    }
+
     /// Hands a call to a media pod that was not asked yet, or refuses it if none is left.
     pub(super) fn next_pod(&mut self, id: ServerId, now: Instant) {
         let Some(relay) = self.relays.get_mut(&id) else {
@@ -253,12 +277,7 @@ impl Edge {
             return;
         };
         *silent_until = None;
-        let candidates: Vec<Incarnation> = self
-            .links
-            .iter()
-            .filter(|(pod, link)| link.accepting && !tried.contains(pod))
-            .map(|(pod, _)| *pod)
-            .collect();
+        let candidates: Vec<Incarnation> = untried(&self.links, tried).collect();
         if relay.cancelled {
             return self.refuse(id, 487, None, now);
         }
@@ -319,6 +338,17 @@ impl Edge {
         relay.client = Some(client);
         self.by_client.insert(client, id);
     }
+}
+
+/// The media pods that a call can still go to.
+fn untried<'a>(
+    links: &'a BTreeMap<Incarnation, Link>,
+    tried: &'a [Incarnation],
+) -> impl Iterator<Item = Incarnation> + use<'a> {
+    links
+        .iter()
+        .filter(|(pod, link)| link.accepting && !tried.contains(pod))
+        .map(|(pod, _)| *pod)
 }
 
 fn source_header(flow: &Flow) -> (HeaderName, String) {

@@ -321,8 +321,7 @@ impl Edge {
             .map(|(id, _)| *id)
             .collect();
         for id in silent {
-            tracing::warn!("a media pod said nothing for 300 ms; asking another");
-            self.next_pod(id, now);
+            self.on_silence(id, now);
         }
         let late: Vec<ServerId> = self
             .parked
@@ -403,7 +402,7 @@ impl Edge {
                 let client = self
                     .endpoint
                     .request(send.request, send.flow, &host, port, now);
-                self.trunks.sent(client, send.provider, send.token);
+                self.trunks.sent(client, send.key);
             }
         }
         for (provider, report) in self.trunks.poll_reports(jiff::Timestamp::now(), now) {

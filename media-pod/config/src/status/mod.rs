@@ -3,11 +3,13 @@
 //! Pure: the same knowledge gives the same status, so a status is written only when something changed. `lastTransitionTime` moves only
 //! with a condition's `status`.
 
-use std::collections::BTreeMap;
+mod observed;
+#[cfg(test)]
+mod tests;
 
 use jiff::Timestamp;
 use ringwire_crds::{
-    Condition, MediaGateway, MediaGatewayStatus, PhoneNumber, PhoneNumberStatus,
+    Condition, MediaGateway, MediaGatewayStatus, PhoneNumber, PhoneNumberState, PhoneNumberStatus,
     RegistrationState as StateColumn, RegistrationStatus, SipProvider, SipProviderStatus, Time,
     VoiceAgent, VoiceAgentStatus, clip, condition,
 };
@@ -16,50 +18,15 @@ use crate::compile::{AgentFindings, Holds, NumberFindings, ProviderFindings, Ver
 use crate::object::ObjectRef;
 use crate::reason::Reason;
 use crate::shard::Role;
-use crate::state::{PodState, RegistrationReport, RegistrationState};
+use crate::state::{RegistrationReport, RegistrationState};
+
+pub use observed::{Observed, ObservedPod};
 
 /// Longest message of a condition; the API server refuses more than 32,768 bytes, and nobody reads that.
 const MAX_MESSAGE: usize = 1024;
 
 /// How many of a server's addresses are shown.
 const MAX_ADDRESSES: usize = 16;
-
-/// One pod as it is seen now.
-#[derive(Clone, Debug)]
-pub struct ObservedPod {
-    /// Its last report.
-    pub state: PodState,
-    /// Whether it was seen within [`crate::state::UNREACHABLE_AFTER`].
-    pub reachable: bool,
-}
-
-/// The pods of all gateways as they are seen now.
-#[derive(Clone, Debug, Default)]
-pub struct Observed {
-    /// By gateway, then pod name.
-    pub pods: BTreeMap<ObjectRef, BTreeMap<String, ObservedPod>>,
-}
-
-impl Observed {
-    fn of<'a>(&'a self, gateway: &ObjectRef) -> impl Iterator<Item = &'a ObservedPod> + use<'a> {
-        self.pods
-            .get(gateway)
-            .into_iter()
-            .flat_map(BTreeMap::values)
-    }
-
-    fn all(&self) -> impl Iterator<Item = &ObservedPod> {
-        self.pods.values().flat_map(BTreeMap::values)
-    }
-
-    /// A sum over all pods that can be reached.
-    fn sum(&self, count: impl Fn(&PodState) -> u32) -> u32 {
-        self.all()
-            .filter(|pod| pod.reachable)
-            .map(|pod| count(&pod.state))
-            .sum()
-    }
-}
 
 /// Builds a condition, keeping the old transition time if the status is the same.
 pub fn condition(
@@ -293,20 +260,68 @@ pub fn phone_number(
     let remembered = old
         .and_then(|status| status.last_call_at.as_ref())
         .map(|time| time.0);
+    let arrived = is_known(object, findings, observed) || stood(old, findings, generation);
+    let on_its_way = Verdict::unknown(
+        Reason::Progressing,
+        "the change is on its way to the gateway's pods",
+    );
+    let (ready, state) = if arrived {
+        (&findings.ready, findings.state)
+    } else {
+        (&on_its_way, PhoneNumberState::Inactive)
+    };
     PhoneNumberStatus {
         observed_generation: generation,
-        state: Some(findings.state),
+        state: Some(state),
         agent: findings.agent.clone(),
         active_calls: observed.sum(|state| state.calls.numbers.get(&id).copied().unwrap_or(0)),
         last_call_at: last.max(remembered).map(Time),
         conditions: vec![condition(
             condition::READY,
-            &findings.ready,
+            ready,
             generation,
             old_conditions,
             now,
         )],
     }
+}
+
+/// Whether the pods know of a number, as far as they need to: calls to it are handled as its status says.
+fn is_known(object: &PhoneNumber, findings: &NumberFindings, observed: &Observed) -> bool {
+    let Some(gateway) = findings
+        .gateway
+        .as_ref()
+        .filter(|_| findings.ready.is_yes())
+    else {
+        return true;
+    };
+    let spec = &object.spec;
+    let in_namespace = |name: &str| ObjectRef::new(ObjectRef::of(object).namespace, name);
+    let provider = in_namespace(&spec.provider_ref.name);
+    let agent = spec
+        .agent_ref
+        .as_ref()
+        .map(|agent| in_namespace(&agent.name));
+    observed.know(gateway, Role::Registrar, &provider)
+        && agent.is_none_or(|agent| observed.know(gateway, Role::Media, &agent))
+}
+
+/// Whether the status said the same before: then what is on its way is about another object in the same shard.
+fn stood(
+    old: Option<&PhoneNumberStatus>,
+    findings: &NumberFindings,
+    generation: Option<i64>,
+) -> bool {
+    old.is_some_and(|old| {
+        old.observed_generation == generation
+            && old.agent == findings.agent
+            && old.state == Some(findings.state)
+            && old.conditions.iter().any(|condition| {
+                condition.type_ == condition::READY
+                    && condition.status == Holds::True.as_str()
+                    && condition.reason == findings.ready.reason.as_str()
+            })
+    })
 }
 
 /// `.status` of a VoiceAgent.

@@ -1,0 +1,105 @@
+use ringwire_crds::PhoneNumberSpec;
+
+use super::*;
+use crate::shard;
+use crate::state::PodState;
+use crate::token::Incarnation;
+
+fn id(name: &str) -> ObjectRef {
+    ObjectRef::new("voice", name)
+}
+
+fn number() -> PhoneNumber {
+    let spec: PhoneNumberSpec = serde_json::from_value(serde_json::json!({
+        "number": "+34911234567",
+        "providerRef": {"name": "trunk"},
+        "agentRef": {"name": "bot"},
+    }))
+    .unwrap();
+    let mut number = PhoneNumber::new("main", spec);
+    number.metadata.namespace = Some("voice".into());
+    number.metadata.generation = Some(1);
+    number
+}
+
+fn findings() -> NumberFindings {
+    NumberFindings {
+        ready: Verdict::yes(Reason::Ready, "calls are answered by bot"),
+        state: PhoneNumberState::Active,
+        agent: Some("bot".into()),
+        gateway: Some(id("default")),
+    }
+}
+
+/// A pod that works by these digests.
+fn pod(name: &str, role: Role, digest: &str) -> (String, ObservedPod) {
+    let mut state = PodState::new(name, role, Incarnation(1));
+    state.configuration = vec![digest.to_owned(); shard::SHARDS];
+    let reachable = true;
+    (name.to_owned(), ObservedPod { state, reachable })
+}
+
+fn observed(pods: impl IntoIterator<Item = (String, ObservedPod)>) -> Observed {
+    let wanted =
+        Role::ALL.map(|role| ((id("default"), role), vec!["new".to_owned(); shard::SHARDS]));
+    Observed {
+        pods: [(id("default"), pods.into_iter().collect())].into(),
+        wanted: wanted.into(),
+    }
+}
+
+fn ready(number: &PhoneNumber, observed: &Observed) -> (String, Option<PhoneNumberState>) {
+    let status = phone_number(number, &findings(), observed, Timestamp::UNIX_EPOCH);
+    let condition = &status.conditions[0];
+    (
+        format!("{} {}", condition.status, condition.reason),
+        status.state,
+    )
+}
+
+#[test]
+fn a_number_is_ready_once_all_pods_that_take_calls_know_of_it() {
+    let new = |name, role| pod(name, role, "new");
+    let known = [new("r", Role::Registrar), new("m", Role::Media)];
+    let arrived = ("True Ready".to_owned(), Some(PhoneNumberState::Active));
+    let on_its_way = (
+        "Unknown Progressing".to_owned(),
+        Some(PhoneNumberState::Inactive),
+    );
+    assert_eq!(ready(&number(), &observed(known.clone())), arrived);
+    for late in [
+        pod("r", Role::Registrar, "old"),
+        pod("m2", Role::Media, "old"),
+    ] {
+        let pods = known.clone().into_iter().chain([late.clone()]);
+        assert_eq!(ready(&number(), &observed(pods)), on_its_way, "{late:?}");
+        // One that takes no calls any more, or is of a version that does not tell, holds nothing up.
+        for quiet in [true, false] {
+            let (name, mut late) = late.clone();
+            if quiet {
+                late.state.draining = true;
+            } else {
+                late.state.configuration.clear();
+            }
+            let pods = known.clone().into_iter().chain([(name, late)]);
+            assert_eq!(ready(&number(), &observed(pods)), arrived);
+        }
+    }
+}
+
+#[test]
+fn a_number_that_stood_is_not_shaken_by_other_objects_on_their_way() {
+    let late = observed([pod("r", Role::Registrar, "old")]);
+    let mut number = number();
+    let status = phone_number(&number, &findings(), &observed([]), Timestamp::UNIX_EPOCH);
+    number.status = Some(status);
+    assert_eq!(ready(&number, &late).0, "True Ready");
+    // Its own edit is another matter.
+    number.metadata.generation = Some(2);
+    assert_eq!(ready(&number, &late).0, "Unknown Progressing");
+}
+
+#[test]
+fn without_shards_what_is_compiled_is_in_force() {
+    assert_eq!(ready(&number(), &Observed::default()).0, "True Ready");
+}
