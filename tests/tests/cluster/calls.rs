@@ -107,16 +107,17 @@ fn an_edit_of_the_agent_holds_from_the_next_call_and_a_running_call_keeps_its_ow
         web_socket("second", &second.url(), ""),
     ]
     .join("---\n");
-    let space = answered_by("edit", &agents);
-    space.apply(&space.main("first"));
-    wait_object(
-        &space.name,
-        "phonenumber",
-        "main",
-        seconds(5),
-        "first",
-        |number| number["status"]["agent"] == "first",
+    let space = Space::new("edit");
+    space.apply(
+        &[
+            space.account(),
+            space.trunk(""),
+            space.main("first"),
+            agents,
+        ]
+        .join("---\n"),
     );
+    space.wait_answering();
     let mut running = space.call(&["--duration", "60"]);
     running.wait_answered();
     let mut times = Vec::new();

@@ -212,7 +212,9 @@ fn one_malformed_object_does_not_stop_the_others() {
     space.apply(&space.complete());
     let seen = space.wait_registered(seconds(10));
     println!("    with a malformed neighbour: {}", seen["message"]);
-    space.call(&["--duration", "1"]).end();
+    space.wait_answering();
+    let result = space.call(&["--duration", "1"]).end();
+    assert_eq!(result["answered"], true, "{result}");
     apply_cluster(&ringwire_tests::cluster::read(
         "crds/crds/ringwire.dev_sipproviders.yaml",
     ));
