@@ -6,6 +6,7 @@ mod health;
 mod link;
 mod logging;
 mod media;
+mod negotiated;
 mod pod;
 mod private;
 mod record;

@@ -67,9 +67,7 @@ pub enum ConnectError {
         detail: String,
     },
     /// The gateway does not allow the address.
-    #[error(
-        "{target}: {address} is {what}, which the gateway does not allow for agents: use another address or have it allowed"
-    )]
+    #[error("{target}: {address} is {what}, which is not allowed for agents")]
     AddressNotAllowed {
         /// The agent.
         target: String,

@@ -9,8 +9,8 @@ use ringwire_agent::address::AddressPolicy;
 use ringwire_agent::connect::{ConnectError, Connector, WebSocketTarget};
 use ringwire_agent::socket::{AgentReceiver, AgentSender, Received};
 use ringwire_agent::twilio::{self, Command, StartInfo};
-use ringwire_config::Reason;
 use ringwire_config::gateway::{Agent, Backend, GatewaySettings};
+use ringwire_config::{ObjectRef, Reason};
 use tokio::sync::mpsc;
 
 /// Messages that wait for an agent that doesn't read: 5 s of audio. What is more is dropped, for recognisers want the present.
@@ -27,16 +27,23 @@ pub struct Unreachable {
     pub message: String,
 }
 
-impl From<ConnectError> for Unreachable {
-    fn from(error: ConnectError) -> Self {
+impl Unreachable {
+    fn new(error: &ConnectError, gateway: &ObjectRef) -> Self {
         let reason = if error.reason() == "AgentTimeout" {
             Reason::AgentTimeout
         } else {
             Reason::AgentUnreachable
         };
+        let advice = if matches!(error, ConnectError::AddressNotAllowed { .. }) {
+            format!(
+                "; use another address, or list it in spec.allowedAgentAddresses of MediaGateway {gateway}"
+            )
+        } else {
+            String::new()
+        };
         Self {
             reason,
-            message: error.to_string(),
+            message: format!("{error}{advice}"),
         }
     }
 }
@@ -107,11 +114,13 @@ pub async fn connect(
         deny_nodes,
         restrict: settings.restrict_agent_addresses,
     };
-    let target = WebSocketTarget::new(url, headers, policy)?;
+    let unreachable = |error: ConnectError| Unreachable::new(&error, &settings.gateway);
+    let target = WebSocketTarget::new(url, headers, policy).map_err(unreachable)?;
     let timeout = Duration::from_secs(u64::from(agent.connect_timeout_seconds));
     let socket = connector
         .connect(&target, (Instant::now() + timeout).into())
-        .await?;
+        .await
+        .map_err(unreachable)?;
     let session = twilio::Session::new(StartInfo {
         account_sid: twilio::new_sid("AC", &mut rng),
         call_sid: twilio::new_sid("CA", &mut rng),

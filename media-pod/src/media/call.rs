@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use ringwire_config::gateway::{Agent, MediaConfig};
 use ringwire_config::state::AgentReport;
 use ringwire_config::{ObjectRef, Reason, address};
-use ringwire_media::stream::{self, RtpStream, StreamConfig, StreamEvent, TelephoneEvent};
+use ringwire_media::stream::{RtpStream, StreamConfig, StreamEvent};
 use ringwire_sip::dialog::{Action, CallEvent, EndedBy, RespondTo};
 use ringwire_sip::message::{HeaderName, Host, NameAddr, Request, Response, Uri};
 use ringwire_sip::sdp::{Capabilities, Codec, LocalMedia, Negotiated};
@@ -616,7 +616,7 @@ impl Call<'_> {
 
     fn media_changed(&mut self, negotiated: &Negotiated) {
         let now = Instant::now();
-        let session = session(negotiated);
+        let session = crate::negotiated::session(negotiated);
         self.record.codec = Some(match negotiated.codec {
             Codec::Pcmu => "PCMU",
             Codec::Pcma => "PCMA",
@@ -748,23 +748,6 @@ fn flow_of(request: &Request) -> Option<String> {
 
 fn max_duration(agent: &Agent) -> Duration {
     Duration::from_secs(u64::from(agent.max_call_seconds))
-}
-
-fn session(negotiated: &Negotiated) -> stream::Session {
-    stream::Session {
-        codec: match negotiated.codec {
-            Codec::Pcmu => stream::Codec::Pcmu,
-            Codec::Pcma => stream::Codec::Pcma,
-        },
-        send_payload_type: negotiated.payload_type,
-        receive_payload_type: negotiated.receive_payload_type,
-        telephone_event: negotiated
-            .telephone_event
-            .map(|(send, receive)| TelephoneEvent { send, receive }),
-        remote: negotiated.remote,
-        send: negotiated.local_direction.sends(),
-        receive: negotiated.local_direction.receives(),
-    }
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -4,3 +4,4 @@ mod agent_link;
 mod call;
 pub mod node;
 mod ports;
+mod retired;

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::call::{self, NewCall};
 use super::ports::Ports;
+use super::retired;
 use crate::link::LinkStream;
 use crate::private;
 use crate::registrar::Identity;
@@ -225,6 +226,7 @@ pub async fn run(params: Params) {
         () = drain.cancelled() => return,
     }
     let (from_calls_in, mut from_calls) = mpsc::channel(1_024);
+    let config = retired::keep(config);
     let mut changes = config.clone();
     changes.mark_changed();
     let shared = Arc::new(Shared {

@@ -327,7 +327,8 @@ fn agents_at_nodes_and_loopback_are_refused() {
                 .to_owned();
             let refused = result["status"] == 480
                 && error.contains(host)
-                && error.contains("does not allow for agents");
+                && error
+                    .contains("spec.allowedAgentAddresses of MediaGateway ringwire-system/default");
             if refused {
                 Ok(error)
             } else {

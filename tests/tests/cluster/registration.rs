@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use ringwire_tests::cluster::{
-    self, SYSTEM, Space, carrier, carrier_up, contacts, kubectl, median, wait_contacts,
+    self, CARRIER, SYSTEM, Space, carrier, carrier_up, contacts, kubectl, median, wait_contacts,
 };
 use ringwire_tests::manifests::account;
 use ringwire_tests::wait::{self, seconds};
@@ -264,4 +264,57 @@ fn a_replaced_registrar_pod_registers_again_and_takes_its_predecessors_binding_b
     );
     let left = wait_contacts(&space.user, 1, seconds(5));
     assert!(!before.contains(&left[0]), "{left:?}");
+}
+
+/// Packets of pods to the carrier leave with their node's address, as on most clouds.
+struct Nat;
+
+impl Nat {
+    fn switch(action: &str) {
+        for node in ["node1", "node2"] {
+            let script = format!(
+                "iptables -t nat {action} POSTROUTING -s 10.244.0.0/16 -d {CARRIER} -p udp -j MASQUERADE; \
+                 conntrack -D -p udp -d {CARRIER} >/dev/null 2>&1 || true"
+            );
+            let done = std::process::Command::new("nsenter")
+                .arg(format!("--net=/run/netns/{node}"))
+                .args(["sh", "-c", &script])
+                .status();
+            assert!(done.unwrap().success());
+        }
+    }
+
+    fn begin() -> Self {
+        Self::switch("-I");
+        Self
+    }
+}
+
+impl Drop for Nat {
+    fn drop(&mut self) {
+        Self::switch("-D");
+    }
+}
+
+#[test]
+fn a_contact_that_a_nat_makes_useless_is_told() {
+    let space = Space::new("nat");
+    carrier_up(&["--max-expires", "8"]);
+    let nat = Nat::begin();
+    space.apply(&space.complete());
+    let seen = space.wait_registration("Registered", "AddressMismatch", seconds(5));
+    println!("    {}", seen["message"]);
+    let observed = seen["observedAddress"].as_str().unwrap();
+    assert!(observed.starts_with("198.51.100.1"), "{seen}");
+    assert!(
+        seen["message"]
+            .as_str()
+            .unwrap()
+            .contains("spec.sip.exposure.addresses"),
+        "{seen}"
+    );
+    let ready = ("Ready", "True", "AddressMismatch");
+    space.wait_condition("sipprovider", "trunk", ready, seconds(2));
+    drop(nat);
+    space.wait_registered(seconds(20));
 }

@@ -7,6 +7,8 @@ mod observed;
 #[cfg(test)]
 mod tests;
 
+use std::net::{IpAddr, SocketAddr};
+
 use jiff::Timestamp;
 use ringwire_crds::{
     Condition, MediaGateway, MediaGatewayStatus, PhoneNumber, PhoneNumberState, PhoneNumberStatus,
@@ -14,6 +16,7 @@ use ringwire_crds::{
     VoiceAgent, VoiceAgentStatus, clip, condition,
 };
 
+use crate::address;
 use crate::compile::{AgentFindings, Holds, NumberFindings, ProviderFindings, Verdict};
 use crate::object::ObjectRef;
 use crate::reason::Reason;
@@ -162,6 +165,9 @@ fn registered(
                 pod.state.pod, report.message
             ),
         ),
+        Some((_, report)) if report.revision == *revision && is_elsewhere(report) => {
+            Verdict::yes(Reason::AddressMismatch, elsewhere(report))
+        }
         Some((_, report)) if report.revision == *revision => Verdict {
             holds: match report.state {
                 RegistrationState::Registered => Holds::True,
@@ -195,6 +201,39 @@ fn registered(
                 )
             }
         }
+    }
+}
+
+/// Whether calls may miss us: the carrier holds a private address of ours, and our packets reach it from another one.
+fn is_elsewhere(report: &RegistrationReport) -> bool {
+    let bound = report.contact.as_deref().and_then(host_of);
+    let seen = report
+        .observed_address
+        .as_deref()
+        .and_then(|text| text.parse::<SocketAddr>().ok());
+    report.reason == Reason::Registered
+        && bound
+            .zip(seen)
+            .is_some_and(|(bound, seen)| bound != seen.ip() && address::is_private(bound))
+}
+
+fn elsewhere(report: &RegistrationReport) -> String {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    format!(
+        "{}; but its Contact {} is private, and the carrier sees our packets come from {}: if calls do not come in, set \
+         spec.sip.exposure.addresses of the MediaGateway to an address that leads to it",
+        report.message,
+        text(&report.contact),
+        text(&report.observed_address)
+    )
+}
+
+/// The address in a SIP URI with a user part.
+fn host_of(uri: &str) -> Option<IpAddr> {
+    let (_, host) = uri.split_once('@')?;
+    match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next()?.parse().ok(),
+        None => host.split([':', ';']).next()?.parse().ok(),
     }
 }
 

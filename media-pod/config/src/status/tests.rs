@@ -103,3 +103,38 @@ fn a_number_that_stood_is_not_shaken_by_other_objects_on_their_way() {
 fn without_shards_what_is_compiled_is_in_force() {
     assert_eq!(ready(&number(), &Observed::default()).0, "True Ready");
 }
+
+fn report(contact: &str, observed: &str) -> RegistrationReport {
+    RegistrationReport {
+        revision: "1".into(),
+        state: RegistrationState::Registered,
+        reason: Reason::Registered,
+        message: "registered at carrier.example".into(),
+        last_response: None,
+        contact: Some(contact.into()),
+        observed_address: Some(observed.into()),
+        registered_at: None,
+    }
+}
+
+#[test]
+fn a_private_contact_behind_a_nat_is_told() {
+    for (contact, observed, told) in [
+        ("sip:token@10.244.1.4:5060", "203.0.113.9:40123", true),
+        (
+            "sip:token@[fd00::4]:5060;transport=tcp",
+            "[2001:db8::9]:5060",
+            true,
+        ),
+        ("sip:token@10.244.1.4:5060", "10.244.1.4:5060", false),
+        // Where calls come in and where packets leave may differ: somebody has chosen a public address.
+        ("sip:token@198.51.100.4:5060", "203.0.113.9:40123", false),
+        ("sip:token@sip.example.com", "203.0.113.9:40123", false),
+    ] {
+        assert_eq!(is_elsewhere(&report(contact, observed)), told, "{contact}");
+    }
+    assert!(
+        elsewhere(&report("sip:token@10.244.1.4:5060", "203.0.113.9:40123"))
+            .contains("sees our packets come from 203.0.113.9:40123")
+    );
+}

@@ -3,9 +3,8 @@
 use ringwire_media::compare::{self, Comparison};
 use ringwire_media::g711::{decode_alaw, decode_ulaw, encode_ulaw};
 use ringwire_media::rtp::Packet;
-use ringwire_media::stream::{RtpStream, Session, TelephoneEvent};
-use ringwire_media::{FRAME_MILLIS, FRAME_SAMPLES, stream};
-use ringwire_sip::sdp::{Codec, Negotiated};
+use ringwire_media::stream::{self, RtpStream, Session};
+use ringwire_media::{FRAME_MILLIS, FRAME_SAMPLES};
 
 /// Samples in a second.
 const RATE: usize = 8000;
@@ -120,24 +119,6 @@ fn place(track: &mut Vec<i16>, offset: usize, codes: &[u8], decode: fn(u8) -> i1
     }
     for (sample, code) in track[offset..end].iter_mut().zip(codes) {
         *sample = decode(*code);
-    }
-}
-
-/// The media crate's words for what SDP agreed on.
-pub fn session(negotiated: &Negotiated) -> Session {
-    Session {
-        codec: match negotiated.codec {
-            Codec::Pcmu => stream::Codec::Pcmu,
-            Codec::Pcma => stream::Codec::Pcma,
-        },
-        send_payload_type: negotiated.payload_type,
-        receive_payload_type: negotiated.receive_payload_type,
-        telephone_event: negotiated
-            .telephone_event
-            .map(|(send, receive)| TelephoneEvent { send, receive }),
-        remote: negotiated.remote,
-        send: negotiated.local_direction.sends(),
-        receive: negotiated.local_direction.receives(),
     }
 }
 

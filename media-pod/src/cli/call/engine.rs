@@ -16,7 +16,7 @@ use ringwire_sip::uac::{UacCall, UacParams};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
-use super::audio::{self, Audio};
+use super::audio::Audio;
 use super::net::{self, Incoming, Sip};
 use super::outcome::{Ended, Failure, Outcome, Progress};
 
@@ -555,7 +555,7 @@ impl Call {
     }
 
     fn media_changed(&mut self, negotiated: &Negotiated, now: Instant) {
-        let session = audio::session(negotiated);
+        let session = crate::negotiated::session(negotiated);
         self.session = Some(session);
         self.outcome.codec = Some(negotiated.codec);
         if let Some(rtp) = &mut self.rtp {

@@ -252,7 +252,7 @@ impl Peer {
 
     fn start_audio(&mut self, uas: &UasCall, now: Instant) {
         let config = StreamConfig {
-            session: audio::session(uas.negotiated().unwrap()),
+            session: crate::negotiated::session(uas.negotiated().unwrap()),
             signalling_ip: None,
             ssrc: 1,
             sequence: 1,
