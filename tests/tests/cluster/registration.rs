@@ -271,7 +271,7 @@ struct Nat;
 
 impl Nat {
     fn switch(action: &str) {
-        for node in ["node1", "node2"] {
+        for node in ["rw-node1", "rw-node2"] {
             let script = format!(
                 "iptables -t nat {action} POSTROUTING -s 10.244.0.0/16 -d {CARRIER} -p udp -j MASQUERADE; \
                  conntrack -D -p udp -d {CARRIER} >/dev/null 2>&1 || true"
