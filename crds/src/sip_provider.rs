@@ -108,12 +108,14 @@ pub struct SipProviderSpec {
     #[schemars(length(min = 1, max = 253), transform = server_rule)]
     pub server: Option<String>,
 
-    /// Port of the carrier's SIP server, 1 to 65535. Default: the one that DNS (SRV) names for a host name, else 5060.
+    /// Port of the carrier's SIP server, 1 to 65535. Default: for a host name the one that DNS names (SRV records, and then several
+    /// servers in the order that DNS gives), else 5060.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
 
-    /// How SIP messages travel to the carrier: UDP or TCP. Default: the preset's, for Generic UDP.
+    /// How SIP messages travel to the carrier: UDP or TCP. Default: the preset's; for Generic what DNS prefers for a host name
+    /// (NAPTR records) when port is not set either, else UDP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<Transport>,
 

@@ -127,13 +127,15 @@ pub struct Provider {
     pub id: ObjectRef,
     /// The carrier's registrar and proxy.
     pub server: Host,
-    /// Its port.
-    pub port: u16,
-    /// How it is spoken to.
-    pub transport: Transport,
-    /// Where requests are sent instead of to `server`, with port.
+    /// Its port; `None`: the one that DNS gives, else the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outbound_proxy: Option<(Host, u16)>,
+    pub port: Option<u16>,
+    /// How it is spoken to; `None`: as DNS says, else over UDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Transport>,
+    /// Where requests are sent instead of to `server`; the port as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound_proxy: Option<(Host, Option<u16>)>,
     /// How to register; `None`: not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,

@@ -224,8 +224,8 @@ mod tests {
         Provider {
             id: ObjectRef::new("voice", name),
             server: Host::Name("sip.carrier.test".into()),
-            port: 5060,
-            transport: Transport::UDP,
+            port: Some(5060),
+            transport: Some(Transport::UDP),
             outbound_proxy: None,
             registration: None,
             contact_user: format!("token-of-{name}"),

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use ringwire_crds::Transport;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -133,6 +134,9 @@ pub struct RegistrationReport {
     /// The carrier's last final response, such as `403 Forbidden`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_response: Option<String>,
+    /// How the carrier was reached last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Transport>,
     /// The Contact as bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contact: Option<String>,

@@ -1,15 +1,18 @@
-//! Keeps the addresses of names up to date, by TTL, away from any packet's path.
+//! Keeps the answers of DNS up to date, by TTL, away from any packet's path.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
+use hickory_resolver::proto::rr::rdata::{NAPTR, SRV};
+use hickory_resolver::proto::rr::{RData, RecordType};
+use rand::Rng;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::names::Lookup;
+use super::names::{Lookup, Place, Question, Way};
 
 /// Names are asked for at most this often, whatever their TTL says.
 const SHORTEST: Duration = Duration::from_secs(5);
@@ -23,33 +26,36 @@ const AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// Most look-ups at a time.
 const CONCURRENT: usize = 32;
 
-/// Looks up the wanted names, again whenever their TTL ends, until `stop`.
+/// Most servers of one domain that are looked at.
+const MAX_SERVERS: usize = 16;
+
+/// Looks up what is wanted, again whenever a TTL ends, until `stop`.
 pub async fn run(
     resolver: TokioResolver,
-    mut wanted: watch::Receiver<BTreeSet<String>>,
-    results: mpsc::Sender<(String, Lookup)>,
+    mut wanted: watch::Receiver<BTreeSet<Question>>,
+    results: mpsc::Sender<(Question, Lookup)>,
     stop: CancellationToken,
 ) {
-    let mut due: BTreeMap<String, Instant> = BTreeMap::new();
+    let mut due: BTreeMap<Question, Instant> = BTreeMap::new();
     let mut running = JoinSet::new();
-    let mut busy: BTreeSet<String> = BTreeSet::new();
+    let mut busy: BTreeSet<Question> = BTreeSet::new();
     loop {
         let now = Instant::now();
-        let names = wanted.borrow_and_update().clone();
-        due.retain(|name, _| names.contains(name));
-        for name in &names {
-            let at = due.entry(name.clone()).or_insert(now);
-            if *at <= now && running.len() < CONCURRENT && busy.insert(name.clone()) {
-                let (resolver, name) = (resolver.clone(), name.clone());
+        let questions = wanted.borrow_and_update().clone();
+        due.retain(|question, _| questions.contains(question));
+        for question in &questions {
+            let at = due.entry(question.clone()).or_insert(now);
+            if *at <= now && running.len() < CONCURRENT && busy.insert(question.clone()) {
+                let (resolver, question) = (resolver.clone(), question.clone());
                 running.spawn(async move {
-                    let (lookup, again) = look_up(&resolver, &name).await;
-                    (name, lookup, again)
+                    let (lookup, again) = look_up(&resolver, &question).await;
+                    (question, lookup, again)
                 });
             }
         }
         let next = due
             .iter()
-            .filter(|(name, _)| !busy.contains(*name))
+            .filter(|(question, _)| !busy.contains(*question))
             .map(|(_, at)| *at)
             .min();
         let sleep = next.map_or(LONGEST, |at| {
@@ -60,10 +66,10 @@ pub async fn run(
             () = stop.cancelled() => return,
             changed = wanted.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(sleep) => {}
-            Some(Ok((name, lookup, again))) = running.join_next() => {
-                busy.remove(&name);
-                due.insert(name.clone(), Instant::now() + again);
-                if results.send((name, lookup)).await.is_err() {
+            Some(Ok((question, lookup, again))) = running.join_next() => {
+                busy.remove(&question);
+                due.insert(question.clone(), Instant::now() + again);
+                if results.send((question, lookup)).await.is_err() {
                     return;
                 }
             }
@@ -71,35 +77,212 @@ pub async fn run(
     }
 }
 
-async fn look_up(resolver: &TokioResolver, name: &str) -> (Lookup, Duration) {
-    // A final dot keeps search domains out: carriers' names are complete.
-    let absolute = format!("{name}.");
-    match resolver.lookup_ip(absolute).await {
+async fn look_up(resolver: &TokioResolver, question: &Question) -> (Lookup, Duration) {
+    let found = match question {
+        Question::Addresses(name) => addresses(resolver, name).await.map(|(addresses, until)| {
+            let place = |address| Place {
+                address,
+                port: None,
+                way: None,
+            };
+            (addresses.into_iter().map(place).collect(), until)
+        }),
+        Question::Service(name, way) => service(resolver, name, *way).await,
+    };
+    match found {
+        Ok((places, until)) => {
+            let ttl = until.saturating_duration_since(Instant::now());
+            (Lookup::Found(places), ttl.clamp(SHORTEST, LONGEST))
+        }
+        Err(error) => (Lookup::Failed(error), AFTER_FAILURE),
+    }
+}
+
+/// The addresses of a name, sorted, and until when they are good.
+async fn addresses(resolver: &TokioResolver, name: &str) -> Result<(Vec<IpAddr>, Instant), String> {
+    match resolver.lookup_ip(absolute(name)).await {
         Ok(found) => {
-            let ttl = found
-                .valid_until()
-                .saturating_duration_since(Instant::now())
-                .clamp(SHORTEST, LONGEST);
+            let until = found.valid_until();
             let mut addresses: Vec<IpAddr> = found.iter().collect();
             addresses.sort();
             addresses.dedup();
             if addresses.is_empty() {
-                return (
-                    Lookup::Failed(format!("{name} has no address")),
-                    AFTER_FAILURE,
-                );
+                return Err(format!("{name} has no address"));
             }
-            (Lookup::Found(addresses), ttl)
+            Ok((addresses, until))
         }
-        Err(error) => {
-            let text = if error.is_nx_domain() {
-                format!("{name} does not exist in DNS")
-            } else if error.is_no_records_found() {
-                format!("{name} has no address in DNS")
-            } else {
-                format!("{name} could not be looked up: {error}")
+        Err(error) if error.is_nx_domain() => Err(format!("{name} does not exist in DNS")),
+        Err(error) if error.is_no_records_found() => Err(format!("{name} has no address in DNS")),
+        Err(error) => Err(format!("{name} could not be looked up: {error}")),
+    }
+}
+
+/// A final dot keeps search domains out: carriers' names are complete.
+fn absolute(name: &str) -> String {
+    format!("{}.", name.trim_end_matches('.'))
+}
+
+/// Where a domain speaks SIP (RFC 3263 section 4.1 and 4.2): what NAPTR points to, else its SRV records, else its addresses.
+async fn service(
+    resolver: &TokioResolver,
+    name: &str,
+    way: Option<Way>,
+) -> Result<(Vec<Place>, Instant), String> {
+    let mut services = match way {
+        Some(_) => Vec::new(),
+        None => naptr(resolver, name).await,
+    };
+    if services.is_empty() {
+        let ways = way.map_or(vec![Way::Udp, Way::Tcp], |way| vec![way]);
+        services = ways
+            .into_iter()
+            .map(|way| (way, format!("{}.{name}", prefix(way)), None))
+            .collect();
+    }
+    for (way, record, valid) in services {
+        let (servers, until) = srv(resolver, &record).await;
+        let mut until = valid.map_or(until, |valid: Instant| valid.min(until));
+        let mut places = Vec::new();
+        for server in servers.iter().take(MAX_SERVERS) {
+            // One server without address is no reason to give up the others.
+            let Ok((found, valid)) = addresses(resolver, &server.target.to_ascii()).await else {
+                continue;
             };
-            (Lookup::Failed(text), AFTER_FAILURE)
+            until = until.min(valid);
+            places.extend(found.into_iter().map(|address| Place {
+                address,
+                port: Some(server.port),
+                way: Some(way),
+            }));
         }
+        if !places.is_empty() {
+            return Ok((places, until));
+        }
+    }
+    let (addresses, until) = addresses(resolver, name).await?;
+    let place = |address| Place {
+        address,
+        port: None,
+        way,
+    };
+    Ok((addresses.into_iter().map(place).collect(), until))
+}
+
+fn prefix(way: Way) -> &'static str {
+    match way {
+        Way::Udp => "_sip._udp",
+        Way::Tcp => "_sip._tcp",
+    }
+}
+
+/// The SRV names that a domain's NAPTR records point to, in its order, as far as we speak their transport.
+async fn naptr(resolver: &TokioResolver, name: &str) -> Vec<(Way, String, Option<Instant>)> {
+    let Ok(found) = resolver.lookup(absolute(name), RecordType::NAPTR).await else {
+        return Vec::new();
+    };
+    let mut records: Vec<&NAPTR> = found
+        .answers()
+        .iter()
+        .filter_map(|record| match &record.data {
+            RData::NAPTR(naptr) => Some(naptr),
+            _ => None,
+        })
+        .collect();
+    records.sort_by_key(|record| (record.order, record.preference));
+    let services = records.into_iter().filter_map(|record| {
+        let way = match &*record.services.to_ascii_uppercase() {
+            b"SIP+D2U" => Way::Udp,
+            b"SIP+D2T" => Way::Tcp,
+            _ => return None,
+        };
+        record.flags.eq_ignore_ascii_case(b"s").then(|| {
+            (
+                way,
+                record.replacement.to_ascii(),
+                Some(found.valid_until()),
+            )
+        })
+    });
+    services.collect()
+}
+
+/// The servers of an SRV name in the order to try them, and until when that is good. Whatever goes wrong means: none.
+async fn srv(resolver: &TokioResolver, name: &str) -> (Vec<SRV>, Instant) {
+    match resolver.lookup(absolute(name), RecordType::SRV).await {
+        Ok(found) => {
+            let servers = found
+                .answers()
+                .iter()
+                .filter_map(|record| match &record.data {
+                    // A target of "." says that the service is decidedly not there (RFC 2782).
+                    RData::SRV(srv) if !srv.target.is_root() => Some(srv.clone()),
+                    _ => None,
+                })
+                .collect();
+            (in_order(servers, &mut rand::rng()), found.valid_until())
+        }
+        Err(_) => (Vec::new(), Instant::now() + LONGEST),
+    }
+}
+
+/// By priority; within one priority drawn at random, by weight (RFC 2782).
+fn in_order(mut servers: Vec<SRV>, rng: &mut impl Rng) -> Vec<SRV> {
+    servers.sort_by_key(|server| (server.priority, server.weight));
+    let mut ordered = Vec::with_capacity(servers.len());
+    while let Some(first) = servers.first() {
+        let priority = first.priority;
+        let count = servers
+            .iter()
+            .take_while(|server| server.priority == priority)
+            .count();
+        let weight = |server: &SRV| u32::from(server.weight);
+        let total: u32 = servers[..count].iter().map(weight).sum();
+        let drawn = rng.random_range(0..=total);
+        let mut sum = 0;
+        let at = servers[..count]
+            .iter()
+            .position(|server| {
+                sum += weight(server);
+                sum >= drawn
+            })
+            .unwrap_or(0);
+        ordered.push(servers.remove(at));
+    }
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    fn server(priority: u16, weight: u16, port: u16) -> SRV {
+        SRV::new(priority, weight, port, "sip.carrier.test.".parse().unwrap())
+    }
+
+    #[test]
+    fn servers_are_tried_by_priority_and_drawn_by_weight() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut first = BTreeMap::new();
+        for _ in 0..10_000 {
+            let servers = vec![
+                server(20, 5, 4),
+                server(10, 30, 1),
+                server(10, 10, 2),
+                server(10, 0, 3),
+            ];
+            let ports: Vec<u16> = in_order(servers, &mut rng)
+                .iter()
+                .map(|server| server.port)
+                .collect();
+            assert_eq!(ports[3], 4, "the lower priority comes last: {ports:?}");
+            *first.entry(ports[0]).or_insert(0_u32) += 1;
+        }
+        let share = |port| f64::from(first.get(&port).copied().unwrap_or(0)) / 10_000.0;
+        assert!((0.70..0.77).contains(&share(1)), "{first:?}");
+        assert!((0.21..0.28).contains(&share(2)), "{first:?}");
+        assert!((0.005..0.05).contains(&share(3)), "{first:?}");
     }
 }

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::edge::{Edge, Local, Output, Owns, RefusedCall};
-use self::names::Lookup;
+use self::names::{Lookup, Question};
 use crate::link::LinkEvent;
 use crate::record::CallRecord;
 use crate::streams::{Idle, StreamEvent, Streams, transport_error};
@@ -168,7 +168,7 @@ struct Shell {
     /// Messages for connections that are being made.
     connecting: HashMap<SocketAddr, Vec<Vec<u8>>>,
     connected: mpsc::Sender<(SocketAddr, io::Result<TcpStream>)>,
-    wanted_names: watch::Sender<BTreeSet<String>>,
+    wanted_names: watch::Sender<BTreeSet<Question>>,
     reporter: Reporter,
     bursts: HashMap<(Reason, IpAddr), (Instant, u64)>,
 }
@@ -259,7 +259,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
             Some(event) = events.recv() => shell.on_stream(event),
             accepted = tcp.accept() => shell.on_accepted(accepted).await,
             Some((remote, result)) = connected.recv() => shell.on_connected(remote, result),
-            Some((name, lookup)) = names.recv() => shell.on_lookup(&name, lookup),
+            Some((question, lookup)) = names.recv() => shell.on_lookup(question, lookup),
             Some(event) = links.recv() => shell.on_link(event),
             changed = config.changed() => {
                 if changed.is_err() {
@@ -434,11 +434,11 @@ impl Shell {
         }
     }
 
-    fn on_lookup(&mut self, name: &str, lookup: Lookup) {
+    fn on_lookup(&mut self, question: Question, lookup: Lookup) {
         if let Lookup::Failed(error) = &lookup {
             tracing::warn!(%error, "name look-up failed");
         }
-        self.edge.resolved(name, lookup, Instant::now());
+        self.edge.resolved(question, lookup, Instant::now());
     }
 
     fn on_link(&mut self, event: LinkEvent) {

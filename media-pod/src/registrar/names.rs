@@ -1,80 +1,323 @@
-//! The addresses of host names, as far as they are known. Looked up by the shell ([`super::lookup`]), used by the edge without waiting.
+//! Where carriers are, as far as it is known. Looked up by the shell ([`super::lookup`]), used by the edge without waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
-use ringwire_config::gateway::{AllowedSource, Host, RegistrarConfig};
+use ringwire_config::gateway::{AllowedSource, Host, Provider, RegistrarConfig};
 use ringwire_config::route::ResolvedAddresses;
+use ringwire_sip::transaction::Transport;
 
-/// What is known of one name.
+/// A server that did not answer is passed over for so long, where there are others.
+const AVOIDED_FOR: Duration = Duration::from_secs(60);
+
+/// What DNS is asked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Question {
+    /// The addresses of a name.
+    Addresses(String),
+    /// Where a domain speaks SIP (RFC 3263 section 4): over this transport, or over the one that it prefers.
+    Service(String, Option<Way>),
+}
+
+impl Question {
+    /// What it is about.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Addresses(name) | Self::Service(name, _) => name,
+        }
+    }
+}
+
+/// A transport, in an order for maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// UDP.
+    Udp,
+    /// TCP.
+    Tcp,
+}
+
+impl Way {
+    /// The SIP crate's name.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Udp => Transport::Udp,
+            Self::Tcp => Transport::Tcp,
+        }
+    }
+}
+
+/// One address of a name; with the port and transport that DNS gave with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The address.
+    pub address: IpAddr,
+    /// The port; `None`: DNS gives none.
+    pub port: Option<u16>,
+    /// The transport; `None`: DNS gives none.
+    pub way: Option<Way>,
+}
+
+/// What is known of one question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
-    /// It stands for these addresses; never empty.
-    Found(Vec<IpAddr>),
+    /// These places, the ones to try first in front; never empty.
+    Found(Vec<Place>),
     /// It could not be looked up; the text says why.
+    Failed(String),
+}
+
+/// One server to send to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Address and port.
+    pub remote: SocketAddr,
+    /// How.
+    pub transport: Transport,
+}
+
+/// Why there is no target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nowhere {
+    /// This has to be looked up first.
+    Unknown(Question),
+    /// It could not be looked up.
     Failed(String),
 }
 
 /// All names.
 #[derive(Debug, Default)]
 pub struct Names {
-    known: BTreeMap<String, Lookup>,
+    known: BTreeMap<Question, Lookup>,
+    /// The addresses in all answers about a name.
+    addresses: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Servers that did not answer, and until when they are passed over.
+    avoided: Vec<(Target, Instant)>,
 }
 
 impl Names {
-    /// What is known of `name`.
-    pub fn get(&self, name: &str) -> Option<&Lookup> {
-        self.known.get(name)
-    }
-
-    /// Takes a result. A failed look-up does not erase addresses that were good before: a resolver's hiccup must not
-    /// lock out a carrier.
-    pub fn update(&mut self, name: String, lookup: Lookup) {
+    /// Takes an answer. A failed look-up does not erase places that were good before: a resolver's hiccup must not lock out a carrier.
+    pub fn update(&mut self, question: Question, lookup: Lookup) {
         let keep = matches!(lookup, Lookup::Failed(_))
-            && matches!(self.known.get(&name), Some(Lookup::Found(_)));
+            && matches!(self.known.get(&question), Some(Lookup::Found(_)));
         if !keep {
-            self.known.insert(name, lookup);
+            let name = question.name().to_owned();
+            self.known.insert(question, lookup);
+            self.index(name);
         }
     }
 
-    /// Forgets all names but these.
-    pub fn retain(&mut self, wanted: &BTreeSet<String>) {
-        self.known.retain(|name, _| wanted.contains(name));
+    /// Forgets all questions but these.
+    pub fn retain(&mut self, wanted: &BTreeSet<Question>) {
+        self.known.retain(|question, _| wanted.contains(question));
+        self.addresses
+            .retain(|name, _| wanted.iter().any(|question| question.name() == name));
+    }
+
+    fn index(&mut self, name: String) {
+        let answers = self
+            .known
+            .iter()
+            .filter(|(question, _)| question.name() == name);
+        let found = answers.filter_map(|(_, lookup)| match lookup {
+            Lookup::Found(places) => Some(places),
+            Lookup::Failed(_) => None,
+        });
+        let addresses = found.flatten().map(|place| place.address).collect();
+        self.addresses.insert(name, addresses);
     }
 
     /// The addresses of a host.
     pub fn addresses(&self, host: &Host) -> Vec<IpAddr> {
         match host {
             Host::Address(address) => vec![*address],
-            Host::Name(name) => match self.known.get(name) {
-                Some(Lookup::Found(addresses)) => addresses.clone(),
-                _ => Vec::new(),
-            },
+            Host::Name(name) => {
+                let found = self.addresses.get(name);
+                found.into_iter().flatten().copied().collect()
+            }
         }
+    }
+
+    /// The servers that a host stands for, the ones to try first in front; `port` and `way` where they are given.
+    pub fn targets(
+        &self,
+        host: &Host,
+        port: Option<u16>,
+        way: Option<Way>,
+    ) -> Result<Vec<Target>, Nowhere> {
+        let target = |address, found_port: Option<u16>, found_way: Option<Way>| {
+            let transport = way.or(found_way).unwrap_or(Way::Udp).transport();
+            let port = port.or(found_port).unwrap_or(DEFAULT_PORT);
+            Target {
+                remote: SocketAddr::new(address, port),
+                transport,
+            }
+        };
+        let question = match host {
+            Host::Address(address) => return Ok(vec![target(*address, None, None)]),
+            Host::Name(name) => question(name, port, way),
+        };
+        match self.known.get(&question) {
+            None => Err(Nowhere::Unknown(question)),
+            Some(Lookup::Failed(error)) => Err(Nowhere::Failed(error.clone())),
+            Some(Lookup::Found(places)) => Ok(places
+                .iter()
+                .map(|place| target(place.address, place.port, place.way))
+                .collect()),
+        }
+    }
+
+    /// Where to send now: the first target that is not passed over; the first of all where none answered.
+    pub fn pick(&self, targets: &[Target], now: Instant) -> Option<Target> {
+        let good = targets.iter().find(|target| !self.is_avoided(target, now));
+        good.or(targets.first()).copied()
+    }
+
+    /// Whether there is a server to turn to when `target` does not answer.
+    pub fn has_other(&self, targets: &[Target], target: Target, now: Instant) -> bool {
+        targets
+            .iter()
+            .any(|other| *other != target && !self.is_avoided(other, now))
+    }
+
+    /// A server did not answer: others get their turn for a while.
+    pub fn avoid(&mut self, target: Target, now: Instant) {
+        self.avoided
+            .retain(|(other, until)| *other != target && *until > now);
+        self.avoided.push((target, now + AVOIDED_FOR));
+    }
+
+    fn is_avoided(&self, target: &Target, now: Instant) -> bool {
+        self.avoided
+            .iter()
+            .any(|(other, until)| other == target && *until > now)
     }
 }
 
 impl ResolvedAddresses for Names {
     fn has(&self, name: &str, address: IpAddr) -> bool {
-        matches!(self.known.get(name), Some(Lookup::Found(addresses)) if addresses.contains(&address))
+        self.addresses
+            .get(name)
+            .is_some_and(|addresses| addresses.contains(&address))
     }
 }
 
-/// Every name that a configuration needs the addresses of.
-pub fn wanted(config: &RegistrarConfig) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
+/// Port of SIP over UDP and TCP (RFC 3261 section 19.1.2).
+const DEFAULT_PORT: u16 = 5060;
+
+fn question(name: &str, port: Option<u16>, way: Option<Way>) -> Question {
+    match port {
+        Some(_) => Question::Addresses(name.to_owned()),
+        None => Question::Service(name.to_owned(), way),
+    }
+}
+
+/// The carrier's server as it is written: the outbound proxy if there is one.
+pub fn server(provider: &Provider) -> (&Host, Option<u16>, Option<Way>) {
+    use ringwire_crds::Transport;
+    let way = provider.transport.map(|transport| match transport {
+        Transport::UDP => Way::Udp,
+        Transport::TCP => Way::Tcp,
+    });
+    match &provider.outbound_proxy {
+        Some((host, port)) => (host, *port, way),
+        None => (&provider.server, provider.port, way),
+    }
+}
+
+/// Every question that a configuration needs an answer to.
+pub fn wanted(config: &RegistrarConfig) -> BTreeSet<Question> {
+    let mut questions = BTreeSet::new();
     for provider in config.providers.values() {
-        let proxy = provider.outbound_proxy.as_ref().map(|(host, _)| host);
-        for host in std::iter::once(&provider.server).chain(proxy) {
-            if let Host::Name(name) = host {
-                names.insert(name.clone());
-            }
+        let (host, port, way) = server(provider);
+        if let Host::Name(name) = host {
+            questions.insert(question(name, port, way));
+        }
+        if provider.outbound_proxy.is_some()
+            && let Host::Name(name) = &provider.server
+        {
+            questions.insert(question(name, provider.port, way));
         }
         for allowed in &provider.allowed_sources {
             if let AllowedSource::Name(name) = allowed {
-                names.insert(name.clone());
+                questions.insert(Question::Addresses(name.clone()));
             }
         }
     }
-    names
+    questions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(address: &str, port: u16) -> Place {
+        Place {
+            address: address.parse().unwrap(),
+            port: Some(port),
+            way: Some(Way::Udp),
+        }
+    }
+
+    fn carrier() -> Host {
+        Host::Name("carrier.test".into())
+    }
+
+    fn known() -> Names {
+        let mut names = Names::default();
+        let question = Question::Service("carrier.test".into(), None);
+        let places = vec![place("192.0.2.1", 5070), place("192.0.2.2", 5060)];
+        names.update(question, Lookup::Found(places));
+        names
+    }
+
+    #[test]
+    fn a_given_port_asks_for_addresses_only() {
+        let names = known();
+        assert_eq!(
+            names.targets(&carrier(), Some(5080), None),
+            Err(Nowhere::Unknown(Question::Addresses("carrier.test".into())))
+        );
+        let targets = names.targets(&carrier(), None, None).unwrap();
+        assert_eq!(targets[0].remote, "192.0.2.1:5070".parse().unwrap());
+        assert_eq!(targets[0].transport, Transport::Udp);
+    }
+
+    #[test]
+    fn a_server_that_did_not_answer_is_passed_over_for_a_minute() {
+        let (mut names, now) = (known(), Instant::now());
+        let targets = names.targets(&carrier(), None, None).unwrap();
+        assert!(names.has_other(&targets, targets[0], now));
+        names.avoid(targets[0], now);
+        assert_eq!(names.pick(&targets, now), Some(targets[1]));
+        assert!(!names.has_other(&targets, targets[1], now));
+        names.avoid(targets[1], now);
+        assert_eq!(
+            names.pick(&targets, now),
+            Some(targets[0]),
+            "any is better than none"
+        );
+        assert_eq!(names.pick(&targets, now + AVOIDED_FOR), Some(targets[0]));
+    }
+
+    #[test]
+    fn all_addresses_of_a_name_may_call_and_survive_a_failed_look_up() {
+        let mut names = known();
+        let hosts = vec![place("192.0.2.9", 5060)];
+        names.update(
+            Question::Addresses("carrier.test".into()),
+            Lookup::Found(hosts),
+        );
+        names.update(
+            Question::Service("carrier.test".into(), None),
+            Lookup::Failed("no answer".into()),
+        );
+        for address in ["192.0.2.1", "192.0.2.2", "192.0.2.9"] {
+            assert!(names.has("carrier.test", address.parse().unwrap()));
+        }
+        assert!(!names.has("carrier.test", "192.0.2.3".parse().unwrap()));
+        names.retain(&BTreeSet::new());
+        assert!(!names.has("carrier.test", "192.0.2.1".parse().unwrap()));
+    }
 }

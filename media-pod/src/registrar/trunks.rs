@@ -2,27 +2,22 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringwire_config::Reason;
-use ringwire_config::gateway::{Host as ConfigHost, Provider, RegistrarConfig};
+use ringwire_config::gateway::{Provider, RegistrarConfig};
 use ringwire_config::object::ObjectRef;
 use ringwire_config::state::{RegistrationReport, RegistrationState};
 use ringwire_crds::Transport as ConfigTransport;
 use ringwire_sip::digest::Credentials;
-use ringwire_sip::message::{HeaderName, Host, NameAddr, Request, Uri};
+use ringwire_sip::message::{HeaderName, Host, NameAddr, Request, Response, Uri};
 use ringwire_sip::registration::{self, Registration, RegistrationConfig};
-use ringwire_sip::transaction::{ClientId, Flow, Transport};
+use ringwire_sip::transaction::{ClientError, ClientId, Flow, Transport};
 
-use super::names::{Lookup, Names};
+use super::names::{self, Names, Nowhere, Target};
 
-/// The SIP crate's name of a configured transport.
-pub fn transport(transport: ConfigTransport) -> Transport {
-    match transport {
-        ConfigTransport::UDP => Transport::Udp,
-        ConfigTransport::TCP => Transport::Tcp,
-    }
-}
+/// Where there is another server, one that says nothing for so long is given up for it.
+const PATIENCE: Duration = Duration::from_millis(3500);
 
 /// One provider that registers.
 struct Trunk {
@@ -33,9 +28,9 @@ struct Trunk {
     /// Waiting for the server's addresses.
     unsent: Option<(u64, Request)>,
     /// Where the last request went.
-    flow: Option<Flow>,
-    /// Counts failed tries, to go through the server's addresses in turn.
-    failures: usize,
+    target: Option<Target>,
+    /// Until when something has to be heard of that server, and in which transaction: there is another one.
+    patience: Option<(Instant, Option<ClientId>)>,
     reported: Option<(u64, String)>,
 }
 
@@ -114,8 +109,8 @@ impl Trunks {
                         provider: provider.clone(),
                         registration,
                         unsent: None,
-                        flow: None,
-                        failures: 0,
+                        target: None,
+                        patience: None,
                         reported: None,
                     };
                     self.active.insert(provider.id.clone(), trunk);
@@ -132,7 +127,7 @@ impl Trunks {
                         trunk.registration.set_server(&server_text(provider));
                         trunk.registration.update(settings, now);
                         trunk.unsent = None;
-                        trunk.failures = 0;
+                        trunk.patience = None;
                     }
                 }
             }
@@ -157,41 +152,28 @@ impl Trunks {
             if trunk.unsent.is_none() {
                 continue;
             }
-            let (host, port) = trunk
-                .provider
-                .outbound_proxy
-                .clone()
-                .unwrap_or_else(|| (trunk.provider.server.clone(), trunk.provider.port));
-            let mut addresses = names.addresses(&host);
-            if addresses.is_empty()
-                && leaves
-                && let Some(flow) = &trunk.flow
-            {
+            let targets = match trunk.targets(names) {
+                Ok(targets) => targets,
                 // Its name may be forgotten with it, but the binding is where the last request went.
-                addresses.push(flow.remote.ip());
-            }
-            if addresses.is_empty() {
-                if let ConfigHost::Name(name) = &host
-                    && let Some(Lookup::Failed(error)) = names.get(name)
-                {
+                Err(_) if leaves && trunk.target.is_some() => trunk.target.into_iter().collect(),
+                Err(Nowhere::Unknown(_)) => continue,
+                Err(Nowhere::Failed(error)) => {
                     trunk.unsent = None;
-                    trunk.registration.on_unresolved(error, now);
+                    trunk.registration.on_unresolved(&error, now);
+                    continue;
                 }
-                continue;
-            }
-            let Some((token, request)) = trunk.unsent.take() else {
+            };
+            let (Some(target), Some((token, request))) =
+                (names.pick(&targets, now), trunk.unsent.take())
+            else {
                 continue;
             };
-            let remote = SocketAddr::new(addresses[trunk.failures % addresses.len()], port);
-            let flow = Flow {
-                transport: transport(trunk.provider.transport),
-                remote,
-                connection: None,
-            };
-            trunk
-                .registration
-                .set_server(&format!("{remote} over {}", flow.transport.as_str()));
-            trunk.flow = Some(flow.clone());
+            trunk.registration.set_server(&text(target));
+            trunk.target = Some(target);
+            trunk.patience = names
+                .has_other(&targets, target, now)
+                .then_some((now + PATIENCE, None));
+            let flow = flow(target);
             sends.push(Send {
                 key: (trunk.serial, token),
                 request,
@@ -205,6 +187,14 @@ impl Trunks {
     /// Remembers which transaction carries a request.
     pub fn sent(&mut self, client: ClientId, key: (u64, u64)) {
         self.clients.insert(client, key);
+        let trunk = self.all().find(|trunk| trunk.serial == key.0);
+        if let Some(Trunk {
+            patience: Some((_, waiting)),
+            ..
+        }) = trunk
+        {
+            *waiting = Some(client);
+        }
     }
 
     /// Whether a transaction is ours.
@@ -212,20 +202,51 @@ impl Trunks {
         self.clients.contains_key(&client)
     }
 
-    /// Hands what came of a transaction to its registration.
-    pub fn on_client(
+    /// Hands a response to the registration that asked.
+    pub fn on_response(
         &mut self,
         client: ClientId,
-        event: impl FnOnce(&mut Registration, u64),
-        failed: bool,
+        response: &Response,
+        names: &mut Names,
+        now: Instant,
     ) {
-        let Some((serial, token)) = self.clients.get(&client).copied() else {
+        let Some((trunk, token)) = self.of_client(client) else {
             return;
         };
-        if let Some(trunk) = self.all().find(|trunk| trunk.serial == serial) {
-            trunk.failures += usize::from(failed);
-            event(&mut trunk.registration, token);
+        trunk.patience = None;
+        // RFC 3263 section 4.3: 503 is the one response that means this server and not the carrier.
+        if response.status == 503 && trunk.turn_to_another(token, names, now) {
+            return;
         }
+        trunk.registration.on_response(token, response, now);
+    }
+
+    /// Tells a registration that its request was sent again.
+    pub fn on_retransmitted(&mut self, client: ClientId, sends: u32, elapsed: Duration) {
+        if let Some((trunk, token)) = self.of_client(client) {
+            trunk.registration.on_retransmitted(token, sends, elapsed);
+        }
+    }
+
+    /// Tells a registration that its request got no answer.
+    pub fn on_failed(
+        &mut self,
+        client: ClientId,
+        error: &ClientError,
+        names: &mut Names,
+        now: Instant,
+    ) {
+        if let Some((trunk, token)) = self.of_client(client)
+            && !trunk.turn_to_another(token, names, now)
+        {
+            trunk.registration.on_failed(token, error, now);
+        }
+    }
+
+    fn of_client(&mut self, client: ClientId) -> Option<(&mut Trunk, u64)> {
+        let (serial, token) = self.clients.get(&client).copied()?;
+        let trunk = self.all().find(|trunk| trunk.serial == serial)?;
+        Some((trunk, token))
     }
 
     /// A transaction has ended.
@@ -237,18 +258,24 @@ impl Trunks {
     pub fn flow_lost(&mut self, transport: Transport, remote: SocketAddr, now: Instant) {
         for trunk in self.all() {
             if trunk
-                .flow
-                .as_ref()
-                .is_some_and(|flow| flow.transport == transport && flow.remote == remote)
+                .target
+                .is_some_and(|target| target == Target { remote, transport })
             {
                 trunk.registration.on_flow_lost(now);
             }
         }
     }
 
-    /// Runs due timers.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    /// Runs due timers. Gives the transactions that nobody waits for any more.
+    pub fn handle_timeout(&mut self, names: &mut Names, now: Instant) -> Vec<ClientId> {
+        let mut given_up = Vec::new();
         for trunk in self.all() {
+            if let Some((_, waiting)) = trunk.patience.take_if(|(until, _)| *until <= now)
+                && let Some(token) = trunk.registration.waiting_for()
+                && trunk.turn_to_another(token, names, now)
+            {
+                given_up.extend(waiting);
+            }
             if trunk
                 .registration
                 .poll_timeout()
@@ -258,6 +285,7 @@ impl Trunks {
             }
         }
         self.leaving.retain(|trunk| !trunk.registration.is_done());
+        given_up
     }
 
     /// When to call [`Self::handle_timeout`].
@@ -265,7 +293,11 @@ impl Trunks {
         self.active
             .values()
             .chain(&self.leaving)
-            .filter_map(|trunk| trunk.registration.poll_timeout())
+            .flat_map(|trunk| {
+                let patience = trunk.patience.map(|(until, _)| until);
+                [trunk.registration.poll_timeout(), patience]
+            })
+            .flatten()
             .min()
     }
 
@@ -279,7 +311,7 @@ impl Trunks {
         self.active
             .values()
             .filter(|trunk| trunk.registration.status().state == registration::State::Registered)
-            .filter_map(|trunk| trunk.flow.clone())
+            .filter_map(|trunk| trunk.target.map(flow))
             .collect()
     }
 
@@ -304,10 +336,7 @@ impl Trunks {
                 continue;
             }
             trunk.reported = Some(version);
-            changed.push((
-                id.clone(),
-                report(trunk.registration.status(), revision, wall, now),
-            ));
+            changed.push((id.clone(), report(trunk, revision, wall, now)));
         }
         changed
     }
@@ -318,13 +347,41 @@ impl Trunks {
     }
 }
 
+impl Trunk {
+    fn targets(&self, names: &Names) -> Result<Vec<Target>, Nowhere> {
+        let (host, port, way) = names::server(&self.provider);
+        names.targets(host, port, way)
+    }
+
+    /// The server that was asked does not do its work: asks the next one, if there is one that has not failed as well.
+    fn turn_to_another(&mut self, token: u64, names: &mut Names, now: Instant) -> bool {
+        let waiting = self.registration.waiting_for() == Some(token);
+        let (true, Some(target), Ok(targets)) = (waiting, self.target, self.targets(names)) else {
+            return false;
+        };
+        names.avoid(target, now);
+        names.has_other(&targets, target, now) && self.registration.ask_again(token, now)
+    }
+}
+
+/// Where a provider's requests go, as far as it is known before DNS was asked.
 fn server_text(provider: &Provider) -> String {
-    format!(
-        "{}:{} over {}",
-        provider.server,
-        provider.port,
-        transport(provider.transport).as_str()
-    )
+    match names::server(provider) {
+        (host, Some(port), _) => format!("{host}:{port}"),
+        (host, None, _) => host.to_string(),
+    }
+}
+
+fn text(target: Target) -> String {
+    format!("{} over {}", target.remote, target.transport)
+}
+
+fn flow(target: Target) -> Flow {
+    Flow {
+        transport: target.transport,
+        remote: target.remote,
+        connection: None,
+    }
 }
 
 fn settings(provider: &Provider, contact: NameAddr, call_id: String) -> Option<RegistrationConfig> {
@@ -347,12 +404,13 @@ fn settings(provider: &Provider, contact: NameAddr, call_id: String) -> Option<R
 }
 
 fn report(
-    status: &registration::RegistrationStatus,
+    trunk: &Trunk,
     revision: String,
     wall: jiff::Timestamp,
     now: Instant,
 ) -> RegistrationReport {
     use registration::Reason as Sip;
+    let status = trunk.registration.status();
     RegistrationReport {
         revision,
         state: match status.state {
@@ -379,6 +437,10 @@ fn report(
         },
         message: status.message.clone(),
         last_response: status.last_response.clone(),
+        transport: trunk.target.map(|target| match target.transport {
+            Transport::Udp => ConfigTransport::UDP,
+            _ => ConfigTransport::TCP,
+        }),
         contact: status.contact.clone(),
         observed_address: status.received.map(|address| address.to_string()),
         registered_at: status
@@ -394,3 +456,113 @@ pub const ALLOW: (HeaderName, &str) = (
     HeaderName::Allow,
     "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO",
 );
+
+#[cfg(test)]
+mod tests {
+    use ringwire_config::gateway::GatewaySettings;
+    use serde_json::json;
+
+    use super::super::names::{Lookup, Place, Question};
+    use super::*;
+
+    fn config() -> RegistrarConfig {
+        let provider: Provider = serde_json::from_value(json!({
+            "id": "voice/trunk", "server": {"name": "carrier.test"}, "contactUser": "token", "contactUserIsSecret": true,
+            "allowedSources": [], "codecs": ["PCMA"], "numbers": {},
+            "registration": {
+                "username": "alice", "authUsername": "alice", "password": "hunter2", "fromDomain": "carrier.test",
+                "expirySeconds": 300, "revision": "1",
+            },
+        }))
+        .unwrap();
+        let settings: GatewaySettings = serde_json::from_value(json!({
+            "gateway": "voice/default", "sip": {"hostNetwork": false}, "rtp": {"hostNetwork": false}, "sipUdpPort": 5060,
+            "sipTcpPort": 5060, "rtpPorts": [20000, 20999], "drainSeconds": 300, "allowedAgentAddresses": [],
+            "restrictAgentAddresses": true, "nodes": {}, "tokenKeys": [],
+        }))
+        .unwrap();
+        RegistrarConfig {
+            settings,
+            providers: BTreeMap::from([(provider.id.clone(), provider)]),
+            shards: Vec::new(),
+        }
+    }
+
+    /// A domain with two servers.
+    fn names() -> Names {
+        let places = ["192.0.2.1", "192.0.2.2"].map(|address| Place {
+            address: address.parse().unwrap(),
+            port: Some(5070),
+            way: None,
+        });
+        let mut names = Names::default();
+        let question = Question::Service("carrier.test".into(), None);
+        names.update(question, Lookup::Found(places.into()));
+        names
+    }
+
+    fn started(names: &Names, now: Instant) -> Trunks {
+        let mut trunks = Trunks::default();
+        let contact = |_: &Provider, _: &Names| NameAddr::parse("<sip:token@192.0.2.9>").ok();
+        trunks.configure(&config(), |_| true, contact, names, now);
+        trunks
+    }
+
+    /// The next request's transaction, and where it goes.
+    fn sent(trunks: &mut Trunks, names: &Names, now: Instant) -> (ClientId, String, Request) {
+        let mut sends = trunks.poll_sends(names, now);
+        assert_eq!(sends.len(), 1);
+        let send = sends.remove(0);
+        let mut endpoint = ringwire_sip::transaction::Endpoint::new(
+            ringwire_sip::transaction::EndpointConfig::default(),
+            send.key.1,
+        );
+        let host = Host::Name("us.test".into());
+        let client = endpoint.request(send.request.clone(), send.flow.clone(), &host, 5060, now);
+        trunks.sent(client, send.key);
+        let mut request = send.request;
+        let via = "SIP/2.0/UDP us.test;branch=z9hG4bK1";
+        request.headers.insert_first(HeaderName::Via, via);
+        (client, send.flow.remote.to_string(), request)
+    }
+
+    #[test]
+    fn a_silent_server_is_left_for_the_next_within_four_seconds() {
+        let (mut names, now) = (names(), Instant::now());
+        let mut trunks = started(&names, now);
+        let (silent, first, _) = sent(&mut trunks, &names, now);
+        assert_eq!(first, "192.0.2.1:5070");
+        let later = trunks.poll_timeout().unwrap();
+        assert!(later <= now + Duration::from_secs(4));
+        assert_eq!(trunks.handle_timeout(&mut names, later), [silent]);
+        let (_, second, _) = sent(&mut trunks, &names, later);
+        assert_eq!(second, "192.0.2.2:5070");
+        // It is the last one: it has all the time that RFC 3261 gives it.
+        assert_eq!(trunks.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_server_that_is_overloaded_is_left_and_a_refusal_is_not() {
+        for (status, next) in [(503, Some("192.0.2.2:5070")), (403, None)] {
+            let (mut names, now) = (names(), Instant::now());
+            let mut trunks = started(&names, now);
+            let (client, _, request) = sent(&mut trunks, &names, now);
+            let response = Response::to_request(&request, status, None);
+            trunks.on_response(client, &response, &mut names, now);
+            let sends = trunks.poll_sends(&names, now);
+            let remote = sends.first().map(|send| send.flow.remote.to_string());
+            assert_eq!(remote.as_deref(), next, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_answer_ends_the_patience() {
+        let (mut names, now) = (names(), Instant::now());
+        let mut trunks = started(&names, now);
+        let (client, _, request) = sent(&mut trunks, &names, now);
+        let trying = Response::to_request(&request, 100, None);
+        trunks.on_response(client, &trying, &mut names, now);
+        assert!(trunks.handle_timeout(&mut names, now + PATIENCE).is_empty());
+        assert!(trunks.poll_sends(&names, now + PATIENCE).is_empty());
+    }
+}

@@ -318,3 +318,43 @@ fn a_contact_that_a_nat_makes_useless_is_told() {
     drop(nat);
     space.wait_registered(seconds(20));
 }
+
+#[test]
+fn a_dead_server_is_left_for_the_next_that_dns_names() {
+    let space = Space::new("failover");
+    carrier_up(&[]);
+    let begun = Instant::now();
+    space.apply(&space.account());
+    space.apply(
+        &space
+            .trunk("")
+            .replace("server: sip.carrier.test", "server: fail.carrier.test"),
+    );
+    space.wait_registered(seconds(10));
+    println!(
+        "    registered at the second server after {:?}",
+        begun.elapsed()
+    );
+    let addresses = &space.get("sipprovider", "trunk")["status"]["resolvedAddresses"];
+    assert_eq!(
+        *addresses,
+        serde_json::json!([CARRIER, "198.51.100.99"]),
+        "both may call"
+    );
+}
+
+#[test]
+fn dns_chooses_transport_and_port() {
+    let space = Space::new("naptr");
+    carrier_up(&[]);
+    space.apply(&space.account());
+    let trunk = space.trunk("");
+    space.apply(&trunk.replace("server: sip.carrier.test", "server: tcp.carrier.test"));
+    let state = space.wait_registered(seconds(10));
+    assert!(
+        state["contact"].as_str().unwrap().contains("transport=tcp"),
+        "{state}"
+    );
+    let status = &space.get("sipprovider", "trunk")["status"];
+    assert_eq!(status["transport"], "TCP", "{status}");
+}

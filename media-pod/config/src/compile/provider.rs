@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ringwire_crds::{Codec, ProviderType, SipProvider, secret_key};
+use ringwire_crds::{Codec, ProviderType, SipProvider, Transport, secret_key};
 
 use super::gateway::{network, serves};
 use super::{ProviderFindings, Verdict};
@@ -12,15 +12,15 @@ use crate::reason::Reason;
 use crate::secret::Secret;
 use crate::token::TokenKey;
 
-/// What a preset fills in: the carrier's published server.
-fn preset(kind: ProviderType) -> Option<&'static str> {
+/// What a preset fills in: the carrier's published server, and the port where the carrier gives one.
+fn preset(kind: ProviderType) -> Option<(&'static str, Option<u16>)> {
     match kind {
         ProviderType::Generic => None,
-        ProviderType::Netelip => Some("sip.netelip.com"),
-        ProviderType::Zadarma => Some("sip.zadarma.com"),
-        ProviderType::Telnyx => Some("sip.telnyx.com"),
-        ProviderType::VoIPms => Some("atlanta.voip.ms"),
-        ProviderType::OVH => Some("sip.ovh.net"),
+        ProviderType::Netelip => Some(("sip.netelip.com", Some(SIP_PORT))),
+        ProviderType::Zadarma => Some(("sip.zadarma.com", None)),
+        ProviderType::Telnyx => Some(("sip.telnyx.com", None)),
+        ProviderType::VoIPms => Some(("atlanta.voip.ms", None)),
+        ProviderType::OVH => Some(("sip.ovh.net", None)),
     }
 }
 
@@ -35,13 +35,14 @@ pub(super) fn compile(
 ) -> (ProviderFindings, Option<Provider>) {
     let id = ObjectRef::of(object);
     let spec = &object.spec;
+    let preset = preset(spec.type_);
     let server = spec
         .server
         .as_deref()
-        .or(preset(spec.type_))
+        .or(preset.map(|(server, _)| server))
         .map(Host::parse);
-    let port = spec.port.unwrap_or(SIP_PORT);
-    let transport = spec.transport.unwrap_or_default();
+    let port = spec.port.or(preset.and_then(|(_, port)| port));
+    let transport = spec.transport.or(preset.map(|_| Transport::default()));
     let gateway = find_gateway(object, &id, objects, settings);
     let credentials = credentials(object, &id, objects);
 
@@ -62,8 +63,10 @@ pub(super) fn compile(
             Err(verdict) => verdict.clone(),
         },
         paused: spec.paused,
-        server: server.as_ref().map(|server| format!("{server}:{port}")),
-        transport,
+        server: server
+            .as_ref()
+            .map(|server| format!("{server}:{}", port.unwrap_or(SIP_PORT))),
+        transport: transport.unwrap_or_default(),
         revision: None,
         registers: spec.registration.enabled,
     };
@@ -289,13 +292,13 @@ fn registration(
 }
 
 /// Reads `host`, `host:port`, `[v6]` or `[v6]:port`.
-fn host_port(text: &str) -> (Host, u16) {
+fn host_port(text: &str) -> (Host, Option<u16>) {
     let split = text
         .rsplit_once(':')
         .filter(|(host, _)| host.ends_with(']') || !host.contains(':'));
     match split.and_then(|(host, port)| Some((host, port.parse().ok()?))) {
-        Some((host, port)) => (Host::parse(host), port),
-        None => (Host::parse(text), SIP_PORT),
+        Some((host, port)) => (Host::parse(host), Some(port)),
+        None => (Host::parse(text), None),
     }
 }
 

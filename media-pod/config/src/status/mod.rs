@@ -112,7 +112,9 @@ pub fn sip_provider(
         registration: Some(registration_status(&registered, findings, report)),
         active_calls: observed.sum(|state| state.calls.providers.get(&id).copied().unwrap_or(0)),
         server: findings.server.clone(),
-        transport: Some(findings.transport),
+        transport: report
+            .and_then(|(_, report)| report.transport)
+            .or(Some(findings.transport)),
         resolved_addresses: resolved,
         refused_sources,
         conditions,

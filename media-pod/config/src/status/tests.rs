@@ -111,6 +111,7 @@ fn report(contact: &str, observed: &str) -> RegistrationReport {
         reason: Reason::Registered,
         message: "registered at carrier.example".into(),
         last_response: None,
+        transport: None,
         contact: Some(contact.into()),
         observed_address: Some(observed.into()),
         registered_at: None,

@@ -326,6 +326,21 @@ impl Registration {
         }
     }
 
+    /// The token of the request that is on its way.
+    pub fn waiting_for(&self) -> Option<u64> {
+        self.in_flight.map(|flight| flight.token)
+    }
+
+    /// The server that the request with that token went to does not answer, but there is another one: makes the request anew, at once
+    /// and without a word about it. `false` if nobody waits for that request.
+    pub fn ask_again(&mut self, token: u64, now: Instant) -> bool {
+        let Some(flight) = self.flight(token) else {
+            return false;
+        };
+        self.send(flight, now);
+        true
+    }
+
     /// The server's name could not be resolved.
     pub fn on_unresolved(&mut self, error: &str, now: Instant) {
         if matches!(self.goal, Goal::Unregister(_)) {

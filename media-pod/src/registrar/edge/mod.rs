@@ -27,8 +27,8 @@ use ringwire_sip::transaction::{
 };
 
 use self::replies::reason_header;
-use super::names::{self, Lookup, Names};
-use super::trunks::{self, Trunks};
+use super::names::{self, Lookup, Names, Nowhere, Question};
+use super::trunks::Trunks;
 
 /// A media pod has to say something by then, or another is asked (DESIGN §3).
 const FIRST_SIGN: Duration = Duration::from_millis(300);
@@ -59,8 +59,8 @@ pub struct Local {
 /// What the edge tells its shell, besides bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
-    /// The names whose addresses are wanted from now on.
-    Names(BTreeSet<String>),
+    /// What DNS is to be asked from now on.
+    Names(BTreeSet<Question>),
     /// A registration's new state.
     Registration(ObjectRef, RegistrationReport),
     /// The providers that register here.
@@ -142,7 +142,7 @@ pub struct Edge {
     source_towards: fn(IpAddr) -> Option<IpAddr>,
     names: Names,
     /// Names of in-dialog requests' targets, and until when they are wanted.
-    extra_names: BTreeMap<String, Instant>,
+    extra_names: BTreeMap<Question, Instant>,
     trunks: Trunks,
     owns: Owns,
     links: BTreeMap<Incarnation, Link>,
@@ -150,7 +150,7 @@ pub struct Edge {
     by_client: HashMap<ClientId, ServerId>,
     /// Branches given up for another media pod: their late answers are not for the caller.
     abandoned: HashMap<ClientId, Request>,
-    parked: Vec<(ServerId, String, Instant)>,
+    parked: Vec<(ServerId, Question, Instant)>,
     next_keep_alive: Option<Instant>,
     draining: bool,
     outputs: VecDeque<Output>,
@@ -225,15 +225,15 @@ impl Edge {
     }
 
     /// The result of a look-up.
-    pub fn resolved(&mut self, name: &str, lookup: Lookup, now: Instant) {
-        self.names.update(name.to_owned(), lookup);
+    pub fn resolved(&mut self, question: Question, lookup: Lookup, now: Instant) {
         let ready: Vec<ServerId> = self
             .parked
             .iter()
-            .filter(|(_, parked, _)| parked == name)
+            .filter(|(_, parked, _)| *parked == question)
             .map(|(id, ..)| *id)
             .collect();
-        self.parked.retain(|(_, parked, _)| parked != name);
+        self.parked.retain(|(_, parked, _)| *parked != question);
+        self.names.update(question, lookup);
         for id in ready {
             self.send_to_carrier(id, now);
         }
@@ -313,7 +313,9 @@ impl Edge {
     /// Runs due timers.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.endpoint.handle_timeout(now);
-        self.trunks.handle_timeout(now);
+        for client in self.trunks.handle_timeout(&mut self.names, now) {
+            self.endpoint.abandon_client(client);
+        }
         let silent: Vec<ServerId> = self
             .relays
             .iter()
@@ -444,7 +446,7 @@ impl Edge {
                     self.on_carrier_request(id, request, &flow, now);
                 }
             }
-            Event::Ack { request, flow } => self.on_ack(request, &flow),
+            Event::Ack { request, flow } => self.on_ack(request, &flow, now),
             Event::Cancelled { id, request } => {
                 let reason = request.headers.get(&HeaderName::Reason).map(str::to_owned);
                 if let Some(relay) = self.relays.get_mut(&id) {
@@ -455,28 +457,15 @@ impl Edge {
                 }
             }
             Event::Response { id, response, .. } if self.trunks.owns_client(id) => {
-                let failed = response.status >= 500;
-                self.trunks.on_client(
-                    id,
-                    |trunk, token| trunk.on_response(token, &response, now),
-                    failed,
-                );
+                self.trunks.on_response(id, &response, &mut self.names, now);
             }
             Event::Response { id, response, .. } => self.on_response(id, response, now),
             Event::Retransmitted { id, sends, elapsed } => {
-                self.trunks.on_client(
-                    id,
-                    |trunk, token| trunk.on_retransmitted(token, sends, elapsed),
-                    false,
-                );
+                self.trunks.on_retransmitted(id, sends, elapsed);
             }
             Event::Failed { id, error } => {
                 if self.trunks.owns_client(id) {
-                    self.trunks.on_client(
-                        id,
-                        |trunk, token| trunk.on_failed(token, &error, now),
-                        true,
-                    );
+                    self.trunks.on_failed(id, &error, &mut self.names, now);
                 } else if let Some(server) = self.by_client.get(&id).copied() {
                     self.on_failed(server, now);
                 }
@@ -503,25 +492,20 @@ fn contact_of(
     local: &Local,
     source_towards: fn(IpAddr) -> Option<IpAddr>,
 ) -> Option<NameAddr> {
-    let transport = trunks::transport(provider.transport);
-    let host = provider
-        .outbound_proxy
-        .as_ref()
-        .map_or(&provider.server, |(host, _)| host);
-    let towards = || {
-        names
-            .addresses(host)
-            .first()
-            .copied()
-            .and_then(source_towards)
-    };
-    let unknown = match host {
-        gateway::Host::Name(name) => matches!(names.get(name), Some(Lookup::Failed(_))),
-        gateway::Host::Address(_) => true,
-    };
+    let (host, port, way) = names::server(provider);
     // A name without address: the trunk is to exist, so that it can say so, and has nowhere to send anyway.
-    let fallback = unknown.then_some(IpAddr::from([127, 0, 0, 1]));
-    let address = local.advertised.or_else(towards).or(fallback)?;
+    let nowhere = IpAddr::from([127, 0, 0, 1]);
+    let (transport, towards) = match names.targets(host, port, way) {
+        Ok(targets) => {
+            let first = targets.first()?;
+            let towards = source_towards(first.remote.ip());
+            let unknown = matches!(host, gateway::Host::Address(_)).then_some(nowhere);
+            (first.transport, towards.or(unknown))
+        }
+        Err(Nowhere::Failed(_)) => (Transport::Udp, Some(nowhere)),
+        Err(Nowhere::Unknown(_)) => (way?.transport(), None),
+    };
+    let address = local.advertised.or(towards)?;
     let port = if transport == Transport::Udp {
         local.udp_port
     } else {

@@ -1,6 +1,5 @@
 //! What media pods ask carriers within a call: BYE, OPTIONS, re-INVITE; and where such requests go.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use ringwire_config::gateway;
@@ -9,7 +8,7 @@ use ringwire_sip::transaction::{Flow, ServerId, Transport};
 
 use super::{Edge, Kind, PARK_LIMIT, Relay};
 use crate::private;
-use crate::registrar::names::Lookup;
+use crate::registrar::names::{Nowhere, Way};
 
 impl Edge {
     pub(super) fn on_pod_request(&mut self, id: ServerId, request: Request, now: Instant) {
@@ -37,14 +36,13 @@ impl Edge {
             .first()
             .map_or(&relay.request.uri, |route| &route.uri)
             .clone();
-        let flow = match self.next_hop(&relay.request, &target) {
+        let flow = match self.next_hop(&relay.request, &target, now) {
             Ok(flow) => flow,
-            Err(name) => {
-                if matches!(self.names.get(&name), Some(Lookup::Failed(_))) {
-                    return self.refuse(id, 408, None, now);
-                }
-                self.extra_names.insert(name.clone(), now + PARK_LIMIT * 2);
-                self.parked.push((id, name, now + PARK_LIMIT));
+            Err(Nowhere::Failed(_)) => return self.refuse(id, 408, None, now),
+            Err(Nowhere::Unknown(question)) => {
+                self.extra_names
+                    .insert(question.clone(), now + PARK_LIMIT * 2);
+                self.parked.push((id, question, now + PARK_LIMIT));
                 return self.want_names(now);
             }
         };
@@ -61,45 +59,42 @@ impl Edge {
     }
 
     /// Where a request of ours goes: over the connection its dialog came in on if it is a stream that still stands, else where
-    /// Route or Request-URI says. `Err`: the name that has to be looked up first.
-    pub(super) fn next_hop(&self, request: &Request, target: &Uri) -> Result<Flow, String> {
+    /// Route or Request-URI says.
+    pub(super) fn next_hop(
+        &self,
+        request: &Request,
+        target: &Uri,
+        now: Instant,
+    ) -> Result<Flow, Nowhere> {
         let noted = request
             .headers
             .get(&private::name(private::FLOW))
             .and_then(parse_flow);
-        let transport = match target.transport().as_deref() {
-            Some(text) if text.eq_ignore_ascii_case("tcp") => Transport::Tcp,
-            _ => Transport::Udp,
-        };
         if let Some(flow) = noted
             && flow.transport.is_reliable()
         {
             // The shell falls back to a new connection to this address if the old one is gone.
             return Ok(flow);
         }
-        let port = target.port.unwrap_or(5060);
-        match &target.host {
-            Host::Ip(address) => Ok(Flow {
-                transport,
-                remote: SocketAddr::new(*address, port),
-                connection: None,
-            }),
-            Host::Name(name) => {
-                let name = name.to_ascii_lowercase();
-                match self
-                    .names
-                    .addresses(&gateway::Host::Name(name.clone()))
-                    .first()
-                {
-                    Some(address) => Ok(Flow {
-                        transport,
-                        remote: SocketAddr::new(*address, port),
-                        connection: None,
-                    }),
-                    None => Err(name),
-                }
+        let way = target.transport().map(|text| {
+            if text.eq_ignore_ascii_case("tcp") {
+                Way::Tcp
+            } else {
+                Way::Udp
             }
-        }
+        });
+        let host = match &target.host {
+            Host::Ip(address) => gateway::Host::Address(*address),
+            Host::Name(name) => gateway::Host::Name(name.to_ascii_lowercase()),
+        };
+        let targets = self.names.targets(&host, target.port, way)?;
+        let picked = self.names.pick(&targets, now);
+        let picked = picked.ok_or_else(|| Nowhere::Failed("no address".to_owned()))?;
+        Ok(Flow {
+            transport: picked.transport,
+            remote: picked.remote,
+            connection: None,
+        })
     }
 }
 

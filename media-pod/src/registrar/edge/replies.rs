@@ -12,7 +12,7 @@ use crate::registrar::trunks::ALLOW;
 use crate::{USER_AGENT, private};
 
 impl Edge {
-    pub(super) fn on_ack(&mut self, mut request: Request, flow: &Flow) {
+    pub(super) fn on_ack(&mut self, mut request: Request, flow: &Flow, now: Instant) {
         if self.is_link(flow) {
             let target = request
                 .headers
@@ -20,7 +20,7 @@ impl Edge {
                 .first()
                 .map_or(&request.uri, |route| &route.uri)
                 .clone();
-            if let Ok(flow) = self.next_hop(&request, &target) {
+            if let Ok(flow) = self.next_hop(&request, &target, now) {
                 let (host, port) = self.via(&flow);
                 private::strip(&mut request.headers);
                 let via = self.endpoint.new_via(flow.transport, &host, port);
