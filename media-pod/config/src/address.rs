@@ -24,14 +24,14 @@ pub fn advertised(
 }
 
 /// Whether an address leads to us only from near by: private use (RFC 1918, RFC 4193), behind a carrier's NAT (RFC 6598), or of one
-/// link or host.
+/// link.
 pub fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
             let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
-            v4.is_private() || v4.is_link_local() || v4.is_loopback() || shared
+            v4.is_private() || v4.is_link_local() || shared
         }
-        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }
 

@@ -19,7 +19,7 @@ use ringwire_config::state::{MAX_REFUSED_SOURCES, RefusedSource};
 use ringwire_control::Reporter;
 use ringwire_sip::message::{Message, parse_datagram};
 use ringwire_sip::transaction::{Flow, Transmit, Transport, TransportError};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +42,7 @@ const TCP_IDLE: Duration = Duration::from_secs(900);
 const MAX_STREAMS: usize = 2_000;
 
 /// A connection of ours has to stand by then.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Messages that wait for a connection to stand.
 const MAX_WAITING: usize = 64;
@@ -146,6 +146,19 @@ fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
+/// A connection that leaves from the address we listen on, if that is a certain one: carriers know us by it.
+async fn connect_from(bind: IpAddr, remote: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if remote.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    if !bind.is_unspecified() && bind.is_ipv4() == remote.is_ipv4() {
+        socket.bind(SocketAddr::new(bind, 0))?;
+    }
+    socket.connect(remote).await
+}
+
 /// Which of our addresses leads to `peer`: what the kernel would send from. No packet is sent.
 fn source_towards(peer: IpAddr) -> Option<IpAddr> {
     let any: IpAddr = if peer.is_ipv4() {
@@ -171,6 +184,8 @@ struct Shell {
     wanted_names: watch::Sender<BTreeSet<Question>>,
     reporter: Reporter,
     bursts: HashMap<(Reason, IpAddr), (Instant, u64)>,
+    /// Our own address, or any.
+    bind: IpAddr,
 }
 
 /// Runs a registrar until `stop`.
@@ -221,6 +236,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
         wanted_names,
         reporter,
         bursts: HashMap::new(),
+        bind: identity.bind,
     };
     shell.configure(&first, &owns.borrow_and_update().clone(), &identity);
     shell.reporter.update(|state| state.ready = true);
@@ -522,10 +538,10 @@ impl Shell {
             return;
         }
         self.connecting.insert(remote, vec![bytes]);
-        let connected = self.connected.clone();
+        let (connected, bind) = (self.connected.clone(), self.bind);
         tokio::spawn(async move {
             let result =
-                match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(remote)).await {
+                match tokio::time::timeout(CONNECT_TIMEOUT, connect_from(bind, remote)).await {
                     Ok(result) => result,
                     Err(_) => Err(io::ErrorKind::TimedOut.into()),
                 };
