@@ -200,8 +200,8 @@ pub struct RtpSpec {
     #[serde(default)]
     pub exposure: Exposure,
 
-    /// The UDP ports for RTP and RTCP, two for each call. On the host network each media pod of a node takes a block of them.
-    /// Default: 20000 to 20999.
+    /// The UDP ports for RTP and RTCP, two for each call. On the host network the media pods of a node share them. Default: 20000 to
+    /// 20999.
     #[serde(default)]
     pub port_range: PortRange,
 }

@@ -144,7 +144,7 @@ async fn serve(args: Args, role: Role) -> Result<(), Failure> {
         reporter,
         health,
         tls,
-        resolver: TokioResolver::builder_tokio()?.build()?,
+        resolver: connect::resolver()?,
         stop: stop.clone(),
         drain,
     };

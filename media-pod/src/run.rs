@@ -13,7 +13,6 @@ use std::time::{Duration, SystemTime};
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
-use hickory_resolver::TokioResolver;
 use ringwire_agent::connect::{self, Connector};
 use ringwire_config::compile::{Compiled, compile};
 use ringwire_config::gateway::{MediaConfig, RegistrarConfig};
@@ -158,7 +157,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         .await;
     tokio::spawn(report_load(media_report.clone(), incarnation, links_in));
 
-    let resolver = TokioResolver::builder_tokio()?.build()?;
+    let resolver = connect::resolver()?;
     let media = tokio::spawn(node::run(node::Params {
         config: media_configs,
         links: pipes,

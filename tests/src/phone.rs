@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -115,6 +115,7 @@ enum Wire {
 pub struct Phone {
     wire: Wire,
     local: SocketAddr,
+    contact: SocketAddr,
     remote: SocketAddr,
     /// For the call's audio.
     pub rtp: UdpSocket,
@@ -127,7 +128,7 @@ pub struct Phone {
     routes: Vec<String>,
     /// Everything that came.
     pub seen: Vec<Message>,
-    _address: Address,
+    address: Address,
 }
 
 impl Phone {
@@ -151,12 +152,39 @@ impl Phone {
         )
     }
 
+    /// A phone on TCP that listens where its Contact says, as carriers do.
+    pub fn listening(remote: SocketAddr) -> (Self, TcpListener) {
+        let mut phone = Self::tcp(remote);
+        let listener = TcpListener::bind(phone.address.port(5060)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        phone.contact = listener.local_addr().unwrap();
+        (phone, listener)
+    }
+
+    /// Closes its connection.
+    pub fn close(&mut self) {
+        if let Wire::Tcp(stream, _) = &self.wire {
+            stream.shutdown(std::net::Shutdown::Both).unwrap();
+        }
+    }
+
+    /// Waits for a connection to its Contact, which it speaks on from then on.
+    #[track_caller]
+    pub fn accept(&mut self, listener: &TcpListener, limit: Duration) {
+        let stream = crate::wait::until(limit, "a connection to the Contact", || {
+            listener.accept().ok().map(|(stream, _)| stream)
+        });
+        stream.set_nonblocking(false).unwrap();
+        self.wire = Wire::Tcp(stream, Vec::new());
+    }
+
     fn new(wire: Wire, local: SocketAddr, remote: SocketAddr, address: Address) -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let rtp = UdpSocket::bind(address.port(4000)).unwrap();
         Self {
             wire,
             local,
+            contact: local,
             remote,
             rtp,
             call_id: format!("phone{number}-{}", std::process::id()),
@@ -166,7 +194,7 @@ impl Phone {
             target: format!("sip:{NUMBER}@{remote}"),
             routes: Vec::new(),
             seen: Vec::new(),
-            _address: address,
+            address,
         }
     }
 
@@ -236,6 +264,7 @@ impl Phone {
             call_id,
             cseq,
             local,
+            contact,
             ..
         } = self;
         let mut text = format!("{method} {target} SIP/2.0\nVia: {via}\n");
@@ -255,7 +284,7 @@ impl Phone {
         let _ = write!(
             text,
             "{forwards}From: \"Tester\" <sip:+34600000000@{local}>;tag={tag}\nTo: {to}\nCall-ID: {call_id}\nCSeq: {cseq} {method}\n\
-             Contact: <sip:phone@{local}{transport}>\n{headers}"
+             Contact: <sip:phone@{contact}{transport}>\n{headers}"
         );
         let body = body.replace('\n', "\r\n");
         if !body.is_empty() && !headers.contains("Content-Type:") {

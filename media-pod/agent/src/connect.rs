@@ -31,6 +31,11 @@ use crate::{
     socket::{AgentSocket, Transport, config},
 };
 
+/// An agent whose machine is gone is noticed after this time without a sign: what was sent is not acknowledged, or probes of an idle
+/// connection are not.
+const GONE_AFTER: Duration = Duration::from_secs(10);
+/// An idle connection is probed after this time, and this often.
+const PROBE_EVERY: Duration = Duration::from_secs(3);
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
 /// How long an answer, or its absence, is believed: pods and Services come and go.
@@ -273,6 +278,19 @@ fn is_handshake_header(name: &HeaderName) -> bool {
             && name != http::header::SEC_WEBSOCKET_PROTOCOL)
 }
 
+/// Small messages go out at once, and an agent that is gone is noticed.
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(PROBE_EVERY)
+        .with_interval(PROBE_EVERY);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(GONE_AFTER))?;
+    Ok(())
+}
+
 /// Makes connections; one per process or thread. Cheap to clone.
 #[derive(Clone)]
 pub struct Connector {
@@ -291,16 +309,22 @@ impl fmt::Debug for Connector {
 #[error("reading the name servers of /etc/resolv.conf failed: {0}")]
 pub struct ResolverError(String);
 
+/// A resolver with the system's name servers, search domains and `/etc/hosts`, read now. What is not there is asked for again soon,
+/// whatever its zone says: people wait for the name that they have just made.
+pub fn resolver() -> Result<TokioResolver, ResolverError> {
+    let fail = |error: hickory_resolver::net::NetError| ResolverError(error.to_string());
+    let mut builder = TokioResolver::builder_tokio().map_err(fail)?;
+    let options = builder.options_mut();
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    options.positive_max_ttl = Some(MAX_CACHED);
+    options.negative_max_ttl = Some(MAX_CACHED_NEGATIVE);
+    builder.build().map_err(fail)
+}
+
 impl Connector {
     /// With the system's name servers, search domains and `/etc/hosts`, read now.
     pub fn new(tls: Arc<ClientConfig>) -> Result<Self, ResolverError> {
-        let fail = |error: hickory_resolver::net::NetError| ResolverError(error.to_string());
-        let mut builder = TokioResolver::builder_tokio().map_err(fail)?;
-        let options = builder.options_mut();
-        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        options.positive_max_ttl = Some(MAX_CACHED);
-        options.negative_max_ttl = Some(MAX_CACHED_NEGATIVE);
-        Ok(Self::with_resolver(builder.build().map_err(fail)?, tls))
+        Ok(Self::with_resolver(resolver()?, tls))
     }
 
     /// With a resolver of the caller's.
@@ -379,7 +403,7 @@ impl Connector {
         let stream = timeout_at(deadline, TcpStream::connect(address))
             .await
             .map_err(|_| timeout("connecting"))?
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+            .and_then(|stream| prepare(&stream).map(|()| stream))
             .map_err(|error| network_error(target, address, &error))?;
         let transport = if target.tls {
             timeout_at(deadline, self.start_tls(target, stream))

@@ -165,6 +165,10 @@ pub fn accepts_source(
             })
 }
 
+fn is_number(user: &str, provider: &Provider) -> bool {
+    !number::candidates(user, provider.country_code.as_deref()).is_empty()
+}
+
 /// The number of `provider` that is called, or everything that was compared.
 fn find_number<'a>(
     provider: &'a Provider,
@@ -181,7 +185,11 @@ fn find_number<'a>(
         None if request_user.is_none() && !provider.contact_user_is_secret => {
             [call.called_party_user, call.to_user, call.request_user]
         }
-        None => [request_user, call.called_party_user, call.to_user],
+        // A number in the Request-URI is the one that is called, whether or not it is ours: after a diversion, To has another one.
+        None => match request_user {
+            Some(user) if is_number(user, provider) => [Some(user), None, None],
+            _ => [request_user, call.called_party_user, call.to_user],
+        },
     };
     let mut compared = Vec::new();
     for user in places.into_iter().flatten() {

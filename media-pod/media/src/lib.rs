@@ -9,6 +9,7 @@ pub mod g711;
 pub mod jitter;
 mod playback;
 pub mod reception;
+pub mod rtcp;
 pub mod rtp;
 pub mod source;
 pub mod stream;

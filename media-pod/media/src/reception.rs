@@ -4,6 +4,8 @@
 
 use std::time::Instant;
 
+use crate::rtcp::Block;
+
 /// Sequence numbers that may be missing before a jump counts as a restart (RFC 3550 A.1).
 const MAX_DROPOUT: u16 = 3000;
 /// How far behind a packet may be and still count as misordered.
@@ -28,6 +30,8 @@ struct Run {
     highest: u16,
     cycles: u64,
     received: u64,
+    /// What the last report told: packets expected, and received.
+    told: (u64, u64),
     /// Where a restarted counter would continue.
     restart_at: Option<u16>,
 }
@@ -40,13 +44,17 @@ impl Run {
             highest: sequence,
             cycles: 0,
             received: 1,
+            told: (0, 0),
             restart_at: None,
         }
     }
 
+    fn expected(&self) -> u64 {
+        (self.cycles << 16) + u64::from(self.highest) + 1 - u64::from(self.base)
+    }
+
     fn lost(&self) -> i64 {
-        let expected = (self.cycles << 16) + u64::from(self.highest) + 1 - u64::from(self.base);
-        expected.cast_signed() - self.received.cast_signed()
+        self.expected().cast_signed() - self.received.cast_signed()
     }
 }
 
@@ -123,6 +131,27 @@ impl Reception {
     pub fn lost(&self) -> u64 {
         let now = self.run.as_ref().map_or(0, Run::lost);
         (self.lost_before + now).max(0).cast_unsigned()
+    }
+
+    /// What to report to the sender (RFC 3550 A.3); its share of lost packets is that since the last report.
+    pub fn report(&mut self) -> Option<Block> {
+        let jitter = self.jitter as u32;
+        let run = self.run.as_mut()?;
+        let (expected, received) = (run.expected(), run.received);
+        let (asked, got) = (
+            expected.saturating_sub(run.told.0),
+            received.saturating_sub(run.told.1),
+        );
+        run.told = (expected, received);
+        let lost = asked.saturating_sub(got);
+        Some(Block {
+            ssrc: run.ssrc,
+            fraction_lost: (lost * 256).checked_div(asked).unwrap_or(0).min(255) as u8,
+            lost: i32::try_from(run.lost()).unwrap_or(i32::MAX),
+            highest: ((run.cycles << 16) + u64::from(run.highest)) as u32,
+            jitter,
+            ..Block::default()
+        })
     }
 
     /// Interarrival jitter in milliseconds, for an 8 kHz clock.

@@ -122,7 +122,9 @@ impl SourceFilter {
         Verdict::Pending
     }
 
-    fn is_plausible(&self, ip: IpAddr) -> bool {
+    /// Whether media of this call may come from that address: it is in the SDP, or the signalling comes from it.
+    pub fn is_plausible(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
         self.sdp.is_some_and(|sdp| sdp.ip() == ip) || self.signalling == Some(ip)
     }
 

@@ -3,7 +3,7 @@
 //! From [`RtpStream::start`] to [`RtpStream::stop`] one packet leaves every 20 ms unless the call is on hold, and one frame
 //! goes to the agent every 20 ms whatever arrives. The owner feeds datagrams and agent audio, calls
 //! [`RtpStream::handle_timeout`] at [`RtpStream::poll_timeout`], and empties [`RtpStream::poll_transmit`] and
-//! [`RtpStream::poll_event`] after each. RTCP is neither sent nor used.
+//! [`RtpStream::poll_event`] after each. Reports (RTCP) go beside it: [`RtpStream::receive_report`], [`RtpStream::poll_report`].
 
 use std::{
     collections::VecDeque,
@@ -17,6 +17,7 @@ use crate::{
     jitter::{Insert, JitterBuffer, Position},
     playback::{Playback, Taken},
     reception::Reception,
+    rtcp::{self, REPORT_BYTES, Reports},
     rtp::{HEADER_BYTES, Packet, RtpError},
     source::{SourceFilter, Verdict},
 };
@@ -87,6 +88,8 @@ pub struct StreamConfig {
     pub timestamp: u32,
     /// Delay of the jitter buffer, 0–200 ms; 40 is a good default.
     pub jitter_target_millis: u32,
+    /// Whether the owner has a port for reports, and calls [`RtpStream::poll_report`].
+    pub reports: bool,
 }
 
 /// What the stream tells its owner.
@@ -174,6 +177,9 @@ pub struct RtpStream {
     next_tick: Option<Instant>,
     ticks: u64,
     idle_since: Instant,
+    reports: Option<Reports>,
+    /// Where the peer's reports come from.
+    reporter: Option<SocketAddr>,
     transmit: VecDeque<([u8; PACKET_BYTES], usize)>,
     events: VecDeque<StreamEvent>,
     stats: StreamStats,
@@ -189,6 +195,7 @@ impl RtpStream {
             sequence,
             timestamp,
             jitter_target_millis,
+            reports,
         } = config;
         Self {
             session,
@@ -208,6 +215,8 @@ impl RtpStream {
             next_tick: None,
             ticks: 0,
             idle_since: now,
+            reports: reports.then(|| Reports::new(ssrc, now)),
+            reporter: None,
             transmit: VecDeque::with_capacity(MAX_CATCH_UP as usize),
             events: VecDeque::with_capacity(4),
             stats: StreamStats::default(),
@@ -219,6 +228,9 @@ impl RtpStream {
         if self.next_tick.is_none() {
             self.next_tick = Some(now);
             self.idle_since = now;
+            if let Some(reports) = &mut self.reports {
+                reports.start(now);
+            }
             // What came before would be played late for the whole call.
             self.jitter.reset();
         }
@@ -227,6 +239,9 @@ impl RtpStream {
     /// Stops the tick. Events already made can still be fetched; nothing more is sent.
     pub fn stop(&mut self) {
         self.next_tick = None;
+        if let Some(reports) = &mut self.reports {
+            reports.stop();
+        }
         self.transmit.clear();
     }
 
@@ -310,9 +325,54 @@ impl RtpStream {
         }
     }
 
-    /// When [`Self::handle_timeout`] is due; `None` before the start and after the stop.
+    /// When [`Self::handle_timeout`] or [`Self::poll_report`] is due; `None` before the start and after the stop.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next_tick
+        let report = self.reports.as_ref().and_then(Reports::due);
+        [self.next_tick, report].into_iter().flatten().min()
+    }
+
+    /// Takes a datagram of the RTCP port. Strangers are not listened to; nothing here moves the RTP.
+    pub fn receive_report(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
+        let known = self.source.is_plausible(from.ip())
+            || self
+                .source
+                .destination()
+                .is_some_and(|rtp| rtp.ip() == from.ip());
+        let Some(heard) = rtcp::read(datagram, self.ssrc).filter(|_| known) else {
+            return;
+        };
+        self.reporter = Some(from);
+        if let Some(reports) = &mut self.reports {
+            reports.heard(&heard, now);
+        }
+        if let Some(block) = heard.about_us {
+            self.stats.packets_lost_remote = Some(block.lost.max(0).cast_unsigned().into());
+        }
+    }
+
+    /// The report that is due, if one is: its length in `out`, and where to. That is where the peer's own come from, else the port after
+    /// that of its RTP (RFC 3550 section 11).
+    pub fn poll_report(
+        &mut self,
+        out: &mut [u8; REPORT_BYTES],
+        now: Instant,
+    ) -> Option<(usize, SocketAddr)> {
+        let reports = self.reports.as_mut()?;
+        if reports.due()? > now {
+            return None;
+        }
+        let sent = (
+            self.stats.packets_sent,
+            self.stats.octets_sent,
+            self.timestamp,
+        );
+        let block = self.reception.report();
+        let length = reports.write(out, self.ssrc, sent, block, now);
+        let beside = |rtp: SocketAddr| SocketAddr::new(rtp.ip(), rtp.port().saturating_add(1));
+        let to = self
+            .reporter
+            .or_else(|| self.source.destination().map(beside))?;
+        Some((length, to))
     }
 
     /// Runs the ticks that are due. A late thread makes up for at most three; timestamps stay those of the clock.

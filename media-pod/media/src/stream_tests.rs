@@ -38,6 +38,7 @@ impl Bench {
             sequence: 65_534,
             timestamp: u32::MAX - 100,
             jitter_target_millis: 0,
+            reports: true,
         };
         let mut stream = RtpStream::new(config, now);
         stream.start(now);
@@ -457,4 +458,40 @@ fn packets_before_the_start_do_not_add_delay() {
     bench.peer_sends(0, &[2; 160]);
     assert_eq!(frames(&bench.tick().1), [(2, 0)]);
     assert_eq!(bench.stream.stats().packets_received, 21);
+}
+
+#[test]
+fn the_peers_reports_tell_what_it_has_lost_and_ours_go_beside_the_rtp() {
+    let Bench {
+        mut stream, now, ..
+    } = Bench::new(Codec::Pcmu);
+    let peer: SocketAddr = PEER.parse().unwrap();
+    let mut out = [0; crate::rtcp::REPORT_BYTES];
+    assert!(
+        stream.poll_report(&mut out, now).is_none(),
+        "none is due yet"
+    );
+    let later = now + Duration::from_secs(10);
+    let (length, to) = stream.poll_report(&mut out, later).unwrap();
+    assert_eq!(to, SocketAddr::new(peer.ip(), 4001));
+    assert!(crate::rtcp::read(&out[..length], 0).is_some());
+    assert!(
+        stream.poll_report(&mut out, later).is_none(),
+        "one at a time"
+    );
+
+    let block = crate::rtcp::Block {
+        ssrc: 77,
+        lost: 7,
+        ..crate::rtcp::Block::default()
+    };
+    let length = crate::rtcp::write(&mut out, 1, None, Duration::ZERO, Some(block));
+    let stranger = "203.0.113.250:4001".parse().unwrap();
+    stream.receive_report(&out[..length], stranger, later);
+    assert_eq!(stream.stats().packets_lost_remote, None);
+    let from = SocketAddr::new(peer.ip(), 9999);
+    stream.receive_report(&out[..length], from, later);
+    assert_eq!(stream.stats().packets_lost_remote, Some(7));
+    let next = later + Duration::from_secs(10);
+    assert_eq!(stream.poll_report(&mut out, next).unwrap().1, from);
 }

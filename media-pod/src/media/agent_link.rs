@@ -11,10 +11,16 @@ use ringwire_agent::socket::{AgentReceiver, AgentSender, Received};
 use ringwire_agent::twilio::{self, Command, StartInfo};
 use ringwire_config::gateway::{Agent, Backend, GatewaySettings};
 use ringwire_config::{ObjectRef, Reason};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Messages that wait for an agent that doesn't read: 5 s of audio. What is more is dropped, for recognisers want the present.
-const QUEUE: usize = 250;
+const QUEUE: usize = 250 + RESERVED;
+
+/// Places among them for what is not audio.
+const RESERVED: usize = 64;
+
+/// An agent that reads nothing for so long is gone.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// Sending the last messages may take so long.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -71,6 +77,8 @@ pub struct TwilioLink {
     session: twilio::Session,
     queue: mpsc::Sender<String>,
     receiver: AgentReceiver,
+    /// Why nothing more can be sent, once that is so.
+    stuck: oneshot::Receiver<String>,
     /// Audio frames that the agent did not read in time.
     dropped: u64,
 }
@@ -129,30 +137,49 @@ pub async fn connect(
     });
     let (sender, receiver) = socket.split();
     let (queue, queued) = mpsc::channel(QUEUE);
-    tokio::task::spawn_local(write(sender, queued));
+    let (stuck_in, stuck) = oneshot::channel();
+    tokio::task::spawn_local(write(sender, queued, stuck_in));
     Ok(AgentLink::Twilio(Box::new(TwilioLink {
         session,
         queue,
         receiver,
+        stuck,
         dropped: 0,
     })))
 }
 
-/// Sends what is queued, then closes.
-async fn write(mut sender: AgentSender, mut queue: mpsc::Receiver<String>) {
+/// Sends what is queued, then closes. Tells why if it cannot go on.
+async fn write(
+    mut sender: AgentSender,
+    mut queue: mpsc::Receiver<String>,
+    stuck: oneshot::Sender<String>,
+) {
     while let Some(text) = queue.recv().await {
-        let stuck = tokio::time::timeout(Duration::from_secs(30), sender.send_text(text)).await;
-        if !matches!(stuck, Ok(Ok(()))) {
-            return;
-        }
+        let problem = match tokio::time::timeout(STUCK_AFTER, sender.send_text(text)).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("it has read nothing for {} s", STUCK_AFTER.as_secs()),
+        };
+        // The call may be over.
+        let _ = stuck.send(problem);
+        return;
     }
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, sender.close(1000, "")).await;
 }
 
 impl TwilioLink {
-    /// Messages other than audio are never dropped while the agent reads at all: they find place among the audio.
+    /// Marks, keys and the end: they have places of their own in the queue.
     fn send(&mut self, text: String) {
         if self.queue.try_send(text).is_err() {
+            self.dropped += 1;
+        }
+    }
+
+    /// Audio is dropped when the agent does not read, and never takes the place of other messages.
+    fn send_audio(&mut self, text: String) {
+        if self.queue.capacity() > RESERVED {
+            self.send(text);
+        } else {
             self.dropped += 1;
         }
     }
@@ -175,7 +202,7 @@ impl AgentLink {
             Self::Twilio(link) => {
                 let mut text = String::with_capacity(512);
                 link.session.media(ulaw, timestamp_millis, &mut text);
-                link.send(text);
+                link.send_audio(text);
                 None
             }
         }
@@ -219,7 +246,12 @@ impl AgentLink {
             return std::future::pending().await;
         };
         loop {
-            return match link.receiver.receive().await {
+            let received = tokio::select! {
+                received = link.receiver.receive() => received,
+                // Without a word the writer has ended with the call.
+                Ok(problem) = &mut link.stuck => return FromAgent::Closed(problem),
+            };
+            return match received {
                 Some(Ok(Received::Text(text))) => match link.session.receive(&text) {
                     Ok(Some(command)) => FromAgent::Command(command),
                     Ok(None) => continue,

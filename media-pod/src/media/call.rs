@@ -11,6 +11,7 @@ use rand::{Rng, SeedableRng};
 use ringwire_config::gateway::{Agent, MediaConfig};
 use ringwire_config::state::AgentReport;
 use ringwire_config::{ObjectRef, Reason, address};
+use ringwire_media::rtcp::REPORT_BYTES;
 use ringwire_media::stream::{RtpStream, StreamConfig, StreamEvent};
 use ringwire_sip::dialog::{Action, CallEvent, EndedBy, RespondTo};
 use ringwire_sip::message::{HeaderName, Host, NameAddr, Request, Response, Uri};
@@ -36,6 +37,9 @@ const JITTER_MILLIS: u32 = 40;
 
 /// The dialog has so long to end after we said BYE.
 const END_LIMIT: Duration = Duration::from_secs(40);
+
+/// Datagrams that are read before timers and other calls get their turn.
+const BATCH: usize = 32;
 
 /// A new call, as the node hands it to a worker.
 pub struct NewCall {
@@ -87,14 +91,8 @@ pub async fn run(call: NewCall, shared: Arc<Shared>) {
     let key = call.key.clone();
     let started = Decision::read(&call.invite);
     if let Some(decision) = started {
-        shared.count(&decision.provider, &decision.number, &decision.agent, 1);
-        let counted = (
-            decision.provider.clone(),
-            decision.number.clone(),
-            decision.agent.clone(),
-        );
+        let _counted = Counted::new(&shared, &decision);
         Box::pin(run_decided(call, decision, &shared)).await;
-        shared.count(&counted.0, &counted.1, &counted.2, -1);
     } else {
         tracing::error!("a registrar sent an INVITE without its decision");
         let response = Response::to_request(&call.invite, 500, None);
@@ -108,6 +106,39 @@ pub async fn run(call: NewCall, shared: Arc<Shared>) {
     shared.tell(FromCall::Ended(key)).await;
 }
 
+/// A call in the counters; out of them when it is dropped, even by a panic.
+struct Counted<'a> {
+    shared: &'a Shared,
+    provider: ObjectRef,
+    number: ObjectRef,
+    agent: ObjectRef,
+}
+
+impl<'a> Counted<'a> {
+    fn new(shared: &'a Shared, decision: &Decision) -> Self {
+        let Decision {
+            provider,
+            number,
+            agent,
+            ..
+        } = decision;
+        shared.count(provider, number, agent, 1);
+        Self {
+            shared,
+            provider: provider.clone(),
+            number: number.clone(),
+            agent: agent.clone(),
+        }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.shared
+            .count(&self.provider, &self.number, &self.agent, -1);
+    }
+}
+
 struct Call<'a> {
     shared: &'a Shared,
     key: CallKey,
@@ -116,6 +147,7 @@ struct Call<'a> {
     uas: UasCall,
     rng: StdRng,
     socket: UdpSocket,
+    reports: UdpSocket,
     signalling_ip: IpAddr,
     rtp: Option<RtpStream>,
     link: Option<AgentLink>,
@@ -127,6 +159,8 @@ struct Call<'a> {
     ended: bool,
     /// When silence was last asked about.
     probed: Option<Instant>,
+    /// Messages of the agent that could not be used.
+    unusable: u64,
 }
 
 async fn run_decided(call: NewCall, decision: Decision, shared: &Shared) {
@@ -187,7 +221,7 @@ async fn run_decided(call: NewCall, decision: Decision, shared: &Shared) {
             .await;
     };
     let mut rng = StdRng::from_os_rng();
-    let (socket, local) = match open_media(shared, &config, &decision, &mut rng) {
+    let (socket, reports, local) = match open_media(shared, &config, &decision, &mut rng) {
         Ok(opened) => opened,
         Err(error) => {
             tracing::warn!(%error, "no RTP port for a call");
@@ -246,6 +280,7 @@ async fn run_decided(call: NewCall, decision: Decision, shared: &Shared) {
         uas,
         rng,
         socket,
+        reports,
         signalling_ip: decision.source.ip(),
         rtp: None,
         link: None,
@@ -254,6 +289,7 @@ async fn run_decided(call: NewCall, decision: Decision, shared: &Shared) {
         confirmed: false,
         ended: false,
         probed: None,
+        unusable: 0,
     };
     call.uas.ring();
     call.act().await;
@@ -264,13 +300,13 @@ async fn run_decided(call: NewCall, decision: Decision, shared: &Shared) {
     call.finish().await;
 }
 
-/// The call's RTP socket and what our SDP says about it.
+/// The call's sockets for RTP and RTCP, and what our SDP says about them.
 fn open_media(
     shared: &Shared,
     config: &MediaConfig,
     decision: &Decision,
     rng: &mut StdRng,
-) -> io::Result<(UdpSocket, LocalMedia)> {
+) -> io::Result<(UdpSocket, UdpSocket, LocalMedia)> {
     let settings = &config.settings;
     let identity = &shared.identity;
     let node = identity
@@ -284,11 +320,12 @@ fn open_media(
     // Without cluster the registrar found the address that leads to the caller; media leave from the same machine.
     let address = address::advertised(&settings.rtp, node, identity.pod_ip).or(by_contact);
     let address = address.ok_or_else(|| io::Error::other("no address to advertise"))?;
-    let socket = shared.ports.bind(identity.bind, settings.rtp_ports)?;
+    let (socket, reports) = shared.ports.bind(identity.bind, settings.rtp_ports)?;
     let rtp_port = socket.local_addr()?.port();
     let session_id = u64::from(rng.random::<u32>());
     Ok((
         socket,
+        reports,
         LocalMedia {
             address,
             rtp_port,
@@ -302,6 +339,7 @@ fn open_media(
 enum Wake {
     Inbox(Option<ToCall>),
     Rtp(io::Result<(usize, SocketAddr)>),
+    Report(io::Result<(usize, SocketAddr)>),
     Agent(FromAgent),
     Timer,
 }
@@ -407,6 +445,7 @@ impl Call<'_> {
     /// The answered call, until its end.
     async fn talk(&mut self, limit: Duration) {
         let mut buffer = vec![0; 2_048];
+        let mut report = [0; 512];
         let answered = Instant::now();
         let mut closing: Option<Instant> = None;
         while !self.ended {
@@ -422,6 +461,7 @@ impl Call<'_> {
                 let Self {
                     inbox,
                     socket,
+                    reports,
                     link,
                     ..
                 } = self;
@@ -434,6 +474,7 @@ impl Call<'_> {
                 tokio::select! {
                     message = inbox.recv() => Wake::Inbox(message),
                     received = socket.recv_from(&mut buffer) => Wake::Rtp(received),
+                    received = reports.recv_from(&mut report) => Wake::Report(received),
                     from_agent = agent => Wake::Agent(from_agent),
                     () = sleep_until(timer) => Wake::Timer,
                 }
@@ -443,8 +484,18 @@ impl Call<'_> {
                 Wake::Inbox(message) => self.on_inbox(message),
                 Wake::Rtp(received) => {
                     self.on_rtp(received, &buffer, now);
-                    while let Ok(received) = self.socket.try_recv_from(&mut buffer) {
+                    // A flood must not hold up this thread's other calls.
+                    for _ in 1..BATCH {
+                        let Ok(received) = self.socket.try_recv_from(&mut buffer) else {
+                            break;
+                        };
                         self.on_rtp(Ok(received), &buffer, now);
+                    }
+                }
+                Wake::Report(received) => {
+                    if let (Ok((length, from)), Some(rtp)) = (received, &mut self.rtp) {
+                        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                        rtp.receive_report(&report[..length], from, now);
                     }
                 }
                 Wake::Agent(from_agent) => self.on_agent(from_agent, now),
@@ -633,6 +684,7 @@ impl Call<'_> {
             sequence: self.rng.random(),
             timestamp: self.rng.random(),
             jitter_target_millis: JITTER_MILLIS,
+            reports: true,
         };
         let mut rtp = RtpStream::new(config, now);
         // The caller may miss what is played before his ACK; the agent's audio waits for it, silence does not. (Without an offer in the
@@ -662,7 +714,10 @@ impl Call<'_> {
                 }
             }
             FromAgent::Unusable(error) => {
-                tracing::warn!(call_id = %self.key.call_id, %error, "the agent sent something unusable");
+                self.unusable += 1;
+                if self.unusable == 1 {
+                    tracing::warn!(call_id = %self.key.call_id, %error, "the agent sent something unusable");
+                }
             }
             FromAgent::Closed(detail) => {
                 self.link = None;
@@ -678,6 +733,10 @@ impl Call<'_> {
         while let Some((length, to)) = rtp.poll_transmit(&mut packet) {
             // A full buffer loses a packet, as the network might.
             let _ = self.socket.try_send_to(&packet[..length], to);
+        }
+        let mut report = [0; REPORT_BYTES];
+        if let Some((length, to)) = rtp.poll_report(&mut report, Instant::now()) {
+            let _ = self.reports.try_send_to(&report[..length], to);
         }
         while let Some(event) = rtp.poll_event() {
             match event {
@@ -724,6 +783,9 @@ impl Call<'_> {
                 tracing::warn!(call_id = %self.key.call_id, dropped, "the agent did not read all of the caller's audio");
             }
             link.stop();
+        }
+        if self.unusable > 1 {
+            tracing::warn!(call_id = %self.key.call_id, messages = self.unusable, "the agent sent unusable messages");
         }
         self.record.end = Some(jiff::Timestamp::now());
         if let Some(rtp) = &self.rtp {

@@ -1,6 +1,6 @@
 //! The media pod's SIP side: links from registrars, one [`Endpoint`] for all transactions, and which call a message belongs to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +31,12 @@ const INBOX: usize = 64;
 
 /// After BYE was said to all, calls have so long to end.
 const HANG_UP_LIMIT: Duration = Duration::from_secs(8);
+
+/// A request to a caller waits so long for a registrar.
+const WAIT_FOR_LINK: Duration = Duration::from_secs(32);
+
+/// So many of them may wait.
+const MAX_OUTGOING: usize = 4_096;
 
 /// Which call: our side of the dialog's name. The caller's tag is not part of it, for CANCEL and forks don't need it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -186,6 +192,13 @@ pub struct Params {
     pub beat: Box<dyn Fn() + Send>,
 }
 
+/// A request of a call to its caller.
+struct Outgoing {
+    key: CallKey,
+    token: u64,
+    request: Request,
+}
+
 struct Known {
     inbox: mpsc::Sender<ToCall>,
     link: Flow,
@@ -199,6 +212,8 @@ struct Node {
     by_invite: HashMap<ServerId, CallKey>,
     clients: HashMap<ClientId, (CallKey, u64)>,
     links: Vec<Flow>,
+    /// Requests to callers that wait for a registrar, and until when.
+    waiting: VecDeque<(Instant, Outgoing)>,
     workers: Vec<mpsc::Sender<NewCall>>,
     next_worker: usize,
     shared: Arc<Shared>,
@@ -253,6 +268,7 @@ pub async fn run(params: Params) {
         by_invite: HashMap::new(),
         clients: HashMap::new(),
         links: Vec::new(),
+        waiting: VecDeque::new(),
         workers,
         next_worker: 0,
         shared,
@@ -285,7 +301,8 @@ pub async fn run(params: Params) {
                 }
             }
         }
-        let timeout = [node.endpoint.poll_timeout(), drain_until]
+        let given_up = node.waiting.front().map(|(until, _)| *until);
+        let timeout = [node.endpoint.poll_timeout(), drain_until, given_up]
             .into_iter()
             .flatten()
             .min();
@@ -306,8 +323,11 @@ pub async fn run(params: Params) {
                 let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
                 let flow = node.streams.add(link, nowhere, Idle::Forever, &CancellationToken::new());
                 node.links.push(flow);
+                for (_, outgoing) in std::mem::take(&mut node.waiting) {
+                    node.send_out(outgoing);
+                }
             }
-            () = tokio::time::sleep(sleep) => node.endpoint.handle_timeout(Instant::now()),
+            () = tokio::time::sleep(sleep) => node.handle_timeout(Instant::now()),
             // A new call looks it up: it is in force already.
             Ok(()) = changes.changed() => {
                 let shards = changes.borrow_and_update().as_ref().map(|config| config.shards.clone());
@@ -358,15 +378,26 @@ fn worker(
         let local = tokio::task::LocalSet::new();
         let serve = async {
             let mut running = tokio::task::JoinSet::new();
+            let mut keys = HashMap::new();
             loop {
                 tokio::select! {
                     call = calls.recv() => match call {
-                        Some(call) => drop(running.spawn_local(call::run(call, Arc::clone(&shared)))),
+                        Some(call) => {
+                            let key = call.key.clone();
+                            let task = running.spawn_local(call::run(call, Arc::clone(&shared)));
+                            keys.insert(task.id(), key);
+                        }
                         None => break,
                     },
-                    Some(ended) = running.join_next() => if let Err(error) = ended {
+                    Some(ended) = running.join_next_with_id() => match ended {
+                        Ok((task, ())) => drop(keys.remove(&task)),
                         // A call that panicked is over; the others go on.
-                        tracing::error!(%error, "a call failed");
+                        Err(error) => {
+                            tracing::error!(%error, "a call failed");
+                            if let Some(key) = keys.remove(&error.id()) {
+                                shared.tell(FromCall::Ended(key)).await;
+                            }
+                        }
                     },
                 }
             }
@@ -391,6 +422,60 @@ fn worker(
 }
 
 impl Node {
+    fn handle_timeout(&mut self, now: Instant) {
+        self.endpoint.handle_timeout(now);
+        while self.waiting.front().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, outgoing)) = self.waiting.pop_front() else {
+                return;
+            };
+            let Outgoing {
+                key,
+                token,
+                request,
+            } = outgoing;
+            let Some(known) = self.calls.get(&key) else {
+                continue;
+            };
+            let answer = if request.method == Method::OPTIONS {
+                // That we cannot ask does not mean that the caller is gone.
+                let response = Response::to_request(&request, 480, None);
+                ToCall::Response { token, response }
+            } else {
+                ToCall::Failed { token }
+            };
+            let _ = known.inbox.try_send(answer);
+        }
+    }
+
+    /// Sends a request over the registrar that brought the call, or any other: each of them can reach the caller. Without any it waits:
+    /// one that is being replaced is back within seconds.
+    fn send_out(&mut self, outgoing: Outgoing) {
+        let now = Instant::now();
+        let known = self.calls.get(&outgoing.key);
+        let own = known.map(|known| &known.link);
+        let link = own
+            .filter(|link| self.links.contains(link))
+            .or(self.links.first());
+        let Some(link) = link.cloned() else {
+            if self.waiting.len() < MAX_OUTGOING {
+                self.waiting.push_back((now + WAIT_FOR_LINK, outgoing));
+            } else if let Some(known) = known {
+                let token = outgoing.token;
+                let _ = known.inbox.try_send(ToCall::Failed { token });
+            }
+            return;
+        };
+        let Outgoing {
+            key,
+            token,
+            request,
+        } = outgoing;
+        let host = Host::Name("media.invalid".into());
+        debug_assert_eq!(link.transport, Transport::Tcp);
+        let client = self.endpoint.request(request, link, &host, 5060, now);
+        self.clients.insert(client, (key, token));
+    }
+
     fn on_stream(&mut self, event: StreamEvent) {
         let now = Instant::now();
         match event {
@@ -559,25 +644,11 @@ impl Node {
                 key,
                 token,
                 request,
-            } => {
-                let Some(known) = self.calls.get(&key) else {
-                    return;
-                };
-                // The registrar that brought the call, or any other: each of them can reach the caller.
-                let link = if self.links.contains(&known.link) {
-                    Some(&known.link)
-                } else {
-                    self.links.first()
-                };
-                let Some(link) = link.cloned() else {
-                    let _ = known.inbox.try_send(ToCall::Failed { token });
-                    return;
-                };
-                let host = Host::Name("media.invalid".into());
-                debug_assert_eq!(link.transport, Transport::Tcp);
-                let client = self.endpoint.request(*request, link, &host, 5060, now);
-                self.clients.insert(client, (key, token));
-            }
+            } => self.send_out(Outgoing {
+                key,
+                token,
+                request: *request,
+            }),
             FromCall::Ended(key) => {
                 if let Some(known) = self.calls.remove(&key) {
                     self.by_invite.remove(&known.invite);

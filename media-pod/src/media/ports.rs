@@ -1,4 +1,4 @@
-//! RTP sockets: even ports of the configured range, one for each call.
+//! RTP and RTCP sockets: pairs of ports of the configured range, one for each call.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -20,21 +20,23 @@ impl Ports {
         }
     }
 
-    /// Binds an even port of `range` (first and last) at `address`. An error when all are taken.
-    pub fn bind(&self, address: IpAddr, (first, last): (u16, u16)) -> io::Result<UdpSocket> {
+    /// Binds a pair of `range` (first and last port) at `address`: the even port for RTP, the odd one after it for RTCP (RFC 3550
+    /// section 11). An error when all are taken.
+    pub fn bind(
+        &self,
+        address: IpAddr,
+        (first, last): (u16, u16),
+    ) -> io::Result<(UdpSocket, UdpSocket)> {
         let first = u32::from(first) + u32::from(first % 2);
-        // A pair for each call: RTP on the even port, the odd one is RTCP's (RFC 3550 section 11).
         let pairs = (u32::from(last) + 1).saturating_sub(first) / 2;
         for _ in 0..pairs {
             let turn = self.next.fetch_add(1, Ordering::Relaxed) % pairs;
             let Ok(port) = u16::try_from(first + turn * 2) else {
                 continue;
             };
-            match std::net::UdpSocket::bind(SocketAddr::new(address, port)) {
-                Ok(socket) => {
-                    socket.set_nonblocking(true)?;
-                    return UdpSocket::from_std(socket);
-                }
+            let pair = open(address, port).and_then(|rtp| Ok((rtp, open(address, port + 1)?)));
+            match pair {
+                Ok(pair) => return Ok(pair),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(error) => return Err(error),
             }
@@ -46,23 +48,33 @@ impl Ports {
     }
 }
 
+fn open(address: IpAddr, port: u16) -> io::Result<UdpSocket> {
+    let socket = std::net::UdpSocket::bind(SocketAddr::new(address, port))?;
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn hands_out_each_even_port_once() {
+    async fn hands_out_each_pair_once() {
         let ports = Ports::new();
         let address = IpAddr::from([127, 0, 0, 1]);
-        let sockets: Vec<UdpSocket> = (0..3)
+        let pairs: Vec<(UdpSocket, UdpSocket)> = (0..3)
             .map(|_| ports.bind(address, (21_001, 21_007)).unwrap())
             .collect();
-        let mut numbers: Vec<u16> = sockets
+        let port = |socket: &UdpSocket| socket.local_addr().unwrap().port();
+        let mut numbers: Vec<(u16, u16)> = pairs
             .iter()
-            .map(|socket| socket.local_addr().unwrap().port())
+            .map(|(rtp, rtcp)| (port(rtp), port(rtcp)))
             .collect();
         numbers.sort_unstable();
-        assert_eq!(numbers, [21_002, 21_004, 21_006]);
+        assert_eq!(
+            numbers,
+            [(21_002, 21_003), (21_004, 21_005), (21_006, 21_007)]
+        );
         assert!(ports.bind(address, (21_001, 21_007)).is_err());
     }
 }

@@ -56,6 +56,9 @@ const MAX_BURSTS: usize = 1_024;
 /// How long a stopping registrar goes on relaying what is under way.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
+/// How long a stopping predecessor on the same host may keep its ports.
+const PREDECESSOR: Duration = Duration::from_secs(20);
+
 /// Where a role runs.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -116,7 +119,13 @@ struct Sockets {
 }
 
 impl Sockets {
+    /// On the host's network a predecessor may still hold the ports: it is waited for.
     async fn bind(address: IpAddr, config: &RegistrarConfig) -> Result<Self, StartError> {
+        let patience = if config.settings.sip.host_network {
+            PREDECESSOR
+        } else {
+            Duration::ZERO
+        };
         let failed = |address, transport| {
             move |source| StartError::Bind {
                 address,
@@ -126,11 +135,23 @@ impl Sockets {
         };
         let udp_address = SocketAddr::new(address, config.settings.sip_udp_port);
         let tcp_address = SocketAddr::new(address, config.settings.sip_tcp_port);
-        let udp = udp_socket(udp_address).map_err(failed(udp_address, "UDP"))?;
-        let tcp = TcpListener::bind(tcp_address)
-            .await
-            .map_err(failed(tcp_address, "TCP"))?;
-        Ok(Self { udp, tcp })
+        let begun = Instant::now();
+        loop {
+            let udp = udp_socket(udp_address).map_err(failed(udp_address, "UDP"));
+            let tcp = TcpListener::bind(tcp_address)
+                .await
+                .map_err(failed(tcp_address, "TCP"));
+            match (udp, tcp) {
+                (Ok(udp), Ok(tcp)) => return Ok(Self { udp, tcp }),
+                (Err(StartError::Bind { source, .. }), _)
+                | (_, Err(StartError::Bind { source, .. }))
+                    if source.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < patience =>
+                {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                (Err(error), _) | (_, Err(error)) => return Err(error),
+            }
+        }
     }
 }
 
@@ -186,6 +207,8 @@ struct Shell {
     bursts: HashMap<(Reason, IpAddr), (Instant, u64)>,
     /// Our own address, or any.
     bind: IpAddr,
+    /// The UDP and the TCP port that we listen on.
+    ports: (u16, u16),
 }
 
 /// Runs a registrar until `stop`.
@@ -224,7 +247,11 @@ pub async fn run(params: Params) -> Result<(), StartError> {
     let mut shell = Shell {
         edge: Edge::new(
             Arc::clone(&first),
-            local(&first, &identity),
+            local(
+                &first,
+                &identity,
+                (first.settings.sip_udp_port, first.settings.sip_tcp_port),
+            ),
             source_towards,
             rand::random(),
         ),
@@ -237,6 +264,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
         reporter,
         bursts: HashMap::new(),
         bind: identity.bind,
+        ports: (first.settings.sip_udp_port, first.settings.sip_tcp_port),
     };
     shell.configure(&first, &owns.borrow_and_update().clone(), &identity);
     shell.reporter.update(|state| state.ready = true);
@@ -245,6 +273,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
     let mut buffer = vec![0; 65_535];
     let mut draining = false;
     let mut stopping = None;
+    let mut followed = true;
     loop {
         shell.flush();
         beat();
@@ -277,10 +306,11 @@ pub async fn run(params: Params) -> Result<(), StartError> {
             Some((remote, result)) = connected.recv() => shell.on_connected(remote, result),
             Some((question, lookup)) = names.recv() => shell.on_lookup(question, lookup),
             Some(event) = links.recv() => shell.on_link(event),
-            changed = config.changed() => {
+            changed = config.changed(), if followed => {
                 if changed.is_err() {
                     tracing::warn!("the source of the configuration is gone; the last one stays");
-                    std::future::pending::<()>().await;
+                    followed = false;
+                    continue;
                 }
                 let latest = config.borrow_and_update().clone();
                 if let Some(latest) = latest {
@@ -313,7 +343,8 @@ pub async fn run(params: Params) -> Result<(), StartError> {
     Ok(())
 }
 
-fn local(config: &RegistrarConfig, identity: &Identity) -> Local {
+/// Where carriers reach us; the ports are those that we listen on, whatever the configuration says by now.
+fn local(config: &RegistrarConfig, identity: &Identity, (udp_port, tcp_port): (u16, u16)) -> Local {
     let settings = &config.settings;
     let node = identity
         .node
@@ -321,14 +352,20 @@ fn local(config: &RegistrarConfig, identity: &Identity) -> Local {
         .and_then(|node| settings.nodes.get(node));
     Local {
         advertised: address::advertised(&settings.sip, node, identity.pod_ip),
-        udp_port: settings.sip_udp_port,
-        tcp_port: settings.sip_tcp_port,
+        udp_port,
+        tcp_port,
     }
 }
 
 impl Shell {
     fn configure(&mut self, config: &Arc<RegistrarConfig>, owns: &Owns, identity: &Identity) {
-        let local = local(config, identity);
+        let wanted = (config.settings.sip_udp_port, config.settings.sip_tcp_port);
+        if wanted != self.ports {
+            tracing::error!(
+                listening = ?self.ports, ?wanted, "the SIP ports of the configuration take effect at the next start"
+            );
+        }
+        let local = local(config, identity, self.ports);
         let shown = local
             .advertised
             .map_or_else(|| identity.bind.to_string(), |address| address.to_string());
@@ -510,21 +547,15 @@ impl Shell {
             }
             return;
         }
-        let known = flow
-            .connection
-            .or_else(|| self.outgoing.get(&flow.remote).copied());
-        let Some(connection) =
-            known.filter(|_| flow.connection.is_some() || self.outgoing.contains_key(&flow.remote))
-        else {
-            return self.connect(flow.remote, bytes);
-        };
-        if !self.streams.send(connection, bytes.clone()) {
-            if flow.remote.port() == 0 {
-                // A link that is gone: there is nowhere to connect to.
-                return self
-                    .edge
+        if let Some(connection) = flow.connection {
+            if !self.streams.send(connection, bytes) {
+                self.edge
                     .flow_failed(&flow, TransportError::Closed, Instant::now());
             }
+            return;
+        }
+        let outgoing = self.outgoing.get(&flow.remote).copied();
+        if !outgoing.is_some_and(|connection| self.streams.send(connection, bytes.clone())) {
             self.outgoing.remove(&flow.remote);
             self.connect(flow.remote, bytes);
         }
@@ -618,23 +649,14 @@ impl Shell {
                 refused.truncate(MAX_REFUSED_SOURCES);
             }
         });
-        // Scanners refuse themselves a million times; once in a while is enough for the log.
-        let now = Instant::now();
-        if self.bursts.len() >= MAX_BURSTS {
-            self.bursts
-                .retain(|_, (since, _)| now.duration_since(*since) < BURST);
-        }
-        let key = (call.reason, call.source.ip());
-        if let Some((since, more)) = self.bursts.get_mut(&key)
-            && now.duration_since(*since) < BURST
-        {
-            *more += 1;
-            return;
-        }
-        let suppressed = self.bursts.remove(&key).map_or(0, |(_, more)| more);
-        if self.bursts.len() < MAX_BURSTS {
-            self.bursts.insert(key, (now, 0));
-        }
+        let suppressed = if call.provider.is_none() {
+            match self.burst(&call) {
+                Some(suppressed) => suppressed,
+                None => return,
+            }
+        } else {
+            0
+        };
         let started = jiff::Timestamp::now();
         let detail = if suppressed > 0 {
             format!("{} ({suppressed} more like this before)", call.detail)
@@ -656,5 +678,27 @@ impl Shell {
             ..CallRecord::default()
         };
         record.write();
+    }
+
+    /// How many refusals of a stranger's calls were not logged since the last one that was; `None`: this one is not, either. Scanners
+    /// are refused a million times, and once in a while is enough for the log.
+    fn burst(&mut self, call: &RefusedCall) -> Option<u64> {
+        let now = Instant::now();
+        if self.bursts.len() >= MAX_BURSTS {
+            self.bursts
+                .retain(|_, (since, _)| now.duration_since(*since) < BURST);
+        }
+        let key = (call.reason, call.source.ip());
+        if let Some((since, more)) = self.bursts.get_mut(&key)
+            && now.duration_since(*since) < BURST
+        {
+            *more += 1;
+            return None;
+        }
+        let suppressed = self.bursts.remove(&key).map_or(0, |(_, more)| more);
+        if self.bursts.len() < MAX_BURSTS {
+            self.bursts.insert(key, (now, 0));
+        }
+        Some(suppressed)
     }
 }

@@ -95,6 +95,26 @@ impl Trunks {
             let Some(contact) = contact(provider, names) else {
                 continue;
             };
+            // One that is made again while it is being taken back goes on: its requests stay in order, so the last one counts.
+            if !self.active.contains_key(&provider.id)
+                && let Some(at) = self
+                    .leaving
+                    .iter()
+                    .position(|trunk| trunk.provider.id == provider.id)
+            {
+                let mut trunk = self.leaving.remove(at);
+                trunk.reported = None;
+                let call_id = trunk.registration.config().call_id.clone();
+                if let Some(settings) = settings(provider, contact.clone(), call_id) {
+                    trunk.provider = provider.clone();
+                    trunk.unsent = None;
+                    trunk.patience = None;
+                    trunk.registration.set_server(&server_text(provider));
+                    trunk.registration.update(settings, now);
+                    self.active.insert(provider.id.clone(), trunk);
+                    continue;
+                }
+            }
             match self.active.get_mut(&provider.id) {
                 None => {
                     let call_id = format!("{:032x}", rand::random::<u128>());

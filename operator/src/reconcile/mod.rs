@@ -49,6 +49,9 @@ const MAX_EVENTS: usize = 32;
 /// A pass is made at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
+/// Everything is compiled anew at least this often.
+const RECOMPILE: Duration = Duration::from_secs(60);
+
 /// After a start no status is written before the pods were heard and the default gateway is there, but no longer than this:
 /// else each restart of the operator would turn registrations Unknown for a moment.
 const SETTLING: Duration = Duration::from_secs(5);
@@ -135,6 +138,7 @@ pub struct Reconciler {
     budget: Budget<StatusKey>,
     observer: Observer,
     known: Option<Known>,
+    compiled_at: Instant,
     started: Instant,
     settled: bool,
     waiting_for: Option<&'static str>,
@@ -174,6 +178,7 @@ impl Reconciler {
             malformed_told: BTreeMap::new(),
             budget: Budget::new(now),
             known: None,
+            compiled_at: now,
             started: now,
             settled: false,
             waiting_for: None,
@@ -215,7 +220,11 @@ impl Reconciler {
             }
             return deadline.min(now + Duration::from_millis(200));
         }
-        if self.signal.take_objects() || self.known.is_none() {
+        // Reads and keys that failed start in a compilation only, and certificates age without any event.
+        let retries = self.slots.next_retry().is_some_and(|at| at <= now);
+        let aged = now.duration_since(self.compiled_at) >= RECOMPILE;
+        if self.signal.take_objects() || self.known.is_none() || retries || aged {
+            self.compiled_at = now;
             self.compile(now, time);
         }
         // Taken out, so that the rest can change while it is read.

@@ -199,3 +199,17 @@ fn an_answer_that_is_never_confirmed_is_taken_back() {
     agent.wait("closed");
     gateway.wait_calls(0);
 }
+
+#[test]
+fn a_call_whose_connection_is_gone_is_ended_at_its_contact() {
+    let set = local_set(&echo("bot", "limits: {maxCallSeconds: 3}"));
+    let gateway = Gateway::start(&[("all.yaml", &set)]);
+    let (mut phone, listener) = Phone::listening(gateway.sip());
+    phone.call();
+    // As carriers do with connections that were idle for a while.
+    phone.close();
+    phone.accept(&listener, seconds(8));
+    let bye = phone.wait_request("BYE", seconds(2));
+    phone.respond(&bye, 200);
+    assert!(bye.header("Reason").contains("MaxDuration"), "{}", bye.text);
+}

@@ -109,7 +109,9 @@ pub fn sip_provider(
     }
     SipProviderStatus {
         observed_generation: generation,
-        registration: Some(registration_status(&registered, findings, report)),
+        registration: findings
+            .registers
+            .then(|| registration_status(&registered, findings, report)),
         active_calls: observed.sum(|state| state.calls.providers.get(&id).copied().unwrap_or(0)),
         server: findings.server.clone(),
         transport: report

@@ -570,6 +570,7 @@ impl Call {
             sequence: rand::random(),
             timestamp,
             jitter_target_millis: JITTER_MILLIS,
+            reports: false,
         };
         self.rtp = Some(RtpStream::new(config, now));
     }

@@ -258,6 +258,7 @@ impl Peer {
             sequence: 1,
             timestamp: 1,
             jitter_target_millis: 40,
+            reports: false,
         };
         let mut stream = RtpStream::new(config, now);
         stream.start(now);

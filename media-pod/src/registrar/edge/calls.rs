@@ -207,10 +207,19 @@ impl Edge {
         self.outputs.push_back(Output::Forwarded {
             number: route.entry.id.clone(),
         });
+        let number = Some(route.number.to_owned());
+        let refusal = refused(
+            Reason::AtCapacity,
+            503,
+            Some(route.provider.id.clone()),
+            number,
+            String::new(),
+        );
         let kind = Kind::Call {
             headers,
             tried: Vec::new(),
             silent_until: None,
+            refusal: Box::new(refusal),
         };
         self.relays.insert(
             id,
@@ -272,6 +281,7 @@ impl Edge {
             headers,
             tried,
             silent_until,
+            ..
         } = &mut relay.kind
         else {
             return;
@@ -282,7 +292,11 @@ impl Edge {
             return self.refuse(id, 487, None, now);
         }
         if candidates.is_empty() || tried.len() >= MAX_TRIES {
-            return self.refuse(id, 503, Some((HeaderName::RetryAfter, "5".into())), now);
+            let detail = match tried.len() {
+                0 => "no media pod takes calls".to_owned(),
+                asked => format!("none of {asked} media pods has taken the call"),
+            };
+            return self.give_up(id, (503, Reason::AtCapacity), detail, now);
         }
         // The better of two drawn at random: spreads calls evenly although reports of load are late.
         let draw = |rng: &mut StdRng| candidates[rng.random_range(0..candidates.len())];

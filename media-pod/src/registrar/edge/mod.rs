@@ -111,11 +111,13 @@ struct Link {
 }
 
 enum Kind {
-    /// A new call: private headers to send along, pods asked so far, whether one said anything, and until when it has to.
+    /// A new call: private headers to send along, pods asked so far, and until when the last of them has to say something.
     Call {
         headers: Vec<(HeaderName, String)>,
         tried: Vec<Incarnation>,
         silent_until: Option<Instant>,
+        /// What to report if no media pod takes it.
+        refusal: Box<RefusedCall>,
     },
     /// From a carrier, within a dialog.
     ToPod,
@@ -146,6 +148,8 @@ pub struct Edge {
     trunks: Trunks,
     owns: Owns,
     links: BTreeMap<Incarnation, Link>,
+    /// Open connections that a message has come in on, and whose they are.
+    streams: HashMap<u64, SocketAddr>,
     relays: HashMap<ServerId, Relay>,
     by_client: HashMap<ClientId, ServerId>,
     /// Branches given up for another media pod: their late answers are not for the caller.
@@ -181,6 +185,7 @@ impl Edge {
             trunks: Trunks::default(),
             owns: Arc::new(|_| true),
             links: BTreeMap::new(),
+            streams: HashMap::new(),
             relays: HashMap::new(),
             by_client: HashMap::new(),
             abandoned: HashMap::new(),
@@ -266,6 +271,9 @@ impl Edge {
     /// A stream (to a carrier or a media pod) has closed or could not be opened.
     pub fn flow_failed(&mut self, flow: &Flow, error: TransportError, now: Instant) {
         self.links.retain(|_, link| link.flow != *flow);
+        if let Some(connection) = flow.connection {
+            self.streams.remove(&connection);
+        }
         self.endpoint.flow_failed(flow, error, now);
         self.trunks.flow_lost(flow.transport, flow.remote, now);
         self.pump(now);
@@ -273,6 +281,9 @@ impl Edge {
 
     /// A message has come in.
     pub fn receive(&mut self, message: Message, flow: Flow, now: Instant) {
+        if let Some(connection) = flow.connection {
+            self.streams.insert(connection, flow.remote);
+        }
         self.endpoint.receive(message, flow, now);
         self.pump(now);
     }

@@ -58,8 +58,8 @@ impl Edge {
         self.by_client.insert(client, id);
     }
 
-    /// Where a request of ours goes: over the connection its dialog came in on if it is a stream that still stands, else where
-    /// Route or Request-URI says.
+    /// Where a request of ours goes: over the connection that its dialog came in on as long as it stands, else where Route or
+    /// Request-URI says. (Where the connection came from nobody listens.)
     pub(super) fn next_hop(
         &self,
         request: &Request,
@@ -70,10 +70,12 @@ impl Edge {
             .headers
             .get(&private::name(private::FLOW))
             .and_then(parse_flow);
-        if let Some(flow) = noted
-            && flow.transport.is_reliable()
-        {
-            // The shell falls back to a new connection to this address if the old one is gone.
+        // A connection of another registrar may have the same number, but not to the same port of the carrier.
+        let is_open = |flow: &Flow| {
+            let remote = flow.connection.and_then(|number| self.streams.get(&number));
+            remote == Some(&flow.remote)
+        };
+        if let Some(flow) = noted.filter(is_open) {
             return Ok(flow);
         }
         let way = target.transport().map(|text| {

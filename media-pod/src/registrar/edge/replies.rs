@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use rand::Rng;
+use ringwire_config::Reason;
 use ringwire_sip::message::{HeaderName, Host, Message, Method, NameAddr, Request, Response};
 use ringwire_sip::transaction::{ClientId, Flow, ServerId};
 
-use super::{Edge, Kind};
+use super::{Edge, Kind, Output, RefusedCall};
 use crate::registrar::trunks::ALLOW;
 use crate::{USER_AGENT, private};
 
@@ -150,11 +151,40 @@ impl Edge {
                 ..
             } => self.next_pod(id, now),
             Kind::Call { .. } => {
-                self.refuse(id, 480, Some(reason_header(480, "media pod lost")), now);
+                let detail = "the media pod was lost while it connected the call".to_owned();
+                self.give_up(id, (480, Reason::InternalError), detail, now);
             }
             Kind::ToPod => self.refuse(id, 481, None, now),
             Kind::ToCarrier => self.refuse(id, 408, None, now),
         }
+    }
+
+    /// Refuses a call that no media pod takes, and reports it: there is nobody else to do so.
+    pub(super) fn give_up(
+        &mut self,
+        id: ServerId,
+        (status, reason): (u16, Reason),
+        detail: String,
+        now: Instant,
+    ) {
+        let Some(relay) = self.relays.get(&id) else {
+            return;
+        };
+        if let Kind::Call { refusal, .. } = &relay.kind {
+            self.outputs.push_back(Output::Refused(RefusedCall {
+                reason,
+                status,
+                detail,
+                ..(**refusal).clone()
+            }));
+        }
+        let mut response = Response::to_request(&relay.request, status, None);
+        let (name, value) = reason_header(status, reason.as_str());
+        response.headers.push(name, value);
+        if status == 503 {
+            response.headers.push(HeaderName::RetryAfter, "5");
+        }
+        self.finish(id, response, now);
     }
 
     /// Answers a relayed request ourselves.
@@ -180,10 +210,6 @@ impl Edge {
         now: Instant,
     ) {
         let mut response = Response::to_request(request, status, None);
-        if request.headers.to().is_ok_and(|to| to.tag().is_none()) {
-            response.set_to_tag(&format!("{:016x}", self.rng.random::<u64>()));
-        }
-        response.headers.push(HeaderName::Server, USER_AGENT);
         if matches!(status, 200 | 405) {
             response.headers.push(ALLOW.0, ALLOW.1);
         }
@@ -193,6 +219,15 @@ impl Edge {
         if let Some((name, value)) = extra {
             response.headers.push(name, value);
         }
+        self.finish(id, response, now);
+    }
+
+    /// Sends a final response of our own.
+    fn finish(&mut self, id: ServerId, mut response: Response, now: Instant) {
+        if response.headers.to().is_ok_and(|to| to.tag().is_none()) {
+            response.set_to_tag(&format!("{:016x}", self.rng.random::<u64>()));
+        }
+        response.headers.push(HeaderName::Server, USER_AGENT);
         if let Some(relay) = self.relays.get_mut(&id) {
             relay.done = true;
         }
