@@ -68,6 +68,8 @@ pub enum EndedBy {
     BadAnswer,
     /// Nothing came back to our INVITE.
     NoAnswer,
+    /// The session was not refreshed in time (RFC 4028), or the other side did not know it any more when we refreshed it.
+    SessionExpired,
 }
 
 /// What happened in a call.

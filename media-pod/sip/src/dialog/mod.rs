@@ -5,9 +5,15 @@
 
 pub(crate) mod body;
 mod call;
+pub(crate) mod outbox;
+mod refresh;
+pub(crate) mod refusal;
 pub(crate) mod session;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+pub(crate) mod timer;
 
 pub use call::{Action, CallEvent, EndedBy, RespondTo};
 

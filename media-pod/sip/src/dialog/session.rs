@@ -1,12 +1,15 @@
 //! An established call's behaviour inside its dialog, the same for both sides: requests of the peer, our BYE and OPTIONS,
 //! and the 2xx that is repeated until its ACK comes.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::body::{self, BodyError, Info};
+use super::body::{self, Info};
+use super::outbox::Outbox;
+use super::refresh::{Acked, Refresh};
+use super::refusal::{self, SUPPORTED};
+use super::timer::{self, Due, SessionTimer};
 use super::{Action, CallEvent, Dialog, EndedBy, RespondTo};
-use crate::message::{HeaderName, Method, Request, Response};
+use crate::message::{HeaderName, Headers, Method, Request, Response};
 use crate::sdp::{self, Capabilities, LocalMedia, Negotiated, OfferError, SessionDescription};
 use crate::transaction::ServerId;
 
@@ -14,53 +17,6 @@ use crate::transaction::ServerId;
 pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO";
 /// Most 2xx that wait for their ACK at a time; a peer that sends more INVITEs than that gets 500.
 const MAX_UNACKED: usize = 4;
-
-/// What goes out and what is told, in order.
-#[derive(Default)]
-pub(crate) struct Outbox {
-    actions: VecDeque<Action>,
-    events: VecDeque<CallEvent>,
-    next_token: u64,
-    pub ended: bool,
-}
-
-impl Outbox {
-    pub fn respond(&mut self, to: RespondTo, response: Response) {
-        self.actions.push_back(Action::Respond { to, response });
-    }
-
-    pub fn request(&mut self, request: Request) -> u64 {
-        self.next_token += 1;
-        self.actions.push_back(Action::Request {
-            token: self.next_token,
-            request,
-        });
-        self.next_token
-    }
-
-    pub fn act(&mut self, action: Action) {
-        self.actions.push_back(action);
-    }
-
-    pub fn tell(&mut self, event: CallEvent) {
-        if !self.ended {
-            self.events.push_back(event);
-        }
-    }
-
-    pub fn end(&mut self, by: EndedBy, status: Option<u16>, reason: Option<String>) {
-        self.tell(CallEvent::Ended { by, status, reason });
-        self.ended = true;
-    }
-
-    pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
-    }
-
-    pub fn poll_event(&mut self) -> Option<CallEvent> {
-        self.events.pop_front()
-    }
-}
 
 /// What a call knows of itself before it has a dialog.
 #[derive(Clone)]
@@ -89,7 +45,7 @@ pub(crate) struct Session {
     pub own: Own,
     pub dialog: Dialog,
     /// The description that we sent last.
-    sent: Option<SessionDescription>,
+    pub(super) sent: Option<SessionDescription>,
     negotiated: Option<Negotiated>,
     unacked: Vec<Unacked>,
     probe: Option<u64>,
@@ -98,6 +54,13 @@ pub(crate) struct Session {
     hang_up: Option<(EndedBy, Option<String>)>,
     /// Whether the call ends with the answer to our BYE, or with the BYE itself.
     pub waits_for_bye_answer: bool,
+    /// Whether we made the Call-ID: decides who waits longer when both speak at once.
+    pub owns_call_id: bool,
+    /// Whether the peer takes UPDATE, by its `Allow`.
+    pub(super) peer_updates: bool,
+    pub timer: SessionTimer,
+    pub(super) refresh: Option<Refresh>,
+    pub(super) acked: Option<Acked>,
 }
 
 impl Session {
@@ -112,6 +75,18 @@ impl Session {
             bye: None,
             hang_up: None,
             waits_for_bye_answer: false,
+            owns_call_id: false,
+            peer_updates: false,
+            timer: SessionTimer::default(),
+            refresh: None,
+            acked: None,
+        }
+    }
+
+    /// Takes down what the peer says of itself in an INVITE, UPDATE or 2xx.
+    pub fn note_peer(&mut self, headers: &Headers) {
+        if headers.has(&HeaderName::Allow) {
+            self.peer_updates = headers.lists(&HeaderName::Allow, "UPDATE");
         }
     }
 
@@ -185,6 +160,7 @@ impl Session {
             .headers
             .push(HeaderName::Contact, self.dialog.contact().to_string());
         response.headers.push(HeaderName::Allow, ALLOW);
+        response.headers.push(HeaderName::Supported, SUPPORTED);
         if let Some(body) = body {
             response.set_body(sdp::CONTENT_TYPE, body.to_bytes());
         }
@@ -227,7 +203,7 @@ impl Session {
         if self.bye.is_some() {
             return out.respond(to, self.reply(request, 481, None));
         }
-        if let Some(refusal) = refuse_unknown_extensions(request) {
+        if let Some(refusal) = refusal::refuse_unknown_extensions(request) {
             return out.respond(to, self.finish(refusal));
         }
         match request.method.as_str() {
@@ -268,11 +244,15 @@ impl Session {
         let invite = request.method == Method::INVITE;
         let description = match body::description(&request.headers, &request.body) {
             Ok(description) => description,
-            Err(error) => return out.respond(to, self.finish(refuse_body(request, &error))),
+            Err(error) => {
+                return out.respond(to, self.finish(refusal::refuse_body(request, &error)));
+            }
         };
-        let has_offer = description.is_some() || invite;
-        if has_offer && self.unacked.iter().any(|unacked| unacked.offer.is_some()) {
-            // Our own offer is still unanswered (RFC 3264 section 4, RFC 3311 section 5.2).
+        if let Some(refusal) = timer::refuse_short(request) {
+            return out.respond(to, self.finish(refusal));
+        }
+        if (description.is_some() || invite) && self.awaits_answer() {
+            // Our own offer is still unanswered (RFC 3264 section 4, RFC 3261 section 14.2, RFC 3311 section 5.2).
             return out.respond(to, self.reply(request, 491, None));
         }
         if invite && self.unacked.len() >= MAX_UNACKED {
@@ -284,7 +264,9 @@ impl Session {
         let (body, offer) = match description {
             Some(description) => match self.answer(&description) {
                 Ok(answer) => (Some(answer), None),
-                Err(error) => return out.respond(to, self.finish(refuse_offer(request, &error))),
+                Err(error) => {
+                    return out.respond(to, self.finish(refusal::refuse_offer(request, &error)));
+                }
             },
             None if invite => {
                 let offer = self.offer();
@@ -295,7 +277,9 @@ impl Session {
         if let Ok(Some(contact)) = request.headers.contact() {
             self.dialog.refresh_target(&contact);
         }
-        let response = self.success(request, body.as_ref());
+        self.note_peer(&request.headers);
+        let mut response = self.success(request, body.as_ref());
+        self.timer.grant(request, &mut response, now);
         if invite {
             let cseq = request.headers.cseq().map_or(0, |(number, _)| number);
             self.send_success(to, cseq, response, offer, now, out);
@@ -309,6 +293,12 @@ impl Session {
         {
             out.tell(CallEvent::MediaChanged(negotiated));
         }
+    }
+
+    /// Whether an offer of ours has no answer yet.
+    fn awaits_answer(&self) -> bool {
+        self.unacked.iter().any(|unacked| unacked.offer.is_some())
+            || self.refresh.as_ref().is_some_and(Refresh::is_invite)
     }
 
     /// Adds to a refusal what each response of ours carries.
@@ -382,6 +372,7 @@ impl Session {
         }
         self.bye = Some(out.request(bye));
         self.unacked.clear();
+        self.timer.stop();
         self.hang_up = Some((by, reason));
         if !self.waits_for_bye_answer {
             self.closed(out);
@@ -396,6 +387,7 @@ impl Session {
 
     fn end(&mut self, by: EndedBy, reason: Option<String>, out: &mut Outbox) {
         self.unacked.clear();
+        self.timer.stop();
         out.end(by, None, reason);
     }
 
@@ -426,7 +418,7 @@ impl Session {
         self.bye = Some(out.request(bye));
     }
 
-    pub fn on_response(&mut self, token: u64, response: &Response, out: &mut Outbox) {
+    pub fn on_response(&mut self, token: u64, response: &Response, now: Instant, out: &mut Outbox) {
         if out.ended || response.is_provisional() {
             return;
         }
@@ -440,6 +432,10 @@ impl Session {
             });
         } else if self.bye == Some(token) {
             self.closed(out);
+        } else if self.is_refresh(token) {
+            self.on_refresh_response(response, now, out);
+        } else if response.is_success() {
+            self.repeat_ack(token, out);
         }
     }
 
@@ -452,13 +448,22 @@ impl Session {
             out.tell(CallEvent::PeerGone);
         } else if self.bye == Some(token) {
             self.closed(out);
+        } else if self.is_refresh(token) {
+            self.refresh_lost(408, out);
         }
+    }
+
+    /// Whether a refresh of ours may go out: one at a time, and none while an INVITE of the peer's waits for its ACK
+    /// (RFC 3261 section 14.1).
+    fn may_refresh(&self) -> bool {
+        self.refresh.is_none() && self.unacked.is_empty()
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.unacked
             .iter()
             .map(|unacked| unacked.next.min(unacked.deadline))
+            .chain(self.timer.poll(self.may_refresh()))
             .min()
     }
 
@@ -486,53 +491,20 @@ impl Session {
                 response: unacked.response.clone(),
             });
         }
-    }
-}
-
-/// 420 with what we don't know, if a request requires anything: we have no extensions.
-pub(crate) fn refuse_unknown_extensions(request: &Request) -> Option<Response> {
-    let required: Vec<String> = request.headers.values(&HeaderName::Require).collect();
-    (!required.is_empty()).then(|| {
-        let mut response = Response::to_request(request, 420, None);
-        response
-            .headers
-            .push(HeaderName::Unsupported, required.join(", "));
-        response
-    })
-}
-
-/// The refusal of a body that is no session description.
-pub(crate) fn refuse_body(request: &Request, error: &BodyError) -> Response {
-    match error {
-        BodyError::Unsupported => {
-            let mut response = Response::to_request(request, 415, None);
-            response.headers.push(HeaderName::Accept, sdp::CONTENT_TYPE);
-            response
-                .headers
-                .push(HeaderName::from("Accept-Encoding"), "identity");
-            response
+        match self.timer.due(self.may_refresh(), now) {
+            Some(Due::Refresh) => self.send_refresh(Vec::new(), out),
+            Some(Due::Expiry) => {
+                // Also when the BYE has to wait for an ACK, it is decided now.
+                self.timer.stop();
+                self.hang_up_as(
+                    EndedBy::SessionExpired,
+                    Some("SIP;cause=408;text=\"session expired\"".to_owned()),
+                    out,
+                );
+            }
+            None => {}
         }
-        BodyError::Malformed(error) => refuse_offer(request, error),
     }
-}
-
-/// The refusal of an offer: 488 with a Warning, or 400 if it can't be read.
-pub(crate) fn refuse_offer(request: &Request, error: &OfferError) -> Response {
-    if let OfferError::Malformed(_) = error {
-        return Response::to_request(request, 400, Some("Bad Session Description"));
-    }
-    let mut response = Response::to_request(request, 488, None);
-    let text: String = error
-        .to_string()
-        .chars()
-        .filter(|c| !matches!(c, '"' | '\\') && !c.is_control())
-        .take(120)
-        .collect();
-    response.headers.push(
-        HeaderName::Warning,
-        format!("{} ringwire \"{text}\"", error.warn_code()),
-    );
-    response
 }
 
 /// The `Reason` header of a request.

@@ -157,6 +157,8 @@ struct Node {
     ends: u32,
     confirmed: bool,
     after_end: Vec<String>,
+    /// What the INVITE asks for when it comes in, instead of what the caller wrote.
+    session_expires: Option<&'static str>,
 }
 
 impl Node {
@@ -172,6 +174,7 @@ impl Node {
             ends: 0,
             confirmed: false,
             after_end: Vec::new(),
+            session_expires: None,
         }
     }
 
@@ -272,6 +275,10 @@ impl Node {
                     Some(Call::Caller(call)) => call.on_request(id, &request, now),
                     Some(Call::Callee(call)) if in_dialog => call.on_request(id, &request, now),
                     None if request.method == Method::INVITE => {
+                        let mut request = request;
+                        if let Some(expires) = self.session_expires {
+                            request.headers.set(HeaderName::SessionExpires, expires);
+                        }
                         let mut call =
                             UasCall::new(request, uas_params(), now).expect("a good INVITE");
                         call.ring();
@@ -361,6 +368,7 @@ pub(crate) fn simulate(seed: u64) -> Outcome {
         Node::new("192.0.2.9:5060", seed ^ 2),
     ];
     let addresses = [nodes[1].address, nodes[0].address];
+    nodes[1].session_expires = [None, Some("90"), Some("90;refresher=uas")][seed as usize % 3];
     let loss = [0.0, 0.1, 0.3, 0.5][rng.random_range(0..4)];
     let doubled = [0.0, 0.2][rng.random_range(0..2)];
     let slowest = [20, 300, 1500][rng.random_range(0..3)];

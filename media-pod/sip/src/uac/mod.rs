@@ -8,7 +8,10 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-use crate::dialog::session::{ALLOW, Outbox, Own, Session};
+use crate::dialog::outbox::Outbox;
+use crate::dialog::refusal::SUPPORTED;
+use crate::dialog::session::{ALLOW, Own, Session};
+use crate::dialog::timer::SessionTimer;
 use crate::dialog::{Action, CallEvent, Dialog, DialogId, EndedBy, RespondTo, body};
 use crate::digest::{Challenge, Credentials, DigestClient};
 use crate::message::{HeaderName, Method, NameAddr, Request, Response, Uri};
@@ -17,6 +20,8 @@ use crate::transaction::ServerId;
 
 /// Most challenges that are answered for one request.
 const MAX_ANSWERS: u32 = 3;
+/// Most 422 that are followed for one call.
+const MAX_RAISES: u32 = 3;
 /// Most forks whose 2xx is ended again.
 const MAX_FORKS: usize = 8;
 
@@ -81,6 +86,13 @@ pub struct UacCall {
     digest: DigestClient,
     answers: u32,
     bye_answers: u32,
+    /// The challenges to the INVITE that were answered: one more INVITE answers them again.
+    challenges: Vec<Challenge>,
+    /// Challenges to our refresh since one was taken.
+    refresh_answers: u32,
+    timer: SessionTimer,
+    /// How many 422 were followed.
+    raised: u32,
     early: Option<Negotiated>,
     session: Option<Session>,
     forks: Vec<Fork>,
@@ -111,6 +123,10 @@ impl UacCall {
             digest: DigestClient::new(),
             answers: 0,
             bye_answers: 0,
+            challenges: Vec::new(),
+            refresh_answers: 0,
+            timer: SessionTimer::default(),
+            raised: 0,
             early: None,
             session: None,
             forks: Vec::new(),
@@ -139,10 +155,12 @@ impl UacCall {
         headers.push(HeaderName::CSeq, format!("{} INVITE", self.cseq));
         headers.push(HeaderName::Contact, params.contact.to_string());
         headers.push(HeaderName::Allow, ALLOW);
+        headers.push(HeaderName::Supported, SUPPORTED);
         headers.push(HeaderName::UserAgent, params.user_agent.clone());
         for (name, value) in params.headers.iter().cloned().chain(authorization) {
             headers.push(name, value);
         }
+        self.timer.ask(&mut invite);
         invite.set_body(sdp::CONTENT_TYPE, self.offer.to_bytes());
         self.invite = invite.clone();
         self.invite_token = self.out.request(invite);
@@ -170,7 +188,7 @@ impl UacCall {
     }
 
     /// A response to the request with that token.
-    pub fn on_response(&mut self, token: u64, response: &Response, _now: Instant) {
+    pub fn on_response(&mut self, token: u64, response: &Response, now: Instant) {
         if self.out.ended {
             return;
         }
@@ -179,56 +197,106 @@ impl UacCall {
             .cseq()
             .is_ok_and(|(number, method)| number == self.cseq && method == Method::INVITE);
         if token == self.invite_token && ours {
-            self.on_invite_response(response);
-        } else if let Some(session) = &mut self.session {
-            let challenged =
-                matches!(response.status, 401 | 407) && session.bye_token() == Some(token);
-            if challenged && self.bye_answers < MAX_ANSWERS {
-                let uri = session.dialog.remote_target().to_string();
-                if let Some(headers) = authorize(
-                    &mut self.digest,
-                    &self.params,
-                    response,
-                    self.bye_answers,
-                    &Method::BYE,
-                    &uri,
-                    &[],
-                ) {
-                    self.bye_answers += 1;
-                    return session.repeat_bye(headers, &mut self.out);
-                }
-            }
-            session.on_response(token, response, &mut self.out);
+            self.on_invite_response(response, now);
+        } else if self.session.is_some() {
+            self.on_dialog_response(token, response, now);
         }
     }
 
-    fn on_invite_response(&mut self, response: &Response) {
+    /// A response to a request of ours inside the dialog.
+    fn on_dialog_response(&mut self, token: u64, response: &Response, now: Instant) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        let (bye, refresh) = (
+            session.bye_token() == Some(token),
+            session.is_refresh(token),
+        );
+        if matches!(response.status, 401 | 407) && (bye || refresh) {
+            let answers = if bye {
+                &mut self.bye_answers
+            } else {
+                &mut self.refresh_answers
+            };
+            let challenges = Challenge::from_response(response);
+            let signed = if bye {
+                let uri = session.dialog.remote_target().to_string();
+                Some((Method::BYE, uri, Vec::new()))
+            } else {
+                session.refresh_request().map(|request| {
+                    let uri = request.uri.to_string();
+                    (request.method.clone(), uri, request.body.clone())
+                })
+            };
+            if let Some((method, uri, body)) = signed
+                && may_answer(&challenges, *answers)
+                && let Some(headers) = sign(
+                    &mut self.digest,
+                    &self.params,
+                    &challenges,
+                    &method,
+                    &uri,
+                    &body,
+                )
+            {
+                *answers += 1;
+                return if bye {
+                    session.repeat_bye(headers, &mut self.out);
+                } else {
+                    session.send_refresh(headers, &mut self.out);
+                };
+            }
+        }
+        if refresh && !response.is_provisional() {
+            self.refresh_answers = 0;
+        }
+        session.on_response(token, response, now, &mut self.out);
+    }
+
+    fn on_invite_response(&mut self, response: &Response, now: Instant) {
         match response.status {
             ..200 => self.on_progress(response),
-            200..300 => self.on_success(response),
+            200..300 => self.on_success(response, now),
             // The dialog stands: this is from another fork.
             _ if self.state == State::Answered => {}
             401 | 407 if self.state == State::Calling => {
-                let uri = self.params.target.to_string();
-                let headers = authorize(
-                    &mut self.digest,
-                    &self.params,
-                    response,
-                    self.answers,
-                    &Method::INVITE,
-                    &uri,
-                    &self.invite.body,
-                );
+                let challenges = Challenge::from_response(response);
+                let headers = may_answer(&challenges, self.answers)
+                    .then(|| self.sign_invite(&challenges))
+                    .flatten();
                 match headers {
                     Some(headers) => {
                         self.answers += 1;
+                        self.challenges = challenges;
                         self.send_invite(headers);
                     }
                     None => self.refused(response),
                 }
             }
+            422 if self.state == State::Calling
+                && self.raised < MAX_RAISES
+                && self.timer.raise(response) =>
+            {
+                self.raised += 1;
+                let challenges = std::mem::take(&mut self.challenges);
+                let headers = self.sign_invite(&challenges).unwrap_or_default();
+                self.challenges = challenges;
+                self.send_invite(headers);
+            }
             _ => self.refused(response),
         }
+    }
+
+    fn sign_invite(&mut self, challenges: &[Challenge]) -> Option<Vec<(HeaderName, String)>> {
+        let uri = self.params.target.to_string();
+        sign(
+            &mut self.digest,
+            &self.params,
+            challenges,
+            &Method::INVITE,
+            &uri,
+            &self.invite.body,
+        )
     }
 
     fn refused(&mut self, response: &Response) {
@@ -257,7 +325,7 @@ impl UacCall {
         }
     }
 
-    fn on_success(&mut self, response: &Response) {
+    fn on_success(&mut self, response: &Response, now: Instant) {
         let remote_tag = response
             .headers
             .to()
@@ -292,6 +360,10 @@ impl UacCall {
         self.state = State::Answered;
         let mut session = Session::new(self.own.clone(), dialog);
         session.waits_for_bye_answer = true;
+        session.owns_call_id = true;
+        session.note_peer(&response.headers);
+        session.timer = self.timer.clone();
+        session.timer.answered(response, now);
         session.offered(self.offer.clone());
         let answer = body::description(&response.headers, &response.body)
             .ok()
@@ -436,25 +508,25 @@ impl UacCall {
     }
 }
 
-/// The answer to a challenge, unless it was answered before and is not merely stale.
-fn authorize(
+/// Whether these challenges are to be answered: the first time, and again when our answer was merely stale.
+fn may_answer(challenges: &[Challenge], answers: u32) -> bool {
+    let stale = challenges.iter().any(|challenge| challenge.stale);
+    answers == 0 || (stale && answers < MAX_ANSWERS)
+}
+
+/// The answer to these challenges, if we have credentials for them.
+fn sign(
     digest: &mut DigestClient,
     params: &UacParams,
-    response: &Response,
-    answers: u32,
+    challenges: &[Challenge],
     method: &Method,
     uri: &str,
     body: &[u8],
 ) -> Option<Vec<(HeaderName, String)>> {
     let credentials = params.credentials.as_ref()?;
-    let challenges = Challenge::from_response(response);
-    let stale = challenges.iter().any(|challenge| challenge.stale);
-    if answers > 0 && (!stale || answers >= MAX_ANSWERS) {
-        return None;
-    }
     digest
         .answer(
-            &challenges,
+            challenges,
             credentials,
             method,
             uri,

@@ -8,8 +8,11 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-use crate::dialog::session::{self, Outbox, Own, Session};
-use crate::dialog::{Action, CallEvent, Dialog, DialogId, EndedBy, RespondTo, body};
+use crate::dialog::outbox::Outbox;
+use crate::dialog::session::{self, Own, Session};
+use crate::dialog::{
+    Action, CallEvent, Dialog, DialogId, EndedBy, RespondTo, body, refusal, timer,
+};
 use crate::message::{HeaderName, Method, NameAddr, Request, Response};
 use crate::sdp::{Capabilities, LocalMedia, Negotiated, SessionDescription};
 use crate::transaction::ServerId;
@@ -56,7 +59,7 @@ impl UasCall {
     /// Takes an INVITE outside of a dialog.
     ///
     /// # Errors
-    /// The final response that refuses it: 400, 415, 420 or 488.
+    /// The final response that refuses it: 400, 415, 420, 422 or 488.
     pub fn new(invite: Request, params: UasParams, _now: Instant) -> Result<Self, Response> {
         let UasParams {
             contact,
@@ -80,11 +83,14 @@ impl UasCall {
                 Some(&format!("Bad Request: {error}")),
             ))
         })?;
-        if let Some(response) = session::refuse_unknown_extensions(&invite) {
+        if let Some(response) = refusal::refuse_unknown_extensions(&invite) {
+            return Err(refuse(response));
+        }
+        if let Some(response) = timer::refuse_short(&invite) {
             return Err(refuse(response));
         }
         let offer = body::description(&invite.headers, &invite.body)
-            .map_err(|error| refuse(session::refuse_body(&invite, &error)))?;
+            .map_err(|error| refuse(refusal::refuse_body(&invite, &error)))?;
         let cseq = invite.headers.cseq().map_or(0, |(number, _)| number);
         let own = Own {
             capabilities,
@@ -94,10 +100,11 @@ impl UasCall {
             t2,
         };
         let mut session = Session::new(own, dialog);
+        session.note_peer(&invite.headers);
         if let Some(offer) = &offer {
             session
                 .preview(offer)
-                .map_err(|error| refuse(session::refuse_offer(&invite, &error)))?;
+                .map_err(|error| refuse(refusal::refuse_offer(&invite, &error)))?;
         }
         Ok(Self {
             state: State::Incoming,
@@ -147,7 +154,7 @@ impl UasCall {
             match self.session.answer(offer) {
                 Ok(answer) => (answer, None),
                 Err(error) => {
-                    let response = session::refuse_offer(&self.invite, &error);
+                    let response = refusal::refuse_offer(&self.invite, &error);
                     return self.refuse(response, EndedBy::Us, Some(error.to_string()));
                 }
             }
@@ -156,7 +163,8 @@ impl UasCall {
             (offer.clone(), Some(offer))
         };
         self.state = State::Answered;
-        let response = self.session.success(&self.invite, Some(&body));
+        let mut response = self.session.success(&self.invite, Some(&body));
+        self.session.timer.grant(&self.invite, &mut response, now);
         self.session.send_success(
             RespondTo::Invite,
             self.cseq,
@@ -279,8 +287,9 @@ impl UasCall {
     }
 
     /// A response to the request with that token.
-    pub fn on_response(&mut self, token: u64, response: &Response, _now: Instant) {
-        self.session.on_response(token, response, &mut self.out);
+    pub fn on_response(&mut self, token: u64, response: &Response, now: Instant) {
+        self.session
+            .on_response(token, response, now, &mut self.out);
     }
 
     /// The request with that token failed: no response, or no connection.

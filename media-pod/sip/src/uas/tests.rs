@@ -1,3 +1,5 @@
+mod timers;
+
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -52,12 +54,14 @@ fn refused(request: Request) -> Response {
 #[test]
 fn unknown_requirements_get_420_naming_them() {
     let mut invite = from_peer("INVITE", 1, None);
-    invite.headers.push(HeaderName::Require, "100rel, timer");
+    invite
+        .headers
+        .push(HeaderName::Require, "100rel, timer, precondition");
     let response = refused(invite);
     assert_eq!(response.status, 420);
     assert_eq!(
         response.headers.get(&HeaderName::Unsupported),
-        Some("100rel, timer")
+        Some("100rel, precondition")
     );
     assert_eq!(response.headers.to().unwrap().tag(), Some("b"));
 }
@@ -460,7 +464,7 @@ fn old_numbers_other_dialogs_and_unknown_methods_are_refused() {
         481
     );
     let mut demanding = from_peer("UPDATE", 14, None);
-    demanding.headers.push(HeaderName::Require, "timer");
+    demanding.headers.push(HeaderName::Require, "precondition");
     assert_eq!(ask(&mut call, &demanding, now).status, 420);
     assert!(!call.is_ended());
 }
