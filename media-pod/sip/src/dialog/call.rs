@@ -62,7 +62,7 @@ pub enum EndedBy {
     Us,
     /// The caller gave up before the answer.
     Cancel,
-    /// No ACK came for our 2xx.
+    /// No ACK came for our 2xx, or no PRACK for a provisional response that had to be reliable.
     NoAck,
     /// The answer to our offer could not be used, or never came.
     BadAnswer,

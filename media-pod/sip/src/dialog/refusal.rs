@@ -5,9 +5,9 @@ use crate::message::{HeaderName, Request, Response};
 use crate::sdp::{self, OfferError};
 
 /// The extensions that a request may require of us.
-const EXTENSIONS: [&str; 1] = ["timer"];
+const EXTENSIONS: [&str; 2] = ["100rel", "timer"];
 /// The same as the `Supported` header.
-pub(crate) const SUPPORTED: &str = "timer";
+pub(crate) const SUPPORTED: &str = "100rel, timer";
 
 /// 420 with what we don't know, if a request requires it (RFC 3261 section 8.2.2.3).
 pub(crate) fn refuse_unknown_extensions(request: &Request) -> Option<Response> {

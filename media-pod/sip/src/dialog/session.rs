@@ -14,7 +14,7 @@ use crate::sdp::{self, Capabilities, LocalMedia, Negotiated, OfferError, Session
 use crate::transaction::ServerId;
 
 /// What we take inside and outside of dialogs.
-pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO";
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, PRACK";
 /// Most 2xx that wait for their ACK at a time; a peer that sends more INVITEs than that gets 500.
 const MAX_UNACKED: usize = 4;
 
@@ -56,6 +56,8 @@ pub(crate) struct Session {
     pub waits_for_bye_answer: bool,
     /// Whether we made the Call-ID: decides who waits longer when both speak at once.
     pub owns_call_id: bool,
+    /// Whether the INVITE was answered: before that there is no session to be timed.
+    pub established: bool,
     /// Whether the peer takes UPDATE, by its `Allow`.
     pub(super) peer_updates: bool,
     pub timer: SessionTimer,
@@ -76,6 +78,7 @@ impl Session {
             hang_up: None,
             waits_for_bye_answer: false,
             owns_call_id: false,
+            established: false,
             peer_updates: false,
             timer: SessionTimer::default(),
             refresh: None,
@@ -129,6 +132,11 @@ impl Session {
         offer
     }
 
+    /// Whether we have said anything on media yet.
+    pub fn has_described(&self) -> bool {
+        self.sent.is_some()
+    }
+
     /// What we offered before there was a dialog.
     pub fn offered(&mut self, offer: SessionDescription) {
         self.sent = Some(offer);
@@ -139,6 +147,11 @@ impl Session {
             self.negotiated = Some(negotiated.clone());
             out.tell(CallEvent::MediaChanged(negotiated));
         }
+    }
+
+    /// What is agreed on, without telling it.
+    pub fn agreed_quietly(&mut self, negotiated: Negotiated) {
+        self.negotiated = Some(negotiated);
     }
 
     pub fn reply(&self, request: &Request, status: u16, phrase: Option<&str>) -> Response {
@@ -228,7 +241,7 @@ impl Session {
                     out.respond(to, response);
                 }
             },
-            // We never send a reliable provisional response that it could belong to (RFC 3262 section 3).
+            // One that belongs to a response of ours does not come here (RFC 3262 section 3).
             "PRACK" => out.respond(to, self.reply(request, 481, None)),
             _ => {
                 let known = matches!(request.method, Method::Known(_));
@@ -279,30 +292,35 @@ impl Session {
         }
         self.note_peer(&request.headers);
         let mut response = self.success(request, body.as_ref());
-        self.timer.grant(request, &mut response, now);
+        if self.established {
+            self.timer.grant(request, &mut response, now);
+        }
         if invite {
             let cseq = request.headers.cseq().map_or(0, |(number, _)| number);
             self.send_success(to, cseq, response, offer, now, out);
         } else {
             out.respond(to, response);
         }
-        if let Some(negotiated) = self
-            .negotiated
-            .clone()
-            .filter(|now| before.as_ref() != Some(now))
+        self.tell_if_changed(before.as_ref(), out);
+    }
+
+    /// Tells what is agreed on media, unless it was that before.
+    pub fn tell_if_changed(&self, before: Option<&Negotiated>, out: &mut Outbox) {
+        if let Some(negotiated) = &self.negotiated
+            && before != Some(negotiated)
         {
-            out.tell(CallEvent::MediaChanged(negotiated));
+            out.tell(CallEvent::MediaChanged(negotiated.clone()));
         }
     }
 
     /// Whether an offer of ours has no answer yet.
-    fn awaits_answer(&self) -> bool {
+    pub fn awaits_answer(&self) -> bool {
         self.unacked.iter().any(|unacked| unacked.offer.is_some())
             || self.refresh.as_ref().is_some_and(Refresh::is_invite)
     }
 
     /// Adds to a refusal what each response of ours carries.
-    fn finish(&self, mut response: Response) -> Response {
+    pub fn finish(&self, mut response: Response) -> Response {
         response.set_to_tag(&self.dialog.id().local_tag);
         response
             .headers

@@ -51,6 +51,7 @@ pub(crate) fn uas_params() -> UasParams {
         server: "ringwire".to_owned(),
         t1: T1,
         t2: T2,
+        reliable_provisionals: false,
     }
 }
 
@@ -159,6 +160,8 @@ struct Node {
     after_end: Vec<String>,
     /// What the INVITE asks for when it comes in, instead of what the caller wrote.
     session_expires: Option<&'static str>,
+    /// The INVITE requires reliable provisional responses when it comes in.
+    requires_reliable: bool,
 }
 
 impl Node {
@@ -175,6 +178,7 @@ impl Node {
             confirmed: false,
             after_end: Vec::new(),
             session_expires: None,
+            requires_reliable: false,
         }
     }
 
@@ -219,7 +223,11 @@ impl Node {
                     RespondTo::Invite => self.invite.expect("an INVITE"),
                     RespondTo::Request(id) => id,
                 };
-                if ended && (again || response.status != 481) {
+                let late_prack = response
+                    .headers
+                    .cseq()
+                    .is_ok_and(|(_, method)| method == Method::PRACK);
+                if ended && (again || response.status != 481) && !late_prack {
                     self.after_end.push(format!(
                         "{} {:?}",
                         response.status,
@@ -279,9 +287,12 @@ impl Node {
                         if let Some(expires) = self.session_expires {
                             request.headers.set(HeaderName::SessionExpires, expires);
                         }
+                        if self.requires_reliable {
+                            request.headers.push(HeaderName::Require, "100rel");
+                        }
                         let mut call =
                             UasCall::new(request, uas_params(), now).expect("a good INVITE");
-                        call.ring();
+                        call.ring(now);
                         self.invite = Some(id);
                         self.call = Some(Call::Callee(Box::new(call)));
                     }
@@ -342,6 +353,7 @@ impl Node {
 /// What the people on both sides do.
 #[derive(Clone, Copy, Debug)]
 enum Step {
+    Progress,
     Accept,
     Reject,
     HangUpCallee,
@@ -369,6 +381,7 @@ pub(crate) fn simulate(seed: u64) -> Outcome {
     ];
     let addresses = [nodes[1].address, nodes[0].address];
     nodes[1].session_expires = [None, Some("90"), Some("90;refresher=uas")][seed as usize % 3];
+    nodes[1].requires_reliable = seed.is_multiple_of(2);
     let loss = [0.0, 0.1, 0.3, 0.5][rng.random_range(0..4)];
     let doubled = [0.0, 0.2][rng.random_range(0..2)];
     let slowest = [20, 300, 1500][rng.random_range(0..3)];
@@ -381,6 +394,9 @@ pub(crate) fn simulate(seed: u64) -> Outcome {
         Step::Accept
     };
     steps.insert((at(0, 10_000), 0), answer);
+    if seed.is_multiple_of(3) {
+        steps.insert((at(0, 5_000), 8), Step::Progress);
+    }
     steps.insert((at(0, 60_000), 1), Step::HangUpCaller);
     steps.insert((at(0, 60_000), 2), Step::HangUpCallee);
     steps.insert((at(0, 60_000), 3), Step::ProbeCallee);
@@ -466,6 +482,7 @@ pub(crate) fn simulate(seed: u64) -> Outcome {
                         },
                     ],
                 ) => match step {
+                    Step::Progress => call.progress(now),
                     Step::Accept => call.accept(now),
                     Step::Reject => call.reject(486, None, Vec::new(), now),
                     Step::ProbeCallee => call.probe(now),

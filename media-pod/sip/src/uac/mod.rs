@@ -3,6 +3,7 @@
 //!
 //! It does not find servers and does not follow redirections: a 3xx ends the call.
 
+mod early;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use crate::digest::{Challenge, Credentials, DigestClient};
 use crate::message::{HeaderName, Method, NameAddr, Request, Response, Uri};
 use crate::sdp::{self, Capabilities, LocalMedia, Negotiated, SessionDescription};
 use crate::transaction::ServerId;
+use early::Early;
 
 /// Most challenges that are answered for one request.
 const MAX_ANSWERS: u32 = 3;
@@ -93,7 +95,9 @@ pub struct UacCall {
     timer: SessionTimer,
     /// How many 422 were followed.
     raised: u32,
-    early: Option<Negotiated>,
+    /// What was agreed on media before the answer.
+    early_media: Option<Negotiated>,
+    early: Vec<Early>,
     session: Option<Session>,
     forks: Vec<Fork>,
     reason: Option<String>,
@@ -127,7 +131,8 @@ impl UacCall {
             refresh_answers: 0,
             timer: SessionTimer::default(),
             raised: 0,
-            early: None,
+            early_media: None,
+            early: Vec::new(),
             session: None,
             forks: Vec::new(),
             reason: None,
@@ -138,6 +143,7 @@ impl UacCall {
     }
 
     fn send_invite(&mut self, authorization: Vec<(HeaderName, String)>) {
+        self.early.clear();
         self.cseq += 1;
         let params = &self.params;
         let mut invite = Request::new(Method::INVITE, params.target.clone());
@@ -309,22 +315,6 @@ impl UacCall {
             .end(by, Some(response.status), Some(response.reason.clone()));
     }
 
-    fn on_progress(&mut self, response: &Response) {
-        if self.state != State::Calling || response.status == 100 {
-            return;
-        }
-        self.out.tell(CallEvent::Progress {
-            status: response.status,
-        });
-        if let Ok(Some(answer)) = body::description(&response.headers, &response.body)
-            && let Ok(negotiated) = sdp::apply_answer(&self.offer, &answer, &self.own.capabilities)
-            && self.early.as_ref() != Some(&negotiated)
-        {
-            self.early = Some(negotiated.clone());
-            self.out.tell(CallEvent::MediaChanged(negotiated));
-        }
-    }
-
     fn on_success(&mut self, response: &Response, now: Instant) {
         let remote_tag = response
             .headers
@@ -342,29 +332,30 @@ impl UacCall {
             let request = fork.dialog.ack(self.cseq);
             return self.acknowledge(request);
         }
-        let Ok(mut dialog) = Dialog::from_response(&self.invite, response, &self.params.contact)
-        else {
+        let Some(mut session) = self.confirmed_session(&remote_tag, response) else {
             // Nothing can be sent to whom that names; the peer gives up without ACK.
             return;
         };
-        let ack = dialog.ack(self.cseq);
+        let ack = session.dialog.ack(self.cseq);
         self.acknowledge(ack);
         if self.session.is_some() {
             if self.forks.len() < MAX_FORKS {
-                self.out.request(dialog.request(Method::BYE));
-                self.forks.push(Fork { remote_tag, dialog });
+                self.out.request(session.dialog.request(Method::BYE));
+                self.forks.push(Fork {
+                    remote_tag,
+                    dialog: session.dialog,
+                });
             }
             return;
         }
         let cancelled = self.state == State::Cancelling;
         self.state = State::Answered;
-        let mut session = Session::new(self.own.clone(), dialog);
-        session.waits_for_bye_answer = true;
-        session.owns_call_id = true;
+        session.established = true;
         session.note_peer(&response.headers);
         session.timer = self.timer.clone();
         session.timer.answered(response, now);
-        session.offered(self.offer.clone());
+        // What came reliably before is the answer; another in the 2xx is none (RFC 3261 section 13.2.1).
+        let reliable = session.negotiated().cloned();
         let answer = body::description(&response.headers, &response.body)
             .ok()
             .flatten();
@@ -374,9 +365,9 @@ impl UacCall {
             // The CANCEL came too late.
             session.hang_up_as(EndedBy::Us, self.reason.take(), &mut self.out);
         } else {
-            match (agreed, self.early.take()) {
+            match (reliable.map(Ok).or(agreed), self.early_media.take()) {
                 (Some(Ok(negotiated)), early) => {
-                    session.set_negotiated(negotiated.clone(), &mut Outbox::default());
+                    session.agreed_quietly(negotiated.clone());
                     self.out.tell(CallEvent::Answered);
                     if early.as_ref() != Some(&negotiated) {
                         self.out.tell(CallEvent::MediaChanged(negotiated));
@@ -384,7 +375,7 @@ impl UacCall {
                 }
                 // The answer came with a provisional response already.
                 (None, Some(early)) => {
-                    session.set_negotiated(early, &mut Outbox::default());
+                    session.agreed_quietly(early);
                     self.out.tell(CallEvent::Answered);
                 }
                 _ => session.hang_up_as(
@@ -445,11 +436,7 @@ impl UacCall {
                 }
                 session.on_request(id, request, now, &mut self.out);
             }
-            _ => {
-                let mut response = Response::to_request(request, 481, None);
-                response.set_to_tag(&self.params.local_tag);
-                self.out.respond(to, response);
-            }
+            _ => self.on_early_request(id, request, now),
         }
     }
 
@@ -494,7 +481,7 @@ impl UacCall {
         self.session
             .as_ref()
             .and_then(Session::negotiated)
-            .or(self.early.as_ref())
+            .or(self.early_media.as_ref())
     }
 
     /// The dialog's identity, once answered.

@@ -161,6 +161,104 @@ fn early_media_is_told_and_stays_when_the_2xx_has_no_body() {
     assert_eq!(call.negotiated().unwrap().remote.unwrap().port(), 4002);
 }
 
+fn reliable(request: &Request, rseq: u32, tag: &str, body: Option<&str>) -> Response {
+    let mut response = reply(request, 183, tag, body);
+    response.headers.push(HeaderName::Require, "100rel");
+    response.headers.push(HeaderName::Rseq, rseq.to_string());
+    response
+}
+
+#[test]
+fn each_reliable_response_is_acknowledged_once_and_in_order() {
+    let now = Instant::now();
+    let mut call = UacCall::new(uac_params(), now);
+    let (token, invite) = invite_of(&mut call);
+    assert!(invite.headers.lists(&HeaderName::Supported, "100rel"));
+    for (rseq, acknowledged) in [(7, true), (7, false), (9, false), (8, true), (9, true)] {
+        call.on_response(token, &reliable(&invite, rseq, "b", None), now);
+        let told = matches!(call.poll_event(), Some(CallEvent::Progress { status: 183 }));
+        assert_eq!(told, acknowledged);
+        let Some(action) = call.poll_action() else {
+            assert!(!acknowledged);
+            continue;
+        };
+        let Action::Request { request, .. } = action else {
+            panic!("no PRACK but {action:?}")
+        };
+        assert!(acknowledged);
+        assert_eq!(request.method, Method::PRACK);
+        assert_eq!(
+            request.headers.get(&HeaderName::Rack),
+            Some(format!("{rseq} 1 INVITE").as_str())
+        );
+        assert_eq!(request.uri.to_string(), "sip:bob@192.0.2.77");
+        assert_eq!(request.headers.to().unwrap().tag(), Some("b"));
+    }
+}
+
+#[test]
+fn the_first_reliable_answer_counts_and_an_update_may_change_it() {
+    let now = Instant::now();
+    let mut call = UacCall::new(uac_params(), now);
+    let (token, invite) = invite_of(&mut call);
+    let id = ServerId::for_test(1);
+    let mut update = Request::new(Method::UPDATE, invite.uri.clone());
+    for (name, value) in [
+        (HeaderName::Via, "SIP/2.0/UDP 192.0.2.77;branch=z9hG4bK1"),
+        (HeaderName::From, "<sip:bob@192.0.2.9>;tag=b"),
+        (HeaderName::To, "<sip:alice@192.0.2.1>;tag=a"),
+        (HeaderName::CallId, "call-1"),
+        (HeaderName::CSeq, "1 UPDATE"),
+    ] {
+        update.headers.push(name, value);
+    }
+    update.set_body("application/sdp", sdp(4006, "0", "sendrecv").into_bytes());
+    let mut asked = |call: &mut UacCall, number: u32| {
+        update
+            .headers
+            .set(HeaderName::CSeq, format!("{number} UPDATE"));
+        call.on_request(id, &update, now);
+        match call.poll_action() {
+            Some(Action::Respond { response, .. }) => response.status,
+            other => panic!("no answer but {other:?}"),
+        }
+    };
+    assert_eq!(asked(&mut call, 1), 481, "no dialog yet");
+    call.on_response(token, &reliable(&invite, 1, "b", None), now);
+    call.poll_action();
+    assert_eq!(asked(&mut call, 2), 491, "our offer is open");
+    let answer = sdp(4002, "8", "sendrecv");
+    call.on_response(token, &reliable(&invite, 2, "b", Some(&answer)), now);
+    call.poll_action();
+    assert_eq!(call.negotiated().unwrap().remote.unwrap().port(), 4002);
+    assert_eq!(asked(&mut call, 3), 200);
+    assert_eq!(call.negotiated().unwrap().remote.unwrap().port(), 4006);
+    let other = sdp(4008, "0", "sendrecv");
+    call.on_response(token, &reply(&invite, 200, "b", Some(&other)), now);
+    assert_eq!(call.negotiated().unwrap().remote.unwrap().port(), 4006);
+}
+
+#[test]
+fn a_fork_that_was_acknowledged_early_is_ended_with_a_later_number() {
+    let now = Instant::now();
+    let mut call = UacCall::new(uac_params(), now);
+    let (token, invite) = invite_of(&mut call);
+    for tag in ["b", "fork"] {
+        call.on_response(token, &reliable(&invite, 1, tag, None), now);
+        assert_eq!(invite_of(&mut call).1.headers.cseq().unwrap().0, 2);
+    }
+    let body = sdp(4000, "0", "sendrecv");
+    call.on_response(token, &reply(&invite, 200, "b", Some(&body)), now);
+    call.poll_action();
+    call.on_response(token, &reply(&invite, 200, "fork", Some(&body)), now);
+    call.poll_action();
+    let (_, bye) = invite_of(&mut call);
+    assert_eq!(bye.headers.cseq().unwrap(), (3, Method::BYE));
+    call.hang_up(None, now);
+    let (_, bye) = invite_of(&mut call);
+    assert_eq!(bye.headers.cseq().unwrap(), (3, Method::BYE));
+}
+
 #[test]
 fn no_answer_at_all_ends_the_call() {
     let now = Instant::now();

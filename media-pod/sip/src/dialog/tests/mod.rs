@@ -1,5 +1,6 @@
 //! A caller and a callee of ours, face to face: nothing between them but a clock that we move.
 
+mod reliable;
 mod timers;
 
 use std::collections::BTreeMap;
@@ -72,6 +73,16 @@ impl Pair {
         uas: UasParams,
         change: impl FnMut(Side, &mut Message) + 'static,
     ) -> Self {
+        Self::begin(uac, uas, true, change)
+    }
+
+    /// A call that the callee answers by itself, or not.
+    pub fn begin(
+        uac: UacParams,
+        uas: UasParams,
+        answers: bool,
+        change: impl FnMut(Side, &mut Message) + 'static,
+    ) -> Self {
         let start = Instant::now();
         let mut pair = Self {
             caller: UacCall::new(uac, start),
@@ -81,7 +92,7 @@ impl Pair {
             sent: Vec::new(),
             events: Vec::new(),
             cut: false,
-            answers: true,
+            answers,
             uas,
             change: Box::new(change),
             invite_token: 0,
@@ -95,6 +106,12 @@ impl Pair {
 
     pub fn with(change: impl FnMut(Side, &mut Message) + 'static) -> Self {
         Self::new(uac_params(), uas_params(), change)
+    }
+
+    /// Lets the callee do something.
+    pub fn callee(&mut self, act: impl FnOnce(&mut UasCall, Instant)) {
+        act(self.callee.as_mut().expect("a callee"), self.now);
+        self.settle();
     }
 
     fn settle(&mut self) {
