@@ -123,11 +123,23 @@ impl Session {
 
     /// Our offer, with the version raised when it differs from what we said last.
     pub fn offer(&mut self) -> SessionDescription {
-        let mut offer = sdp::offer(&self.own.capabilities, &self.own.local);
-        if self.sent.as_ref().is_some_and(|sent| *sent != offer) {
-            self.own.local.version += 1;
-            offer = sdp::offer(&self.own.capabilities, &self.own.local);
-        }
+        let Own {
+            capabilities,
+            local,
+            ..
+        } = &mut self.own;
+        let offer = match &self.sent {
+            None => sdp::offer(capabilities, local),
+            Some(said) => {
+                let same = sdp::offer_again(capabilities, local, said);
+                if same == *said {
+                    same
+                } else {
+                    local.version += 1;
+                    sdp::offer_again(capabilities, local, said)
+                }
+            }
+        };
         self.sent = Some(offer.clone());
         offer
     }

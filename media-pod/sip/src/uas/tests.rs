@@ -1,3 +1,4 @@
+mod offers;
 mod reliable;
 mod timers;
 

@@ -1,5 +1,6 @@
 //! A caller and a callee of ours, face to face: nothing between them but a clock that we move.
 
+mod offers;
 mod reliable;
 mod timers;
 
