@@ -1,6 +1,7 @@
 //! What a call asks of its owner, and what it tells him.
 
 use crate::message::{Request, Response};
+use crate::refer::ReferEvent;
 use crate::sdp::Negotiated;
 use crate::transaction::ServerId;
 
@@ -92,6 +93,8 @@ pub enum CallEvent {
     PeerAlive,
     /// The other side does not know the call any more, or does not answer.
     PeerGone,
+    /// Something about a transfer.
+    Refer(ReferEvent),
     /// The call is over. The last event.
     Ended {
         /// Who ended it.

@@ -6,6 +6,7 @@
 pub(crate) mod body;
 mod call;
 pub(crate) mod outbox;
+mod refers;
 mod refresh;
 pub(crate) mod refusal;
 pub(crate) mod reliable;

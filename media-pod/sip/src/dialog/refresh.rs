@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::outbox::Outbox;
 use super::refusal::SUPPORTED;
-use super::session::{ALLOW, Session};
+use super::session::Session;
 use super::{Action, EndedBy, body};
 use crate::message::{HeaderName, Method, Request, Response};
 use crate::sdp::{self, SessionDescription};
@@ -57,7 +57,7 @@ impl Session {
             Method::UPDATE
         };
         let mut request = self.dialog.request(method);
-        request.headers.push(HeaderName::Allow, ALLOW);
+        request.headers.push(HeaderName::Allow, self.allow());
         request.headers.push(HeaderName::Supported, SUPPORTED);
         self.timer.ask(&mut request);
         request
@@ -137,14 +137,16 @@ impl Session {
         }
     }
 
-    /// The 2xx to a re-INVITE once more; whether it was one.
-    pub(super) fn repeat_ack(&self, token: u64, out: &mut Outbox) -> bool {
+    /// One more response to our last re-INVITE, whether it is one; each 2xx is acknowledged.
+    pub(super) fn repeat_ack(&self, token: u64, response: &Response, out: &mut Outbox) -> bool {
         let Some(acked) = self.acked.as_ref().filter(|acked| acked.token == token) else {
             return false;
         };
-        out.act(Action::Ack {
-            request: acked.ack.clone(),
-        });
+        if response.is_success() {
+            out.act(Action::Ack {
+                request: acked.ack.clone(),
+            });
+        }
         true
     }
 

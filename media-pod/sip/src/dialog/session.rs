@@ -10,11 +10,15 @@ use super::refusal::{self, SUPPORTED};
 use super::timer::{self, Due, SessionTimer};
 use super::{Action, CallEvent, Dialog, EndedBy, RespondTo};
 use crate::message::{HeaderName, Headers, Method, Request, Response};
+use crate::refer::Refers;
 use crate::sdp::{self, Capabilities, LocalMedia, Negotiated, OfferError, SessionDescription};
 use crate::transaction::ServerId;
 
 /// What we take inside and outside of dialogs.
 pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, PRACK";
+/// The same where the owner takes transfers.
+pub(crate) const ALLOW_WITH_REFER: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, PRACK, REFER, NOTIFY";
 /// Most 2xx that wait for their ACK at a time; a peer that sends more INVITEs than that gets 500.
 const MAX_UNACKED: usize = 4;
 
@@ -63,6 +67,7 @@ pub(crate) struct Session {
     pub timer: SessionTimer,
     pub(super) refresh: Option<Refresh>,
     pub(super) acked: Option<Acked>,
+    pub refers: Refers,
 }
 
 impl Session {
@@ -83,6 +88,7 @@ impl Session {
             timer: SessionTimer::default(),
             refresh: None,
             acked: None,
+            refers: Refers::default(),
         }
     }
 
@@ -184,7 +190,7 @@ impl Session {
         response
             .headers
             .push(HeaderName::Contact, self.dialog.contact().to_string());
-        response.headers.push(HeaderName::Allow, ALLOW);
+        response.headers.push(HeaderName::Allow, self.allow());
         response.headers.push(HeaderName::Supported, SUPPORTED);
         if let Some(body) = body {
             response.set_body(sdp::CONTENT_TYPE, body.to_bytes());
@@ -253,12 +259,19 @@ impl Session {
                     out.respond(to, response);
                 }
             },
+            "REFER" if self.refers.taken && self.established => {
+                self.on_refer_or_notify(to, request, now, out);
+            }
+            // Without a REFER of ours there is nothing that it could be about.
+            "NOTIFY" if self.refers.sent().any() => {
+                self.on_refer_or_notify(to, request, now, out);
+            }
             // One that belongs to a response of ours does not come here (RFC 3262 section 3).
             "PRACK" => out.respond(to, self.reply(request, 481, None)),
             _ => {
                 let known = matches!(request.method, Method::Known(_));
                 let mut response = self.reply(request, if known { 405 } else { 501 }, None);
-                response.headers.push(HeaderName::Allow, ALLOW);
+                response.headers.push(HeaderName::Allow, self.allow());
                 out.respond(to, response);
             }
         }
@@ -403,6 +416,7 @@ impl Session {
         self.bye = Some(out.request(bye));
         self.unacked.clear();
         self.timer.stop();
+        self.end_refers(out);
         self.hang_up = Some((by, reason));
         if !self.waits_for_bye_answer {
             self.closed(out);
@@ -418,6 +432,7 @@ impl Session {
     fn end(&mut self, by: EndedBy, reason: Option<String>, out: &mut Outbox) {
         self.unacked.clear();
         self.timer.stop();
+        self.end_refers(out);
         out.end(by, None, reason);
     }
 
@@ -464,12 +479,12 @@ impl Session {
             self.closed(out);
         } else if self.is_refresh(token) {
             self.on_refresh_response(response, now, out);
-        } else if response.is_success() {
-            self.repeat_ack(token, out);
+        } else if !self.repeat_ack(token, response, out) {
+            self.on_refer_outcome(token, Some(response.status), now, out);
         }
     }
 
-    pub fn on_failed(&mut self, token: u64, out: &mut Outbox) {
+    pub fn on_failed(&mut self, token: u64, now: Instant, out: &mut Outbox) {
         if out.ended {
             return;
         }
@@ -480,6 +495,8 @@ impl Session {
             self.closed(out);
         } else if self.is_refresh(token) {
             self.refresh_lost(408, out);
+        } else {
+            self.on_refer_outcome(token, None, now, out);
         }
     }
 
@@ -494,6 +511,7 @@ impl Session {
             .iter()
             .map(|unacked| unacked.next.min(unacked.deadline))
             .chain(self.timer.poll(self.may_refresh()))
+            .chain(self.refers.poll_timeout())
             .min()
     }
 
@@ -521,6 +539,7 @@ impl Session {
                 response: unacked.response.clone(),
             });
         }
+        self.refers_timeout(now, out);
         match self.timer.due(self.may_refresh(), now) {
             Some(Due::Refresh) => self.send_refresh(Vec::new(), out),
             Some(Due::Expiry) => {

@@ -16,6 +16,7 @@ use crate::dialog::timer::SessionTimer;
 use crate::dialog::{Action, CallEvent, Dialog, DialogId, EndedBy, RespondTo, body};
 use crate::digest::{Challenge, Credentials, DigestClient};
 use crate::message::{HeaderName, Method, NameAddr, Request, Response, Uri};
+use crate::refer::{ReferId, Referral};
 use crate::sdp::{self, Capabilities, LocalMedia, Negotiated, SessionDescription};
 use crate::transaction::ServerId;
 use early::Early;
@@ -98,6 +99,7 @@ pub struct UacCall {
     /// What was agreed on media before the answer.
     early_media: Option<Negotiated>,
     early: Vec<Early>,
+    takes_refer: bool,
     session: Option<Session>,
     forks: Vec<Fork>,
     reason: Option<String>,
@@ -133,6 +135,7 @@ impl UacCall {
             raised: 0,
             early_media: None,
             early: Vec::new(),
+            takes_refer: false,
             session: None,
             forks: Vec::new(),
             reason: None,
@@ -351,6 +354,7 @@ impl UacCall {
         let cancelled = self.state == State::Cancelling;
         self.state = State::Answered;
         session.established = true;
+        session.refers.taken = self.takes_refer;
         session.note_peer(&response.headers);
         session.timer = self.timer.clone();
         session.timer.answered(response, now);
@@ -399,12 +403,12 @@ impl UacCall {
     }
 
     /// The request with that token failed: no response, or no connection.
-    pub fn on_failed(&mut self, token: u64, _now: Instant) {
+    pub fn on_failed(&mut self, token: u64, now: Instant) {
         if self.out.ended {
             return;
         }
         if let Some(session) = &mut self.session {
-            session.on_failed(token, &mut self.out);
+            session.on_failed(token, now, &mut self.out);
         } else if token == self.invite_token {
             let by = if self.state == State::Cancelling {
                 EndedBy::Us
@@ -413,6 +417,35 @@ impl UacCall {
             };
             self.out.end(by, None, Some("no answer".to_owned()));
         }
+    }
+
+    /// From here on REFERs of the other side are told by [`CallEvent::Refer`], and have to be answered with
+    /// [`Self::answer_refer`]. Without this they get 405.
+    pub fn take_refer(&mut self) {
+        self.takes_refer = true;
+        if let Some(session) = &mut self.session {
+            session.refers.taken = true;
+        }
+    }
+
+    /// Follows a REFER (202) or declines it (603).
+    pub fn answer_refer(&mut self, id: ReferId, accept: bool, now: Instant) {
+        if let Some(session) = &mut self.session {
+            session.answer_refer(id, accept, now, &mut self.out);
+        }
+    }
+
+    /// Tells the other side what became of the call that it referred us to: the status of its INVITE. A final one is
+    /// the last.
+    pub fn refer_progress(&mut self, id: ReferId, status: u16, now: Instant) {
+        if let Some(session) = &mut self.session {
+            session.refer_progress(id, status, now, &mut self.out);
+        }
+    }
+
+    /// Refers the other side to somebody else. `None` when the call does not stand, or too many REFERs are open.
+    pub fn refer(&mut self, referral: &Referral, _now: Instant) -> Option<ReferId> {
+        self.session.as_mut()?.refer(referral, &mut self.out)
     }
 
     /// A request with our dialog's Call-ID; never ACK or CANCEL. It is always answered.

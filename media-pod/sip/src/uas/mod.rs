@@ -16,6 +16,7 @@ use crate::dialog::{
     Action, CallEvent, Dialog, DialogId, EndedBy, RespondTo, body, refusal, timer,
 };
 use crate::message::{HeaderName, Method, NameAddr, Request, Response};
+use crate::refer::{ReferId, Referral};
 use crate::sdp::{Capabilities, LocalMedia, Negotiated, SessionDescription};
 use crate::transaction::ServerId;
 
@@ -248,6 +249,28 @@ impl UasCall {
         }
     }
 
+    /// From here on REFERs of the other side are told by [`CallEvent::Refer`], and have to be answered with
+    /// [`Self::answer_refer`]. Without this they get 405.
+    pub fn take_refer(&mut self) {
+        self.session.refers.taken = true;
+    }
+
+    /// Follows a REFER (202) or declines it (603).
+    pub fn answer_refer(&mut self, id: ReferId, accept: bool, now: Instant) {
+        self.session.answer_refer(id, accept, now, &mut self.out);
+    }
+
+    /// Tells the other side what became of the call that it referred us to: the status of its INVITE. A final one is
+    /// the last.
+    pub fn refer_progress(&mut self, id: ReferId, status: u16, now: Instant) {
+        self.session.refer_progress(id, status, now, &mut self.out);
+    }
+
+    /// Refers the other side to somebody else. `None` when the call does not stand, or too many REFERs are open.
+    pub fn refer(&mut self, referral: &Referral, _now: Instant) -> Option<ReferId> {
+        self.session.refer(referral, &mut self.out)
+    }
+
     /// A request with our dialog's Call-ID; never ACK or CANCEL. It is always answered.
     pub fn on_request(&mut self, id: ServerId, request: &Request, now: Instant) {
         let to = RespondTo::Request(id);
@@ -318,8 +341,8 @@ impl UasCall {
     }
 
     /// The request with that token failed: no response, or no connection.
-    pub fn on_failed(&mut self, token: u64, _now: Instant) {
-        self.session.on_failed(token, &mut self.out);
+    pub fn on_failed(&mut self, token: u64, now: Instant) {
+        self.session.on_failed(token, now, &mut self.out);
     }
 
     /// Runs what is due.

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use super::{State, UasCall};
 use crate::dialog::reliable::{Due, Rack};
-use crate::dialog::session::ALLOW;
 use crate::dialog::{EndedBy, RespondTo, body, refusal};
 use crate::message::{HeaderName, Request, Response};
 use crate::sdp::{self, SessionDescription};
@@ -62,7 +61,9 @@ impl UasCall {
         }
         if self.reliable {
             // Who knows our methods may send UPDATE before the answer (RFC 3311 section 5.1).
-            response.headers.push(HeaderName::Allow, ALLOW);
+            response
+                .headers
+                .push(HeaderName::Allow, self.session.allow());
             if let Some(response) = self.provisionals.send(response, now) {
                 self.out.respond(RespondTo::Invite, response);
             }
