@@ -5,6 +5,7 @@
 
 pub(crate) mod body;
 mod call;
+mod offers;
 pub(crate) mod outbox;
 mod refers;
 mod refresh;

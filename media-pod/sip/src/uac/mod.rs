@@ -3,7 +3,9 @@
 //!
 //! It does not find servers and does not follow redirections: a 3xx ends the call.
 
+mod answered;
 mod early;
+mod signing;
 #[cfg(test)]
 mod tests;
 
@@ -13,16 +15,16 @@ use crate::dialog::outbox::Outbox;
 use crate::dialog::refusal::SUPPORTED;
 use crate::dialog::session::{ALLOW, Own, Session};
 use crate::dialog::timer::SessionTimer;
-use crate::dialog::{Action, CallEvent, Dialog, DialogId, EndedBy, RespondTo, body};
+use crate::dialog::{Action, CallEvent, DialogId, EndedBy, RespondTo};
 use crate::digest::{Challenge, Credentials, DigestClient};
 use crate::message::{HeaderName, Method, NameAddr, Request, Response, Uri};
 use crate::refer::{ReferId, Referral};
 use crate::sdp::{self, Capabilities, LocalMedia, Negotiated, SessionDescription};
 use crate::transaction::ServerId;
+use answered::Fork;
 use early::Early;
+use signing::may_answer;
 
-/// Most challenges that are answered for one request.
-const MAX_ANSWERS: u32 = 3;
 /// Most 422 that are followed for one call.
 const MAX_RAISES: u32 = 3;
 /// Most forks whose 2xx is ended again.
@@ -69,12 +71,6 @@ enum State {
     /// Given up by us: a CANCEL goes, or has gone.
     Cancelling,
     Answered,
-}
-
-/// A second 2xx, from another fork: acknowledged and ended at once.
-struct Fork {
-    remote_tag: String,
-    dialog: Dialog,
 }
 
 /// One outbound call.
@@ -212,56 +208,6 @@ impl UacCall {
         }
     }
 
-    /// A response to a request of ours inside the dialog.
-    fn on_dialog_response(&mut self, token: u64, response: &Response, now: Instant) {
-        let Some(session) = &mut self.session else {
-            return;
-        };
-        let (bye, refresh) = (
-            session.bye_token() == Some(token),
-            session.is_refresh(token),
-        );
-        if matches!(response.status, 401 | 407) && (bye || refresh) {
-            let answers = if bye {
-                &mut self.bye_answers
-            } else {
-                &mut self.refresh_answers
-            };
-            let challenges = Challenge::from_response(response);
-            let signed = if bye {
-                let uri = session.dialog.remote_target().to_string();
-                Some((Method::BYE, uri, Vec::new()))
-            } else {
-                session.refresh_request().map(|request| {
-                    let uri = request.uri.to_string();
-                    (request.method.clone(), uri, request.body.clone())
-                })
-            };
-            if let Some((method, uri, body)) = signed
-                && may_answer(&challenges, *answers)
-                && let Some(headers) = sign(
-                    &mut self.digest,
-                    &self.params,
-                    &challenges,
-                    &method,
-                    &uri,
-                    &body,
-                )
-            {
-                *answers += 1;
-                return if bye {
-                    session.repeat_bye(headers, &mut self.out);
-                } else {
-                    session.send_refresh(headers, &mut self.out);
-                };
-            }
-        }
-        if refresh && !response.is_provisional() {
-            self.refresh_answers = 0;
-        }
-        session.on_response(token, response, now, &mut self.out);
-    }
-
     fn on_invite_response(&mut self, response: &Response, now: Instant) {
         match response.status {
             ..200 => self.on_progress(response),
@@ -296,18 +242,6 @@ impl UacCall {
         }
     }
 
-    fn sign_invite(&mut self, challenges: &[Challenge]) -> Option<Vec<(HeaderName, String)>> {
-        let uri = self.params.target.to_string();
-        sign(
-            &mut self.digest,
-            &self.params,
-            challenges,
-            &Method::INVITE,
-            &uri,
-            &self.invite.body,
-        )
-    }
-
     fn refused(&mut self, response: &Response) {
         let by = if self.state == State::Cancelling {
             EndedBy::Us
@@ -316,90 +250,6 @@ impl UacCall {
         };
         self.out
             .end(by, Some(response.status), Some(response.reason.clone()));
-    }
-
-    fn on_success(&mut self, response: &Response, now: Instant) {
-        let remote_tag = response
-            .headers
-            .to()
-            .ok()
-            .and_then(|to| to.tag().map(str::to_owned))
-            .unwrap_or_default();
-        if let Some(session) = &self.session
-            && session.dialog.id().remote_tag == remote_tag
-        {
-            let request = session.dialog.ack(self.cseq);
-            return self.acknowledge(request);
-        }
-        if let Some(fork) = self.forks.iter().find(|fork| fork.remote_tag == remote_tag) {
-            let request = fork.dialog.ack(self.cseq);
-            return self.acknowledge(request);
-        }
-        let Some(mut session) = self.confirmed_session(&remote_tag, response) else {
-            // Nothing can be sent to whom that names; the peer gives up without ACK.
-            return;
-        };
-        let ack = session.dialog.ack(self.cseq);
-        self.acknowledge(ack);
-        if self.session.is_some() {
-            if self.forks.len() < MAX_FORKS {
-                self.out.request(session.dialog.request(Method::BYE));
-                self.forks.push(Fork {
-                    remote_tag,
-                    dialog: session.dialog,
-                });
-            }
-            return;
-        }
-        let cancelled = self.state == State::Cancelling;
-        self.state = State::Answered;
-        session.established = true;
-        session.refers.taken = self.takes_refer;
-        session.note_peer(&response.headers);
-        session.timer = self.timer.clone();
-        session.timer.answered(response, now);
-        // What came reliably before is the answer; another in the 2xx is none (RFC 3261 section 13.2.1).
-        let reliable = session.negotiated().cloned();
-        let answer = body::description(&response.headers, &response.body)
-            .ok()
-            .flatten();
-        let agreed =
-            answer.map(|answer| sdp::apply_answer(&self.offer, &answer, &self.own.capabilities));
-        if cancelled {
-            // The CANCEL came too late.
-            session.hang_up_as(EndedBy::Us, self.reason.take(), &mut self.out);
-        } else {
-            match (reliable.map(Ok).or(agreed), self.early_media.take()) {
-                (Some(Ok(negotiated)), early) => {
-                    session.agreed_quietly(negotiated.clone());
-                    self.out.tell(CallEvent::Answered);
-                    if early.as_ref() != Some(&negotiated) {
-                        self.out.tell(CallEvent::MediaChanged(negotiated));
-                    }
-                }
-                // The answer came with a provisional response already.
-                (None, Some(early)) => {
-                    session.agreed_quietly(early);
-                    self.out.tell(CallEvent::Answered);
-                }
-                _ => session.hang_up_as(
-                    EndedBy::BadAnswer,
-                    Some("SIP;cause=488;text=\"no usable answer\"".to_owned()),
-                    &mut self.out,
-                ),
-            }
-        }
-        self.session = Some(session);
-    }
-
-    fn acknowledge(&mut self, mut request: Request) {
-        // Proxies that asked for credentials want them in the ACK too (RFC 3261 section 22.1).
-        for name in [HeaderName::Authorization, HeaderName::ProxyAuthorization] {
-            for value in self.invite.headers.get_all(&name) {
-                request.headers.push(name.clone(), value);
-            }
-        }
-        self.out.act(Action::Ack { request });
     }
 
     /// The request with that token failed: no response, or no connection.
@@ -526,32 +376,4 @@ impl UacCall {
     pub fn is_ended(&self) -> bool {
         self.out.ended
     }
-}
-
-/// Whether these challenges are to be answered: the first time, and again when our answer was merely stale.
-fn may_answer(challenges: &[Challenge], answers: u32) -> bool {
-    let stale = challenges.iter().any(|challenge| challenge.stale);
-    answers == 0 || (stale && answers < MAX_ANSWERS)
-}
-
-/// The answer to these challenges, if we have credentials for them.
-fn sign(
-    digest: &mut DigestClient,
-    params: &UacParams,
-    challenges: &[Challenge],
-    method: &Method,
-    uri: &str,
-    body: &[u8],
-) -> Option<Vec<(HeaderName, String)>> {
-    let credentials = params.credentials.as_ref()?;
-    digest
-        .answer(
-            challenges,
-            credentials,
-            method,
-            uri,
-            body,
-            params.cnonce.clone(),
-        )
-        .ok()
 }
