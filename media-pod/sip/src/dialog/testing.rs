@@ -155,6 +155,7 @@ struct Node {
     clients: HashMap<ClientId, u64>,
     finals: HashMap<ServerId, u32>,
     requests: u32,
+    refreshes: u32,
     ends: u32,
     confirmed: bool,
     after_end: Vec<String>,
@@ -162,6 +163,8 @@ struct Node {
     session_expires: Option<&'static str>,
     /// The INVITE requires reliable provisional responses when it comes in.
     requires_reliable: bool,
+    /// The INVITE does not allow UPDATE when it comes in: refreshes of the callee's are re-INVITEs.
+    without_update: bool,
 }
 
 impl Node {
@@ -174,11 +177,13 @@ impl Node {
             clients: HashMap::new(),
             finals: HashMap::new(),
             requests: 0,
+            refreshes: 0,
             ends: 0,
             confirmed: false,
             after_end: Vec::new(),
             session_expires: None,
             requires_reliable: false,
+            without_update: false,
         }
     }
 
@@ -240,6 +245,9 @@ impl Node {
                 if ended {
                     self.after_end.push(request.method.to_string());
                 }
+                let tagged = request.headers.to().is_ok_and(|to| to.tag().is_some());
+                self.refreshes +=
+                    u32::from(tagged && request.headers.has(&HeaderName::SessionExpires));
                 let host = Host::from(self.address.ip());
                 let id = self.endpoint.request(
                     request,
@@ -289,6 +297,9 @@ impl Node {
                         }
                         if self.requires_reliable {
                             request.headers.push(HeaderName::Require, "100rel");
+                        }
+                        if self.without_update {
+                            request.headers.remove(&HeaderName::Allow);
                         }
                         let mut call =
                             UasCall::new(request, uas_params(), now).expect("a good INVITE");
@@ -366,6 +377,8 @@ enum Step {
 
 /// What became of a simulated call.
 pub(crate) struct Outcome {
+    /// Session refreshes that were sent.
+    pub refreshes: u32,
     pub confirmed_by_both: bool,
     pub answered_by_none: bool,
 }
@@ -382,6 +395,7 @@ pub(crate) fn simulate(seed: u64) -> Outcome {
     let addresses = [nodes[1].address, nodes[0].address];
     nodes[1].session_expires = [None, Some("90"), Some("90;refresher=uas")][seed as usize % 3];
     nodes[1].requires_reliable = seed.is_multiple_of(2);
+    nodes[1].without_update = seed % 4 < 2;
     let loss = [0.0, 0.1, 0.3, 0.5][rng.random_range(0..4)];
     let doubled = [0.0, 0.2][rng.random_range(0..2)];
     let slowest = [20, 300, 1500][rng.random_range(0..3)];
@@ -397,8 +411,14 @@ pub(crate) fn simulate(seed: u64) -> Outcome {
     if seed.is_multiple_of(3) {
         steps.insert((at(0, 5_000), 8), Step::Progress);
     }
-    steps.insert((at(0, 60_000), 1), Step::HangUpCaller);
-    steps.insert((at(0, 60_000), 2), Step::HangUpCallee);
+    // Some talk for long enough that refreshes are due.
+    let longest = if seed.is_multiple_of(3) {
+        60_000
+    } else {
+        200_000
+    };
+    steps.insert((at(0, longest), 1), Step::HangUpCaller);
+    steps.insert((at(0, longest), 2), Step::HangUpCallee);
     steps.insert((at(0, 60_000), 3), Step::ProbeCallee);
     steps.insert((at(0, 60_000), 4), Step::ProbeCaller);
     if seed.is_multiple_of(7) {
@@ -527,6 +547,7 @@ pub(crate) fn simulate(seed: u64) -> Outcome {
         }
     }
     Outcome {
+        refreshes: nodes.iter().map(|node| node.refreshes).sum(),
         confirmed_by_both: nodes.iter().all(|node| node.confirmed),
         answered_by_none: nodes.iter().all(|node| !node.confirmed),
     }

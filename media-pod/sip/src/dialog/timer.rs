@@ -268,3 +268,47 @@ impl SessionTimer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Option<SessionExpires> {
+        let mut headers = Headers::new();
+        headers.push(HeaderName::from("x"), text);
+        SessionExpires::of(&headers)
+    }
+
+    #[test]
+    fn reads_the_compact_form_and_large_numbers() {
+        let expires = |seconds, refresher| Some(SessionExpires { seconds, refresher });
+        assert_eq!(
+            read("1800 ;refresher=UAS;y"),
+            expires(1800, Some(Refresher::Uas))
+        );
+        assert_eq!(read("90;refresher=proxy"), expires(90, None));
+        assert_eq!(read("99999999999"), expires(u32::MAX, None));
+        assert_eq!(read("-1"), None);
+        assert_eq!(read(""), None);
+    }
+
+    #[test]
+    fn the_largest_interval_does_not_overflow() {
+        let now = Instant::now();
+        let mut response = Response::to_headers(&Headers::new(), 200, None);
+        response
+            .headers
+            .push(HeaderName::SessionExpires, u32::MAX.to_string());
+        let mut timer = SessionTimer::default();
+        timer.answered(&response, now);
+        let due = timer.poll(true).expect("a refresh");
+        assert_eq!(due.duration_since(now).as_secs(), u64::from(u32::MAX / 2));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn noise_never_panics(noise in "\\PC{0,100}") {
+            let _ = read(&noise);
+        }
+    }
+}

@@ -398,3 +398,29 @@ fn only_what_may_be_replaced_is_replaced() {
     assert_eq!(early.check(false, false, true), Ok(()));
     assert_eq!(any.check(false, false, false), Err(481));
 }
+
+proptest::proptest! {
+    #[test]
+    fn what_is_written_is_read_and_what_comes_never_panics(
+        call_id in "[!-~&&[^;,\"<>]]{1,40}",
+        to_tag in "[a-zA-Z0-9.!%*_+`'~-]{1,20}",
+        from_tag in "[a-zA-Z0-9.!%*_+`'~-]{1,20}",
+        early_only: bool,
+        noise in "\\PC{0,200}",
+    ) {
+        let replaces = Replaces { call_id, to_tag, from_tag, early_only };
+        let whole = Referral { replaces: Some(replaces.clone()), ..referral("<sip:carol@x>") };
+        proptest::prop_assert_eq!(Replaces::parse(&replaces.to_string()), Some(replaces));
+        let mut request = Request::new(Method::REFER, Uri::parse("sip:x@y").unwrap());
+        whole.put(&mut request);
+        proptest::prop_assert_eq!(Referral::of(&request), Ok(whole));
+
+        let _ = Replaces::parse(&noise);
+        let _ = sipfrag::status(noise.as_bytes());
+        let mut request = Request::new(Method::NOTIFY, Uri::parse("sip:x@y").unwrap());
+        request.headers.push(HeaderName::Event, noise.clone());
+        request.headers.push(HeaderName::ReferTo, noise);
+        let _ = event_of(&request);
+        let _ = Referral::of(&request);
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::signing::sign;
 use super::{MAX_FORKS, State, UacCall};
 use crate::dialog::reliable::{Seen, rseq_of};
 use crate::dialog::session::Session;
@@ -93,6 +94,13 @@ impl UacCall {
         prack
             .headers
             .push(HeaderName::UserAgent, self.own.product.clone());
+        // Who asked for credentials before the INVITE passed will ask again.
+        let uri = prack.uri.to_string();
+        let (digest, params) = (&mut self.digest, &self.params);
+        let signed = sign(digest, params, &self.challenges, &Method::PRACK, &uri, &[]);
+        for (name, value) in signed.unwrap_or_default() {
+            prack.headers.push(name, value);
+        }
         self.out.request(prack);
         Some(at)
     }

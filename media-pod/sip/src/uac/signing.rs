@@ -83,7 +83,7 @@ pub(super) fn may_answer(challenges: &[Challenge], answers: u32) -> bool {
 }
 
 /// The answer to these challenges, if we have credentials for them.
-fn sign(
+pub(super) fn sign(
     digest: &mut DigestClient,
     params: &UacParams,
     challenges: &[Challenge],

@@ -98,6 +98,12 @@ fn a_challenge_is_answered_once() {
             .unwrap()
             .contains("username=\"alice\"")
     );
+    // The PRACK does not wait to be asked.
+    call.on_response(token, &reliable(&second, 1, "b", None), now);
+    let (_, prack) = invite_of(&mut call);
+    let signed = prack.headers.get(&HeaderName::ProxyAuthorization).unwrap();
+    assert!(signed.contains("nc=00000002"), "{signed}");
+    call.poll_event();
     let mut again = reply(&second, 407, "p", None);
     again.headers.push(
         HeaderName::ProxyAuthenticate,
@@ -270,15 +276,16 @@ fn no_answer_at_all_ends_the_call() {
 
 #[test]
 fn calls_over_a_bad_network_always_end_on_both_sides() {
-    let (mut stood, mut never) = (0, 0);
+    let (mut stood, mut never, mut refreshes) = (0, 0, 0);
     for seed in 0..600 {
         let outcome = simulate(seed);
         stood += u32::from(outcome.confirmed_by_both);
         never += u32::from(outcome.answered_by_none);
+        refreshes += outcome.refreshes;
     }
     // Otherwise the simulation would show nothing.
     assert!(
-        stood > 150 && never > 50,
-        "{stood} calls stood, {never} were never answered"
+        stood > 150 && never > 50 && refreshes > 100,
+        "{stood} calls stood, {never} were never answered, {refreshes} refreshes"
     );
 }
