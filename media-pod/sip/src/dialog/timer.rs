@@ -15,6 +15,8 @@ const MIN_SE: u32 = 90;
 const LONGEST: u32 = 1_800;
 /// The call is ended that long before it expires, or a third of the interval if that is less (section 10).
 const MARGIN: Duration = Duration::from_secs(32);
+/// Most 422 in a row that are followed.
+const MAX_RAISES: u32 = 3;
 /// With less time than this left there is no other try at a refresh that failed.
 const LAST_TRY: Duration = Duration::from_secs(10);
 
@@ -108,6 +110,8 @@ pub(crate) struct SessionTimer {
     running: Option<Running>,
     /// The largest `Min-SE` that somebody on the path has named.
     min_se: u32,
+    /// How many 422 were followed since the timer was agreed on.
+    raises: u32,
 }
 
 impl Default for SessionTimer {
@@ -115,6 +119,7 @@ impl Default for SessionTimer {
         Self {
             running: None,
             min_se: MIN_SE,
+            raises: 0,
         }
     }
 }
@@ -171,6 +176,7 @@ impl SessionTimer {
         } else {
             MARGIN.min(interval / 3)
         };
+        self.raises = 0;
         self.running = Some(Running {
             seconds,
             ours,
@@ -211,7 +217,8 @@ impl SessionTimer {
             .map_or(LONGEST, |running| running.seconds)
             .max(self.min_se);
         match min_se(&response.headers) {
-            Some(least) if least > asked => {
+            Some(least) if least > asked && self.raises < MAX_RAISES => {
+                self.raises += 1;
                 self.min_se = least;
                 true
             }

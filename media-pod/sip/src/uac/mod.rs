@@ -25,8 +25,6 @@ use answered::Fork;
 use early::Early;
 use signing::may_answer;
 
-/// Most 422 that are followed for one call.
-const MAX_RAISES: u32 = 3;
 /// Most forks whose 2xx is ended again.
 const MAX_FORKS: usize = 8;
 
@@ -90,8 +88,6 @@ pub struct UacCall {
     /// Challenges to our refresh since one was taken.
     refresh_answers: u32,
     timer: SessionTimer,
-    /// How many 422 were followed.
-    raised: u32,
     /// What was agreed on media before the answer.
     early_media: Option<Negotiated>,
     early: Vec<Early>,
@@ -128,7 +124,6 @@ impl UacCall {
             challenges: Vec::new(),
             refresh_answers: 0,
             timer: SessionTimer::default(),
-            raised: 0,
             early_media: None,
             early: Vec::new(),
             takes_refer: false,
@@ -228,11 +223,7 @@ impl UacCall {
                     None => self.refused(response),
                 }
             }
-            422 if self.state == State::Calling
-                && self.raised < MAX_RAISES
-                && self.timer.raise(response) =>
-            {
-                self.raised += 1;
+            422 if self.state == State::Calling && self.timer.raise(response) => {
                 let challenges = std::mem::take(&mut self.challenges);
                 let headers = self.sign_invite(&challenges).unwrap_or_default();
                 self.challenges = challenges;

@@ -295,6 +295,25 @@ fn a_422_to_the_invite_or_to_a_refresh_raises_the_interval() {
 }
 
 #[test]
+fn a_peer_that_always_wants_more_is_not_followed_for_ever() {
+    let mut least = 1_800;
+    let mut pair = Pair::with(move |by, message| {
+        if let Message::Response(response) = message
+            && by == Side::Callee
+            && response.headers.cseq().unwrap().1 == Method::UPDATE
+        {
+            least += 1;
+            response.status = 422;
+            response.headers.push(HeaderName::MinSe, least.to_string());
+        }
+    });
+    pair.run_to(901);
+    assert_eq!(pair.times(Side::Caller, &Method::UPDATE), [900; 4]);
+    pair.run_to(1_801);
+    assert_eq!(pair.ended(Side::Caller), Some(EndedBy::SessionExpired));
+}
+
+#[test]
 fn an_answer_without_session_expires_means_no_timer() {
     let mut pair = Pair::with(|by, message| {
         if by == Side::Callee {
