@@ -245,6 +245,34 @@ fn the_first_reliable_answer_counts_and_an_update_may_change_it() {
 }
 
 #[test]
+fn the_route_and_target_of_the_2xx_count_and_not_those_of_before() {
+    let now = Instant::now();
+    let mut call = UacCall::new(uac_params(), now);
+    let (token, invite) = invite_of(&mut call);
+    let mut early = reliable(&invite, 1, "b", None);
+    early
+        .headers
+        .push(HeaderName::RecordRoute, "<sip:early;lr>");
+    call.on_response(token, &early, now);
+    let (_, prack) = invite_of(&mut call);
+    assert_eq!(
+        prack.headers.get(&HeaderName::Route),
+        Some("<sip:early;lr>")
+    );
+    let mut ok = reply(&invite, 200, "b", Some(&sdp(4000, "0", "sendrecv")));
+    ok.headers.set(HeaderName::Contact, "<sip:bob@192.0.2.88>");
+    ok.headers
+        .push(HeaderName::RecordRoute, "<sip:p2;lr>, <sip:p1;lr>");
+    call.on_response(token, &ok, now);
+    let Some(Action::Ack { request: ack }) = call.poll_action() else {
+        panic!("an ACK")
+    };
+    assert_eq!(ack.uri.to_string(), "sip:bob@192.0.2.88");
+    let routes: Vec<_> = ack.headers.get_all(&HeaderName::Route).collect();
+    assert_eq!(routes, ["<sip:p1;lr>", "<sip:p2;lr>"]);
+}
+
+#[test]
 fn a_fork_that_was_acknowledged_early_is_ended_with_a_later_number() {
     let now = Instant::now();
     let mut call = UacCall::new(uac_params(), now);

@@ -188,6 +188,29 @@ fn a_failed_refresh_that_succeeds_later_keeps_the_call() {
 }
 
 #[test]
+fn the_answer_to_a_refresh_moves_the_target() {
+    let mut pair = Pair::with(|by, message| {
+        if let Message::Response(response) = message
+            && by == Side::Callee
+            && response.headers.cseq().unwrap().1 == Method::UPDATE
+        {
+            response
+                .headers
+                .set(HeaderName::Contact, "<sip:moved@192.0.2.99>");
+        }
+    });
+    pair.run_to(1_801);
+    let targets: Vec<_> = pair
+        .sent
+        .iter()
+        .filter(|sent| sent.by == Side::Caller && sent.at >= 900)
+        .filter_map(Sent::request)
+        .map(|request| request.uri.to_string())
+        .collect();
+    assert_eq!(targets, ["sip:us@192.0.2.9:5060", "sip:moved@192.0.2.99"]);
+}
+
+#[test]
 fn who_refuses_update_after_all_gets_a_reinvite() {
     let mut pair = Pair::with(|by, message| {
         if let Message::Response(response) = message
