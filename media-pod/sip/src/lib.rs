@@ -7,6 +7,7 @@
 pub mod dialog;
 pub mod digest;
 pub mod message;
+pub mod refer;
 pub mod registration;
 pub mod sdp;
 pub mod transaction;

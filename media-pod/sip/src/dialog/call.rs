@@ -1,6 +1,7 @@
 //! What a call asks of its owner, and what it tells him.
 
 use crate::message::{Request, Response};
+use crate::refer::ReferEvent;
 use crate::sdp::Negotiated;
 use crate::transaction::ServerId;
 
@@ -62,12 +63,14 @@ pub enum EndedBy {
     Us,
     /// The caller gave up before the answer.
     Cancel,
-    /// No ACK came for our 2xx.
+    /// No ACK came for our 2xx, or no PRACK for a provisional response that had to be reliable.
     NoAck,
     /// The answer to our offer could not be used, or never came.
     BadAnswer,
     /// Nothing came back to our INVITE.
     NoAnswer,
+    /// The session was not refreshed in time (RFC 4028), or the other side did not know it any more when we refreshed it.
+    SessionExpired,
 }
 
 /// What happened in a call.
@@ -90,6 +93,8 @@ pub enum CallEvent {
     PeerAlive,
     /// The other side does not know the call any more, or does not answer.
     PeerGone,
+    /// Something about a transfer.
+    Refer(ReferEvent),
     /// The call is over. The last event.
     Ended {
         /// Who ended it.

@@ -5,9 +5,18 @@
 
 pub(crate) mod body;
 mod call;
+mod offers;
+pub(crate) mod outbox;
+mod refers;
+mod refresh;
+pub(crate) mod refusal;
+pub(crate) mod reliable;
 pub(crate) mod session;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+pub(crate) mod timer;
 
 pub use call::{Action, CallEvent, EndedBy, RespondTo};
 
@@ -195,6 +204,15 @@ impl Dialog {
             && to.tag().unwrap_or_default() == self.id.local_tag
             && from.tag().unwrap_or_default() == self.id.remote_tag;
         if same { Ok(()) } else { Err(481) }
+    }
+
+    /// A 2xx confirms the early dialog: its route set and target count, not those of before (section 13.2.2.4).
+    pub fn confirm(&mut self, response: &Response) {
+        self.route_set = response.headers.record_routes();
+        self.route_set.reverse();
+        if let Ok(Some(contact)) = response.headers.contact() {
+            self.refresh_target(&contact);
+        }
     }
 
     /// Takes a new target from the Contact of a re-INVITE, an UPDATE or their 2xx.

@@ -1,66 +1,24 @@
 //! An established call's behaviour inside its dialog, the same for both sides: requests of the peer, our BYE and OPTIONS,
 //! and the 2xx that is repeated until its ACK comes.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::body::{self, BodyError, Info};
+use super::body::{self, Info};
+use super::outbox::Outbox;
+use super::refresh::{Acked, Refresh};
+use super::refusal::{self, SUPPORTED};
+use super::timer::{Due, SessionTimer};
 use super::{Action, CallEvent, Dialog, EndedBy, RespondTo};
-use crate::message::{HeaderName, Method, Request, Response};
-use crate::sdp::{self, Capabilities, LocalMedia, Negotiated, OfferError, SessionDescription};
+use crate::message::{HeaderName, Headers, Method, Request, Response};
+use crate::refer::Refers;
+use crate::sdp::{self, Capabilities, LocalMedia, Negotiated, SessionDescription};
 use crate::transaction::ServerId;
 
 /// What we take inside and outside of dialogs.
-pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO";
-/// Most 2xx that wait for their ACK at a time; a peer that sends more INVITEs than that gets 500.
-const MAX_UNACKED: usize = 4;
-
-/// What goes out and what is told, in order.
-#[derive(Default)]
-pub(crate) struct Outbox {
-    actions: VecDeque<Action>,
-    events: VecDeque<CallEvent>,
-    next_token: u64,
-    pub ended: bool,
-}
-
-impl Outbox {
-    pub fn respond(&mut self, to: RespondTo, response: Response) {
-        self.actions.push_back(Action::Respond { to, response });
-    }
-
-    pub fn request(&mut self, request: Request) -> u64 {
-        self.next_token += 1;
-        self.actions.push_back(Action::Request {
-            token: self.next_token,
-            request,
-        });
-        self.next_token
-    }
-
-    pub fn act(&mut self, action: Action) {
-        self.actions.push_back(action);
-    }
-
-    pub fn tell(&mut self, event: CallEvent) {
-        if !self.ended {
-            self.events.push_back(event);
-        }
-    }
-
-    pub fn end(&mut self, by: EndedBy, status: Option<u16>, reason: Option<String>) {
-        self.tell(CallEvent::Ended { by, status, reason });
-        self.ended = true;
-    }
-
-    pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
-    }
-
-    pub fn poll_event(&mut self) -> Option<CallEvent> {
-        self.events.pop_front()
-    }
-}
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, PRACK";
+/// The same where the owner takes transfers.
+pub(crate) const ALLOW_WITH_REFER: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, PRACK, REFER, NOTIFY";
 
 /// What a call knows of itself before it has a dialog.
 #[derive(Clone)]
@@ -74,12 +32,12 @@ pub(crate) struct Own {
 }
 
 /// A 2xx to an INVITE whose ACK has not come.
-struct Unacked {
+pub(super) struct Unacked {
     to: RespondTo,
     cseq: u32,
     response: Response,
     /// The 2xx carried our offer: the ACK brings the answer.
-    offer: Option<SessionDescription>,
+    pub(super) offer: Option<SessionDescription>,
     next: Instant,
     interval: Duration,
     deadline: Instant,
@@ -89,15 +47,25 @@ pub(crate) struct Session {
     pub own: Own,
     pub dialog: Dialog,
     /// The description that we sent last.
-    sent: Option<SessionDescription>,
-    negotiated: Option<Negotiated>,
-    unacked: Vec<Unacked>,
+    pub(super) sent: Option<SessionDescription>,
+    pub(super) negotiated: Option<Negotiated>,
+    pub(super) unacked: Vec<Unacked>,
     probe: Option<u64>,
     bye: Option<u64>,
     /// A BYE that waits for the ACK (RFC 3261 section 15).
     hang_up: Option<(EndedBy, Option<String>)>,
     /// Whether the call ends with the answer to our BYE, or with the BYE itself.
     pub waits_for_bye_answer: bool,
+    /// Whether we made the Call-ID: decides who waits longer when both speak at once.
+    pub owns_call_id: bool,
+    /// Whether the INVITE was answered: before that there is no session to be timed.
+    pub established: bool,
+    /// Whether the peer takes UPDATE, by its `Allow`.
+    pub(super) peer_updates: bool,
+    pub timer: SessionTimer,
+    pub(super) refresh: Option<Refresh>,
+    pub(super) acked: Option<Acked>,
+    pub refers: Refers,
 }
 
 impl Session {
@@ -112,6 +80,20 @@ impl Session {
             bye: None,
             hang_up: None,
             waits_for_bye_answer: false,
+            owns_call_id: false,
+            established: false,
+            peer_updates: false,
+            timer: SessionTimer::default(),
+            refresh: None,
+            acked: None,
+            refers: Refers::default(),
+        }
+    }
+
+    /// Takes down what the peer says of itself in an INVITE, UPDATE or 2xx.
+    pub fn note_peer(&mut self, headers: &Headers) {
+        if headers.has(&HeaderName::Allow) {
+            self.peer_updates = headers.lists(&HeaderName::Allow, "UPDATE");
         }
     }
 
@@ -119,51 +101,9 @@ impl Session {
         self.negotiated.as_ref()
     }
 
-    /// Answers an offer; our version goes up when what we say changes (RFC 3264 section 8).
-    pub fn answer(&mut self, offer: &SessionDescription) -> Result<SessionDescription, OfferError> {
-        let (mut answer, negotiated) = sdp::answer(offer, &self.own.capabilities, &self.own.local)?;
-        if self.sent.as_ref().is_some_and(|sent| *sent != answer) {
-            self.own.local.version += 1;
-            answer = sdp::answer(offer, &self.own.capabilities, &self.own.local)?.0;
-        }
-        self.sent = Some(answer.clone());
-        self.negotiated = Some(negotiated);
-        Ok(answer)
-    }
-
-    /// What an offer will lead to, before it is answered.
-    pub fn preview(&mut self, offer: &SessionDescription) -> Result<(), OfferError> {
-        let (_, negotiated) = sdp::answer(offer, &self.own.capabilities, &self.own.local)?;
-        self.negotiated = Some(negotiated);
-        Ok(())
-    }
-
     /// Whether the 2xx with that number waits for its ACK.
     pub fn awaits_ack(&self, cseq: u32) -> bool {
         self.unacked.iter().any(|unacked| unacked.cseq == cseq)
-    }
-
-    /// Our offer, with the version raised when it differs from what we said last.
-    pub fn offer(&mut self) -> SessionDescription {
-        let mut offer = sdp::offer(&self.own.capabilities, &self.own.local);
-        if self.sent.as_ref().is_some_and(|sent| *sent != offer) {
-            self.own.local.version += 1;
-            offer = sdp::offer(&self.own.capabilities, &self.own.local);
-        }
-        self.sent = Some(offer.clone());
-        offer
-    }
-
-    /// What we offered before there was a dialog.
-    pub fn offered(&mut self, offer: SessionDescription) {
-        self.sent = Some(offer);
-    }
-
-    pub fn set_negotiated(&mut self, negotiated: Negotiated, out: &mut Outbox) {
-        if self.negotiated.as_ref() != Some(&negotiated) {
-            self.negotiated = Some(negotiated.clone());
-            out.tell(CallEvent::MediaChanged(negotiated));
-        }
     }
 
     pub fn reply(&self, request: &Request, status: u16, phrase: Option<&str>) -> Response {
@@ -184,7 +124,8 @@ impl Session {
         response
             .headers
             .push(HeaderName::Contact, self.dialog.contact().to_string());
-        response.headers.push(HeaderName::Allow, ALLOW);
+        response.headers.push(HeaderName::Allow, self.allow());
+        response.headers.push(HeaderName::Supported, SUPPORTED);
         if let Some(body) = body {
             response.set_body(sdp::CONTENT_TYPE, body.to_bytes());
         }
@@ -227,7 +168,7 @@ impl Session {
         if self.bye.is_some() {
             return out.respond(to, self.reply(request, 481, None));
         }
-        if let Some(refusal) = refuse_unknown_extensions(request) {
+        if let Some(refusal) = refusal::refuse_unknown_extensions(request) {
             return out.respond(to, self.finish(refusal));
         }
         match request.method.as_str() {
@@ -252,67 +193,26 @@ impl Session {
                     out.respond(to, response);
                 }
             },
-            // We never send a reliable provisional response that it could belong to (RFC 3262 section 3).
+            "REFER" if self.refers.taken && self.established => {
+                self.on_refer_or_notify(to, request, now, out);
+            }
+            // Without a REFER of ours there is nothing that it could be about.
+            "NOTIFY" if self.refers.sent().any() => {
+                self.on_refer_or_notify(to, request, now, out);
+            }
+            // One that belongs to a response of ours does not come here (RFC 3262 section 3).
             "PRACK" => out.respond(to, self.reply(request, 481, None)),
             _ => {
                 let known = matches!(request.method, Method::Known(_));
                 let mut response = self.reply(request, if known { 405 } else { 501 }, None);
-                response.headers.push(HeaderName::Allow, ALLOW);
+                response.headers.push(HeaderName::Allow, self.allow());
                 out.respond(to, response);
             }
         }
     }
 
-    /// A re-INVITE or UPDATE. What can't be agreed on leaves the session as it is (section 14.2).
-    fn on_offer(&mut self, to: RespondTo, request: &Request, now: Instant, out: &mut Outbox) {
-        let invite = request.method == Method::INVITE;
-        let description = match body::description(&request.headers, &request.body) {
-            Ok(description) => description,
-            Err(error) => return out.respond(to, self.finish(refuse_body(request, &error))),
-        };
-        let has_offer = description.is_some() || invite;
-        if has_offer && self.unacked.iter().any(|unacked| unacked.offer.is_some()) {
-            // Our own offer is still unanswered (RFC 3264 section 4, RFC 3311 section 5.2).
-            return out.respond(to, self.reply(request, 491, None));
-        }
-        if invite && self.unacked.len() >= MAX_UNACKED {
-            let mut response = self.reply(request, 500, None);
-            response.headers.push(HeaderName::RetryAfter, "2");
-            return out.respond(to, response);
-        }
-        let before = self.negotiated.clone();
-        let (body, offer) = match description {
-            Some(description) => match self.answer(&description) {
-                Ok(answer) => (Some(answer), None),
-                Err(error) => return out.respond(to, self.finish(refuse_offer(request, &error))),
-            },
-            None if invite => {
-                let offer = self.offer();
-                (Some(offer.clone()), Some(offer))
-            }
-            None => (None, None),
-        };
-        if let Ok(Some(contact)) = request.headers.contact() {
-            self.dialog.refresh_target(&contact);
-        }
-        let response = self.success(request, body.as_ref());
-        if invite {
-            let cseq = request.headers.cseq().map_or(0, |(number, _)| number);
-            self.send_success(to, cseq, response, offer, now, out);
-        } else {
-            out.respond(to, response);
-        }
-        if let Some(negotiated) = self
-            .negotiated
-            .clone()
-            .filter(|now| before.as_ref() != Some(now))
-        {
-            out.tell(CallEvent::MediaChanged(negotiated));
-        }
-    }
-
     /// Adds to a refusal what each response of ours carries.
-    fn finish(&self, mut response: Response) -> Response {
+    pub fn finish(&self, mut response: Response) -> Response {
         response.set_to_tag(&self.dialog.id().local_tag);
         response
             .headers
@@ -382,6 +282,8 @@ impl Session {
         }
         self.bye = Some(out.request(bye));
         self.unacked.clear();
+        self.timer.stop();
+        self.end_refers(out);
         self.hang_up = Some((by, reason));
         if !self.waits_for_bye_answer {
             self.closed(out);
@@ -396,6 +298,8 @@ impl Session {
 
     fn end(&mut self, by: EndedBy, reason: Option<String>, out: &mut Outbox) {
         self.unacked.clear();
+        self.timer.stop();
+        self.end_refers(out);
         out.end(by, None, reason);
     }
 
@@ -426,7 +330,7 @@ impl Session {
         self.bye = Some(out.request(bye));
     }
 
-    pub fn on_response(&mut self, token: u64, response: &Response, out: &mut Outbox) {
+    pub fn on_response(&mut self, token: u64, response: &Response, now: Instant, out: &mut Outbox) {
         if out.ended || response.is_provisional() {
             return;
         }
@@ -440,10 +344,14 @@ impl Session {
             });
         } else if self.bye == Some(token) {
             self.closed(out);
+        } else if self.is_refresh(token) {
+            self.on_refresh_response(response, now, out);
+        } else if !self.repeat_ack(token, response, out) {
+            self.on_refer_outcome(token, Some(response.status), now, out);
         }
     }
 
-    pub fn on_failed(&mut self, token: u64, out: &mut Outbox) {
+    pub fn on_failed(&mut self, token: u64, now: Instant, out: &mut Outbox) {
         if out.ended {
             return;
         }
@@ -452,13 +360,25 @@ impl Session {
             out.tell(CallEvent::PeerGone);
         } else if self.bye == Some(token) {
             self.closed(out);
+        } else if self.is_refresh(token) {
+            self.refresh_lost(408, out);
+        } else {
+            self.on_refer_outcome(token, None, now, out);
         }
+    }
+
+    /// Whether a refresh of ours may go out: one at a time, and none while an INVITE of the peer's waits for its ACK
+    /// (RFC 3261 section 14.1).
+    fn may_refresh(&self) -> bool {
+        self.refresh.is_none() && self.unacked.is_empty()
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.unacked
             .iter()
             .map(|unacked| unacked.next.min(unacked.deadline))
+            .chain(self.timer.poll(self.may_refresh()))
+            .chain(self.refers.poll_timeout())
             .min()
     }
 
@@ -486,53 +406,21 @@ impl Session {
                 response: unacked.response.clone(),
             });
         }
-    }
-}
-
-/// 420 with what we don't know, if a request requires anything: we have no extensions.
-pub(crate) fn refuse_unknown_extensions(request: &Request) -> Option<Response> {
-    let required: Vec<String> = request.headers.values(&HeaderName::Require).collect();
-    (!required.is_empty()).then(|| {
-        let mut response = Response::to_request(request, 420, None);
-        response
-            .headers
-            .push(HeaderName::Unsupported, required.join(", "));
-        response
-    })
-}
-
-/// The refusal of a body that is no session description.
-pub(crate) fn refuse_body(request: &Request, error: &BodyError) -> Response {
-    match error {
-        BodyError::Unsupported => {
-            let mut response = Response::to_request(request, 415, None);
-            response.headers.push(HeaderName::Accept, sdp::CONTENT_TYPE);
-            response
-                .headers
-                .push(HeaderName::from("Accept-Encoding"), "identity");
-            response
+        self.refers_timeout(now, out);
+        match self.timer.due(self.may_refresh(), now) {
+            Some(Due::Refresh) => self.send_refresh(Vec::new(), out),
+            Some(Due::Expiry) => {
+                // Also when the BYE has to wait for an ACK, it is decided now.
+                self.timer.stop();
+                self.hang_up_as(
+                    EndedBy::SessionExpired,
+                    Some("SIP;cause=408;text=\"session expired\"".to_owned()),
+                    out,
+                );
+            }
+            None => {}
         }
-        BodyError::Malformed(error) => refuse_offer(request, error),
     }
-}
-
-/// The refusal of an offer: 488 with a Warning, or 400 if it can't be read.
-pub(crate) fn refuse_offer(request: &Request, error: &OfferError) -> Response {
-    if let OfferError::Malformed(_) = error {
-        return Response::to_request(request, 400, Some("Bad Session Description"));
-    }
-    let mut response = Response::to_request(request, 488, None);
-    let text: String = error
-        .to_string()
-        .chars()
-        .filter(|c| !matches!(c, '"' | '\\') && !c.is_control())
-        .take(120)
-        .collect();
-    response.headers.push(
-        HeaderName::Warning,
-        format!("{} ringwire \"{text}\"", error.warn_code()),
-    );
-    response
 }
 
 /// The `Reason` header of a request.

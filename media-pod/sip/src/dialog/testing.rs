@@ -51,6 +51,7 @@ pub(crate) fn uas_params() -> UasParams {
         server: "ringwire".to_owned(),
         t1: T1,
         t2: T2,
+        reliable_provisionals: false,
     }
 }
 
@@ -154,9 +155,16 @@ struct Node {
     clients: HashMap<ClientId, u64>,
     finals: HashMap<ServerId, u32>,
     requests: u32,
+    refreshes: u32,
     ends: u32,
     confirmed: bool,
     after_end: Vec<String>,
+    /// What the INVITE asks for when it comes in, instead of what the caller wrote.
+    session_expires: Option<&'static str>,
+    /// The INVITE requires reliable provisional responses when it comes in.
+    requires_reliable: bool,
+    /// The INVITE does not allow UPDATE when it comes in: refreshes of the callee's are re-INVITEs.
+    without_update: bool,
 }
 
 impl Node {
@@ -169,9 +177,13 @@ impl Node {
             clients: HashMap::new(),
             finals: HashMap::new(),
             requests: 0,
+            refreshes: 0,
             ends: 0,
             confirmed: false,
             after_end: Vec::new(),
+            session_expires: None,
+            requires_reliable: false,
+            without_update: false,
         }
     }
 
@@ -216,7 +228,11 @@ impl Node {
                     RespondTo::Invite => self.invite.expect("an INVITE"),
                     RespondTo::Request(id) => id,
                 };
-                if ended && (again || response.status != 481) {
+                let late_prack = response
+                    .headers
+                    .cseq()
+                    .is_ok_and(|(_, method)| method == Method::PRACK);
+                if ended && (again || response.status != 481) && !late_prack {
                     self.after_end.push(format!(
                         "{} {:?}",
                         response.status,
@@ -229,6 +245,9 @@ impl Node {
                 if ended {
                     self.after_end.push(request.method.to_string());
                 }
+                let tagged = request.headers.to().is_ok_and(|to| to.tag().is_some());
+                self.refreshes +=
+                    u32::from(tagged && request.headers.has(&HeaderName::SessionExpires));
                 let host = Host::from(self.address.ip());
                 let id = self.endpoint.request(
                     request,
@@ -272,9 +291,19 @@ impl Node {
                     Some(Call::Caller(call)) => call.on_request(id, &request, now),
                     Some(Call::Callee(call)) if in_dialog => call.on_request(id, &request, now),
                     None if request.method == Method::INVITE => {
+                        let mut request = request;
+                        if let Some(expires) = self.session_expires {
+                            request.headers.set(HeaderName::SessionExpires, expires);
+                        }
+                        if self.requires_reliable {
+                            request.headers.push(HeaderName::Require, "100rel");
+                        }
+                        if self.without_update {
+                            request.headers.remove(&HeaderName::Allow);
+                        }
                         let mut call =
                             UasCall::new(request, uas_params(), now).expect("a good INVITE");
-                        call.ring();
+                        call.ring(now);
                         self.invite = Some(id);
                         self.call = Some(Call::Callee(Box::new(call)));
                     }
@@ -335,6 +364,7 @@ impl Node {
 /// What the people on both sides do.
 #[derive(Clone, Copy, Debug)]
 enum Step {
+    Progress,
     Accept,
     Reject,
     HangUpCallee,
@@ -347,6 +377,8 @@ enum Step {
 
 /// What became of a simulated call.
 pub(crate) struct Outcome {
+    /// Session refreshes that were sent.
+    pub refreshes: u32,
     pub confirmed_by_both: bool,
     pub answered_by_none: bool,
 }
@@ -361,6 +393,9 @@ pub(crate) fn simulate(seed: u64) -> Outcome {
         Node::new("192.0.2.9:5060", seed ^ 2),
     ];
     let addresses = [nodes[1].address, nodes[0].address];
+    nodes[1].session_expires = [None, Some("90"), Some("90;refresher=uas")][seed as usize % 3];
+    nodes[1].requires_reliable = seed.is_multiple_of(2);
+    nodes[1].without_update = seed % 4 < 2;
     let loss = [0.0, 0.1, 0.3, 0.5][rng.random_range(0..4)];
     let doubled = [0.0, 0.2][rng.random_range(0..2)];
     let slowest = [20, 300, 1500][rng.random_range(0..3)];
@@ -373,8 +408,17 @@ pub(crate) fn simulate(seed: u64) -> Outcome {
         Step::Accept
     };
     steps.insert((at(0, 10_000), 0), answer);
-    steps.insert((at(0, 60_000), 1), Step::HangUpCaller);
-    steps.insert((at(0, 60_000), 2), Step::HangUpCallee);
+    if seed.is_multiple_of(3) {
+        steps.insert((at(0, 5_000), 8), Step::Progress);
+    }
+    // Some talk for long enough that refreshes are due.
+    let longest = if seed.is_multiple_of(3) {
+        60_000
+    } else {
+        200_000
+    };
+    steps.insert((at(0, longest), 1), Step::HangUpCaller);
+    steps.insert((at(0, longest), 2), Step::HangUpCallee);
     steps.insert((at(0, 60_000), 3), Step::ProbeCallee);
     steps.insert((at(0, 60_000), 4), Step::ProbeCaller);
     if seed.is_multiple_of(7) {
@@ -458,6 +502,7 @@ pub(crate) fn simulate(seed: u64) -> Outcome {
                         },
                     ],
                 ) => match step {
+                    Step::Progress => call.progress(now),
                     Step::Accept => call.accept(now),
                     Step::Reject => call.reject(486, None, Vec::new(), now),
                     Step::ProbeCallee => call.probe(now),
@@ -502,6 +547,7 @@ pub(crate) fn simulate(seed: u64) -> Outcome {
         }
     }
     Outcome {
+        refreshes: nodes.iter().map(|node| node.refreshes).sum(),
         confirmed_by_both: nodes.iter().all(|node| node.confirmed),
         answered_by_none: nodes.iter().all(|node| !node.confirmed),
     }

@@ -31,7 +31,7 @@ pub use stream::{StreamItem, StreamParser};
 pub use uri::{Host, Scheme, Uri};
 pub use via::{BRANCH_MAGIC, Via};
 
-pub(crate) use lex::{quoted, split_list, write_quoted};
+pub(crate) use lex::{quoted, saturating_number, split_list, unescape, write_quoted};
 
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 pub use negotiate::{
-    Capabilities, LocalMedia, Negotiated, OfferError, answer, apply_answer, offer,
+    Capabilities, LocalMedia, Negotiated, OfferError, answer, apply_answer, offer, offer_again,
 };
 
 /// The media type of a session description.

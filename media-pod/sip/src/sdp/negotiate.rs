@@ -177,6 +177,43 @@ pub fn offer(caps: &Capabilities, local: &LocalMedia) -> SessionDescription {
     description(local, "0 0".to_owned(), vec![media])
 }
 
+/// Our offer inside a session: no stream of what we said before disappears, and DTMF events keep their payload type
+/// (RFC 3264 section 8).
+pub fn offer_again(
+    caps: &Capabilities,
+    local: &LocalMedia,
+    said: &SessionDescription,
+) -> SessionDescription {
+    let mut offer = offer(caps, local);
+    let audio_at = said
+        .media
+        .iter()
+        .position(|media| media.kind == "audio" && media.port != 0);
+    let (Some(at), Some(fresh)) = (audio_at, offer.media.pop()) else {
+        return self::offer(caps, local);
+    };
+    let before = &said.media[at];
+    let codecs: Vec<_> = fresh
+        .payload_types()
+        .filter_map(|number| Some((number, Codec::of(&fresh, number)?)))
+        .collect();
+    let event = caps
+        .telephone_event
+        .then(|| event_type(before).unwrap_or(TELEPHONE_EVENT_OFFERED));
+    let again = audio(
+        &before.protocol,
+        local,
+        &codecs,
+        event,
+        caps.ptime_millis,
+        Direction::SendRecv,
+    );
+    offer.media = said.media.iter().map(refused).collect();
+    offer.media[at] = again;
+    offer.timing.clone_from(&said.timing);
+    offer
+}
+
 /// Reads the answer to our offer.
 pub fn apply_answer(
     offer: &SessionDescription,

@@ -3,20 +3,28 @@
 //!
 //! It does not find servers and does not follow redirections: a 3xx ends the call.
 
+mod answered;
+mod early;
+mod signing;
 #[cfg(test)]
 mod tests;
 
 use std::time::{Duration, Instant};
 
-use crate::dialog::session::{ALLOW, Outbox, Own, Session};
-use crate::dialog::{Action, CallEvent, Dialog, DialogId, EndedBy, RespondTo, body};
+use crate::dialog::outbox::Outbox;
+use crate::dialog::refusal::SUPPORTED;
+use crate::dialog::session::{ALLOW, Own, Session};
+use crate::dialog::timer::SessionTimer;
+use crate::dialog::{Action, CallEvent, DialogId, EndedBy, RespondTo};
 use crate::digest::{Challenge, Credentials, DigestClient};
 use crate::message::{HeaderName, Method, NameAddr, Request, Response, Uri};
+use crate::refer::{ReferId, Referral};
 use crate::sdp::{self, Capabilities, LocalMedia, Negotiated, SessionDescription};
 use crate::transaction::ServerId;
+use answered::Fork;
+use early::Early;
+use signing::may_answer;
 
-/// Most challenges that are answered for one request.
-const MAX_ANSWERS: u32 = 3;
 /// Most forks whose 2xx is ended again.
 const MAX_FORKS: usize = 8;
 
@@ -63,12 +71,6 @@ enum State {
     Answered,
 }
 
-/// A second 2xx, from another fork: acknowledged and ended at once.
-struct Fork {
-    remote_tag: String,
-    dialog: Dialog,
-}
-
 /// One outbound call.
 pub struct UacCall {
     params: UacParams,
@@ -81,7 +83,15 @@ pub struct UacCall {
     digest: DigestClient,
     answers: u32,
     bye_answers: u32,
-    early: Option<Negotiated>,
+    /// The challenges to the INVITE that were answered: one more INVITE answers them again.
+    challenges: Vec<Challenge>,
+    /// Challenges to our refresh since one was taken.
+    refresh_answers: u32,
+    timer: SessionTimer,
+    /// What was agreed on media before the answer.
+    early_media: Option<Negotiated>,
+    early: Vec<Early>,
+    takes_refer: bool,
     session: Option<Session>,
     forks: Vec<Fork>,
     reason: Option<String>,
@@ -111,7 +121,12 @@ impl UacCall {
             digest: DigestClient::new(),
             answers: 0,
             bye_answers: 0,
-            early: None,
+            challenges: Vec::new(),
+            refresh_answers: 0,
+            timer: SessionTimer::default(),
+            early_media: None,
+            early: Vec::new(),
+            takes_refer: false,
             session: None,
             forks: Vec::new(),
             reason: None,
@@ -122,6 +137,7 @@ impl UacCall {
     }
 
     fn send_invite(&mut self, authorization: Vec<(HeaderName, String)>) {
+        self.early.clear();
         self.cseq += 1;
         let params = &self.params;
         let mut invite = Request::new(Method::INVITE, params.target.clone());
@@ -139,10 +155,12 @@ impl UacCall {
         headers.push(HeaderName::CSeq, format!("{} INVITE", self.cseq));
         headers.push(HeaderName::Contact, params.contact.to_string());
         headers.push(HeaderName::Allow, ALLOW);
+        headers.push(HeaderName::Supported, SUPPORTED);
         headers.push(HeaderName::UserAgent, params.user_agent.clone());
         for (name, value) in params.headers.iter().cloned().chain(authorization) {
             headers.push(name, value);
         }
+        self.timer.ask(&mut invite);
         invite.set_body(sdp::CONTENT_TYPE, self.offer.to_bytes());
         self.invite = invite.clone();
         self.invite_token = self.out.request(invite);
@@ -170,7 +188,7 @@ impl UacCall {
     }
 
     /// A response to the request with that token.
-    pub fn on_response(&mut self, token: u64, response: &Response, _now: Instant) {
+    pub fn on_response(&mut self, token: u64, response: &Response, now: Instant) {
         if self.out.ended {
             return;
         }
@@ -179,53 +197,37 @@ impl UacCall {
             .cseq()
             .is_ok_and(|(number, method)| number == self.cseq && method == Method::INVITE);
         if token == self.invite_token && ours {
-            self.on_invite_response(response);
-        } else if let Some(session) = &mut self.session {
-            let challenged =
-                matches!(response.status, 401 | 407) && session.bye_token() == Some(token);
-            if challenged && self.bye_answers < MAX_ANSWERS {
-                let uri = session.dialog.remote_target().to_string();
-                if let Some(headers) = authorize(
-                    &mut self.digest,
-                    &self.params,
-                    response,
-                    self.bye_answers,
-                    &Method::BYE,
-                    &uri,
-                    &[],
-                ) {
-                    self.bye_answers += 1;
-                    return session.repeat_bye(headers, &mut self.out);
-                }
-            }
-            session.on_response(token, response, &mut self.out);
+            self.on_invite_response(response, now);
+        } else if self.session.is_some() {
+            self.on_dialog_response(token, response, now);
         }
     }
 
-    fn on_invite_response(&mut self, response: &Response) {
+    fn on_invite_response(&mut self, response: &Response, now: Instant) {
         match response.status {
             ..200 => self.on_progress(response),
-            200..300 => self.on_success(response),
+            200..300 => self.on_success(response, now),
             // The dialog stands: this is from another fork.
             _ if self.state == State::Answered => {}
             401 | 407 if self.state == State::Calling => {
-                let uri = self.params.target.to_string();
-                let headers = authorize(
-                    &mut self.digest,
-                    &self.params,
-                    response,
-                    self.answers,
-                    &Method::INVITE,
-                    &uri,
-                    &self.invite.body,
-                );
+                let challenges = Challenge::from_response(response);
+                let headers = may_answer(&challenges, self.answers)
+                    .then(|| self.sign_invite(&challenges))
+                    .flatten();
                 match headers {
                     Some(headers) => {
                         self.answers += 1;
+                        self.challenges = challenges;
                         self.send_invite(headers);
                     }
                     None => self.refused(response),
                 }
+            }
+            422 if self.state == State::Calling && self.timer.raise(response) => {
+                let challenges = std::mem::take(&mut self.challenges);
+                let headers = self.sign_invite(&challenges).unwrap_or_default();
+                self.challenges = challenges;
+                self.send_invite(headers);
             }
             _ => self.refused(response),
         }
@@ -241,107 +243,13 @@ impl UacCall {
             .end(by, Some(response.status), Some(response.reason.clone()));
     }
 
-    fn on_progress(&mut self, response: &Response) {
-        if self.state != State::Calling || response.status == 100 {
-            return;
-        }
-        self.out.tell(CallEvent::Progress {
-            status: response.status,
-        });
-        if let Ok(Some(answer)) = body::description(&response.headers, &response.body)
-            && let Ok(negotiated) = sdp::apply_answer(&self.offer, &answer, &self.own.capabilities)
-            && self.early.as_ref() != Some(&negotiated)
-        {
-            self.early = Some(negotiated.clone());
-            self.out.tell(CallEvent::MediaChanged(negotiated));
-        }
-    }
-
-    fn on_success(&mut self, response: &Response) {
-        let remote_tag = response
-            .headers
-            .to()
-            .ok()
-            .and_then(|to| to.tag().map(str::to_owned))
-            .unwrap_or_default();
-        if let Some(session) = &self.session
-            && session.dialog.id().remote_tag == remote_tag
-        {
-            let request = session.dialog.ack(self.cseq);
-            return self.acknowledge(request);
-        }
-        if let Some(fork) = self.forks.iter().find(|fork| fork.remote_tag == remote_tag) {
-            let request = fork.dialog.ack(self.cseq);
-            return self.acknowledge(request);
-        }
-        let Ok(mut dialog) = Dialog::from_response(&self.invite, response, &self.params.contact)
-        else {
-            // Nothing can be sent to whom that names; the peer gives up without ACK.
-            return;
-        };
-        let ack = dialog.ack(self.cseq);
-        self.acknowledge(ack);
-        if self.session.is_some() {
-            if self.forks.len() < MAX_FORKS {
-                self.out.request(dialog.request(Method::BYE));
-                self.forks.push(Fork { remote_tag, dialog });
-            }
-            return;
-        }
-        let cancelled = self.state == State::Cancelling;
-        self.state = State::Answered;
-        let mut session = Session::new(self.own.clone(), dialog);
-        session.waits_for_bye_answer = true;
-        session.offered(self.offer.clone());
-        let answer = body::description(&response.headers, &response.body)
-            .ok()
-            .flatten();
-        let agreed =
-            answer.map(|answer| sdp::apply_answer(&self.offer, &answer, &self.own.capabilities));
-        if cancelled {
-            // The CANCEL came too late.
-            session.hang_up_as(EndedBy::Us, self.reason.take(), &mut self.out);
-        } else {
-            match (agreed, self.early.take()) {
-                (Some(Ok(negotiated)), early) => {
-                    session.set_negotiated(negotiated.clone(), &mut Outbox::default());
-                    self.out.tell(CallEvent::Answered);
-                    if early.as_ref() != Some(&negotiated) {
-                        self.out.tell(CallEvent::MediaChanged(negotiated));
-                    }
-                }
-                // The answer came with a provisional response already.
-                (None, Some(early)) => {
-                    session.set_negotiated(early, &mut Outbox::default());
-                    self.out.tell(CallEvent::Answered);
-                }
-                _ => session.hang_up_as(
-                    EndedBy::BadAnswer,
-                    Some("SIP;cause=488;text=\"no usable answer\"".to_owned()),
-                    &mut self.out,
-                ),
-            }
-        }
-        self.session = Some(session);
-    }
-
-    fn acknowledge(&mut self, mut request: Request) {
-        // Proxies that asked for credentials want them in the ACK too (RFC 3261 section 22.1).
-        for name in [HeaderName::Authorization, HeaderName::ProxyAuthorization] {
-            for value in self.invite.headers.get_all(&name) {
-                request.headers.push(name.clone(), value);
-            }
-        }
-        self.out.act(Action::Ack { request });
-    }
-
     /// The request with that token failed: no response, or no connection.
-    pub fn on_failed(&mut self, token: u64, _now: Instant) {
+    pub fn on_failed(&mut self, token: u64, now: Instant) {
         if self.out.ended {
             return;
         }
         if let Some(session) = &mut self.session {
-            session.on_failed(token, &mut self.out);
+            session.on_failed(token, now, &mut self.out);
         } else if token == self.invite_token {
             let by = if self.state == State::Cancelling {
                 EndedBy::Us
@@ -350,6 +258,35 @@ impl UacCall {
             };
             self.out.end(by, None, Some("no answer".to_owned()));
         }
+    }
+
+    /// From here on REFERs of the other side are told by [`CallEvent::Refer`], and have to be answered with
+    /// [`Self::answer_refer`]. Without this they get 405.
+    pub fn take_refer(&mut self) {
+        self.takes_refer = true;
+        if let Some(session) = &mut self.session {
+            session.refers.taken = true;
+        }
+    }
+
+    /// Follows a REFER (202) or declines it (603).
+    pub fn answer_refer(&mut self, id: ReferId, accept: bool, now: Instant) {
+        if let Some(session) = &mut self.session {
+            session.answer_refer(id, accept, now, &mut self.out);
+        }
+    }
+
+    /// Tells the other side what became of the call that it referred us to: the status of its INVITE. A final one is
+    /// the last.
+    pub fn refer_progress(&mut self, id: ReferId, status: u16, now: Instant) {
+        if let Some(session) = &mut self.session {
+            session.refer_progress(id, status, now, &mut self.out);
+        }
+    }
+
+    /// Refers the other side to somebody else. `None` when the call does not stand, or too many REFERs are open.
+    pub fn refer(&mut self, referral: &Referral, _now: Instant) -> Option<ReferId> {
+        self.session.as_mut()?.refer(referral, &mut self.out)
     }
 
     /// A request with our dialog's Call-ID; never ACK or CANCEL. It is always answered.
@@ -373,11 +310,7 @@ impl UacCall {
                 }
                 session.on_request(id, request, now, &mut self.out);
             }
-            _ => {
-                let mut response = Response::to_request(request, 481, None);
-                response.set_to_tag(&self.params.local_tag);
-                self.out.respond(to, response);
-            }
+            _ => self.on_early_request(id, request, now),
         }
     }
 
@@ -422,7 +355,7 @@ impl UacCall {
         self.session
             .as_ref()
             .and_then(Session::negotiated)
-            .or(self.early.as_ref())
+            .or(self.early_media.as_ref())
     }
 
     /// The dialog's identity, once answered.
@@ -434,32 +367,4 @@ impl UacCall {
     pub fn is_ended(&self) -> bool {
         self.out.ended
     }
-}
-
-/// The answer to a challenge, unless it was answered before and is not merely stale.
-fn authorize(
-    digest: &mut DigestClient,
-    params: &UacParams,
-    response: &Response,
-    answers: u32,
-    method: &Method,
-    uri: &str,
-    body: &[u8],
-) -> Option<Vec<(HeaderName, String)>> {
-    let credentials = params.credentials.as_ref()?;
-    let challenges = Challenge::from_response(response);
-    let stale = challenges.iter().any(|challenge| challenge.stale);
-    if answers > 0 && (!stale || answers >= MAX_ANSWERS) {
-        return None;
-    }
-    digest
-        .answer(
-            &challenges,
-            credentials,
-            method,
-            uri,
-            body,
-            params.cnonce.clone(),
-        )
-        .ok()
 }

@@ -98,6 +98,12 @@ fn a_challenge_is_answered_once() {
             .unwrap()
             .contains("username=\"alice\"")
     );
+    // The PRACK does not wait to be asked.
+    call.on_response(token, &reliable(&second, 1, "b", None), now);
+    let (_, prack) = invite_of(&mut call);
+    let signed = prack.headers.get(&HeaderName::ProxyAuthorization).unwrap();
+    assert!(signed.contains("nc=00000002"), "{signed}");
+    call.poll_event();
     let mut again = reply(&second, 407, "p", None);
     again.headers.push(
         HeaderName::ProxyAuthenticate,
@@ -161,6 +167,132 @@ fn early_media_is_told_and_stays_when_the_2xx_has_no_body() {
     assert_eq!(call.negotiated().unwrap().remote.unwrap().port(), 4002);
 }
 
+fn reliable(request: &Request, rseq: u32, tag: &str, body: Option<&str>) -> Response {
+    let mut response = reply(request, 183, tag, body);
+    response.headers.push(HeaderName::Require, "100rel");
+    response.headers.push(HeaderName::Rseq, rseq.to_string());
+    response
+}
+
+#[test]
+fn each_reliable_response_is_acknowledged_once_and_in_order() {
+    let now = Instant::now();
+    let mut call = UacCall::new(uac_params(), now);
+    let (token, invite) = invite_of(&mut call);
+    assert!(invite.headers.lists(&HeaderName::Supported, "100rel"));
+    for (rseq, acknowledged) in [(7, true), (7, false), (9, false), (8, true), (9, true)] {
+        call.on_response(token, &reliable(&invite, rseq, "b", None), now);
+        let told = matches!(call.poll_event(), Some(CallEvent::Progress { status: 183 }));
+        assert_eq!(told, acknowledged);
+        let Some(action) = call.poll_action() else {
+            assert!(!acknowledged);
+            continue;
+        };
+        let Action::Request { request, .. } = action else {
+            panic!("no PRACK but {action:?}")
+        };
+        assert!(acknowledged);
+        assert_eq!(request.method, Method::PRACK);
+        assert_eq!(
+            request.headers.get(&HeaderName::Rack),
+            Some(format!("{rseq} 1 INVITE").as_str())
+        );
+        assert_eq!(request.uri.to_string(), "sip:bob@192.0.2.77");
+        assert_eq!(request.headers.to().unwrap().tag(), Some("b"));
+    }
+}
+
+#[test]
+fn the_first_reliable_answer_counts_and_an_update_may_change_it() {
+    let now = Instant::now();
+    let mut call = UacCall::new(uac_params(), now);
+    let (token, invite) = invite_of(&mut call);
+    let id = ServerId::for_test(1);
+    let mut update = Request::new(Method::UPDATE, invite.uri.clone());
+    for (name, value) in [
+        (HeaderName::Via, "SIP/2.0/UDP 192.0.2.77;branch=z9hG4bK1"),
+        (HeaderName::From, "<sip:bob@192.0.2.9>;tag=b"),
+        (HeaderName::To, "<sip:alice@192.0.2.1>;tag=a"),
+        (HeaderName::CallId, "call-1"),
+        (HeaderName::CSeq, "1 UPDATE"),
+    ] {
+        update.headers.push(name, value);
+    }
+    update.set_body("application/sdp", sdp(4006, "0", "sendrecv").into_bytes());
+    let mut asked = |call: &mut UacCall, number: u32| {
+        update
+            .headers
+            .set(HeaderName::CSeq, format!("{number} UPDATE"));
+        call.on_request(id, &update, now);
+        match call.poll_action() {
+            Some(Action::Respond { response, .. }) => response.status,
+            other => panic!("no answer but {other:?}"),
+        }
+    };
+    assert_eq!(asked(&mut call, 1), 481, "no dialog yet");
+    call.on_response(token, &reliable(&invite, 1, "b", None), now);
+    call.poll_action();
+    assert_eq!(asked(&mut call, 2), 491, "our offer is open");
+    let answer = sdp(4002, "8", "sendrecv");
+    call.on_response(token, &reliable(&invite, 2, "b", Some(&answer)), now);
+    call.poll_action();
+    assert_eq!(call.negotiated().unwrap().remote.unwrap().port(), 4002);
+    assert_eq!(asked(&mut call, 3), 200);
+    assert_eq!(call.negotiated().unwrap().remote.unwrap().port(), 4006);
+    let other = sdp(4008, "0", "sendrecv");
+    call.on_response(token, &reply(&invite, 200, "b", Some(&other)), now);
+    assert_eq!(call.negotiated().unwrap().remote.unwrap().port(), 4006);
+}
+
+#[test]
+fn the_route_and_target_of_the_2xx_count_and_not_those_of_before() {
+    let now = Instant::now();
+    let mut call = UacCall::new(uac_params(), now);
+    let (token, invite) = invite_of(&mut call);
+    let mut early = reliable(&invite, 1, "b", None);
+    early
+        .headers
+        .push(HeaderName::RecordRoute, "<sip:early;lr>");
+    call.on_response(token, &early, now);
+    let (_, prack) = invite_of(&mut call);
+    assert_eq!(
+        prack.headers.get(&HeaderName::Route),
+        Some("<sip:early;lr>")
+    );
+    let mut ok = reply(&invite, 200, "b", Some(&sdp(4000, "0", "sendrecv")));
+    ok.headers.set(HeaderName::Contact, "<sip:bob@192.0.2.88>");
+    ok.headers
+        .push(HeaderName::RecordRoute, "<sip:p2;lr>, <sip:p1;lr>");
+    call.on_response(token, &ok, now);
+    let Some(Action::Ack { request: ack }) = call.poll_action() else {
+        panic!("an ACK")
+    };
+    assert_eq!(ack.uri.to_string(), "sip:bob@192.0.2.88");
+    let routes: Vec<_> = ack.headers.get_all(&HeaderName::Route).collect();
+    assert_eq!(routes, ["<sip:p1;lr>", "<sip:p2;lr>"]);
+}
+
+#[test]
+fn a_fork_that_was_acknowledged_early_is_ended_with_a_later_number() {
+    let now = Instant::now();
+    let mut call = UacCall::new(uac_params(), now);
+    let (token, invite) = invite_of(&mut call);
+    for tag in ["b", "fork"] {
+        call.on_response(token, &reliable(&invite, 1, tag, None), now);
+        assert_eq!(invite_of(&mut call).1.headers.cseq().unwrap().0, 2);
+    }
+    let body = sdp(4000, "0", "sendrecv");
+    call.on_response(token, &reply(&invite, 200, "b", Some(&body)), now);
+    call.poll_action();
+    call.on_response(token, &reply(&invite, 200, "fork", Some(&body)), now);
+    call.poll_action();
+    let (_, bye) = invite_of(&mut call);
+    assert_eq!(bye.headers.cseq().unwrap(), (3, Method::BYE));
+    call.hang_up(None, now);
+    let (_, bye) = invite_of(&mut call);
+    assert_eq!(bye.headers.cseq().unwrap(), (3, Method::BYE));
+}
+
 #[test]
 fn no_answer_at_all_ends_the_call() {
     let now = Instant::now();
@@ -172,15 +304,16 @@ fn no_answer_at_all_ends_the_call() {
 
 #[test]
 fn calls_over_a_bad_network_always_end_on_both_sides() {
-    let (mut stood, mut never) = (0, 0);
+    let (mut stood, mut never, mut refreshes) = (0, 0, 0);
     for seed in 0..600 {
         let outcome = simulate(seed);
         stood += u32::from(outcome.confirmed_by_both);
         never += u32::from(outcome.answered_by_none);
+        refreshes += outcome.refreshes;
     }
     // Otherwise the simulation would show nothing.
     assert!(
-        stood > 150 && never > 50,
-        "{stood} calls stood, {never} were never answered"
+        stood > 150 && never > 50 && refreshes > 100,
+        "{stood} calls stood, {never} were never answered, {refreshes} refreshes"
     );
 }

@@ -3,14 +3,20 @@
 //! The owner hands in what belongs to the call and carries out the [`Action`]s; when to answer, and with what audio, is
 //! its decision. After [`CallEvent::Ended`] nothing is sent any more, except refusals of requests that still come in.
 
+mod progress;
 #[cfg(test)]
 mod tests;
 
 use std::time::{Duration, Instant};
 
-use crate::dialog::session::{self, Outbox, Own, Session};
-use crate::dialog::{Action, CallEvent, Dialog, DialogId, EndedBy, RespondTo, body};
+use crate::dialog::outbox::Outbox;
+use crate::dialog::reliable::{Provisionals, RELIABLE};
+use crate::dialog::session::{self, Own, Session};
+use crate::dialog::{
+    Action, CallEvent, Dialog, DialogId, EndedBy, RespondTo, body, refusal, timer,
+};
 use crate::message::{HeaderName, Method, NameAddr, Request, Response};
+use crate::refer::{ReferId, Referral};
 use crate::sdp::{Capabilities, LocalMedia, Negotiated, SessionDescription};
 use crate::transaction::ServerId;
 
@@ -31,6 +37,9 @@ pub struct UasParams {
     pub t1: Duration,
     /// T2 (4 s).
     pub t2: Duration,
+    /// Whether provisional responses go reliably (RFC 3262) to a caller who merely supports it; to one who requires it
+    /// they always do.
+    pub reliable_provisionals: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +57,16 @@ pub struct UasCall {
     /// The caller's offer, if the INVITE had one.
     offer: Option<SessionDescription>,
     ringing: bool,
+    progressed: bool,
+    /// Provisional responses go reliably.
+    reliable: bool,
+    provisionals: Provisionals,
+    /// Our offer in a reliable response, until the PRACK brings the answer.
+    early_offer: Option<SessionDescription>,
+    /// Offer and answer were exchanged reliably before our 2xx.
+    agreed: bool,
+    /// The owner has answered, and our 2xx waits for a PRACK.
+    accepting: bool,
     session: Session,
     out: Outbox,
 }
@@ -56,7 +75,7 @@ impl UasCall {
     /// Takes an INVITE outside of a dialog.
     ///
     /// # Errors
-    /// The final response that refuses it: 400, 415, 420 or 488.
+    /// The final response that refuses it: 400, 415, 420, 422 or 488.
     pub fn new(invite: Request, params: UasParams, _now: Instant) -> Result<Self, Response> {
         let UasParams {
             contact,
@@ -66,6 +85,7 @@ impl UasCall {
             server,
             t1,
             t2,
+            reliable_provisionals,
         } = params;
         let refuse = |mut response: Response| {
             response.set_to_tag(&local_tag);
@@ -80,11 +100,14 @@ impl UasCall {
                 Some(&format!("Bad Request: {error}")),
             ))
         })?;
-        if let Some(response) = session::refuse_unknown_extensions(&invite) {
+        if let Some(response) = refusal::refuse_unknown_extensions(&invite) {
+            return Err(refuse(response));
+        }
+        if let Some(response) = timer::refuse_short(&invite) {
             return Err(refuse(response));
         }
         let offer = body::description(&invite.headers, &invite.body)
-            .map_err(|error| refuse(session::refuse_body(&invite, &error)))?;
+            .map_err(|error| refuse(refusal::refuse_body(&invite, &error)))?;
         let cseq = invite.headers.cseq().map_or(0, |(number, _)| number);
         let own = Own {
             capabilities,
@@ -94,17 +117,26 @@ impl UasCall {
             t2,
         };
         let mut session = Session::new(own, dialog);
+        session.note_peer(&invite.headers);
         if let Some(offer) = &offer {
             session
                 .preview(offer)
-                .map_err(|error| refuse(session::refuse_offer(&invite, &error)))?;
+                .map_err(|error| refuse(refusal::refuse_offer(&invite, &error)))?;
         }
+        let reliable = invite.headers.lists(&HeaderName::Require, RELIABLE)
+            || (reliable_provisionals && invite.headers.lists(&HeaderName::Supported, RELIABLE));
         Ok(Self {
             state: State::Incoming,
             invite,
             cseq,
             offer,
             ringing: false,
+            progressed: false,
+            reliable,
+            provisionals: Provisionals::new(cseq, &local_tag, t1),
+            early_offer: None,
+            agreed: false,
+            accepting: false,
             session,
             out: Outbox::default(),
         })
@@ -115,48 +147,42 @@ impl UasCall {
         &self.invite
     }
 
-    /// Changes where our audio is; only before the answer, and only to what can answer the offer as well.
+    /// Changes where our audio is; only before we have said where, and only to what can answer the offer as well.
     pub fn set_local(&mut self, local: LocalMedia) {
-        if self.state == State::Incoming {
+        if self.state == State::Incoming && !self.session.has_described() {
             self.session.own.local = local;
         }
     }
 
-    /// 180, once.
-    pub fn ring(&mut self) {
-        if self.state == State::Incoming && !self.out.ended && !self.ringing {
-            self.ringing = true;
-            let mut response = self.session.reply(&self.invite, 180, None);
-            for route in self.invite.headers.get_all(&HeaderName::RecordRoute) {
-                response.headers.push(HeaderName::RecordRoute, route);
-            }
-            response.headers.push(
-                HeaderName::Contact,
-                self.session.dialog.contact().to_string(),
-            );
-            self.out.respond(RespondTo::Invite, response);
-        }
-    }
-
-    /// 200 with the answer, or with our offer if the INVITE had none.
+    /// 200 with the answer, or with our offer if the INVITE had none. While the PRACK for a response that said something
+    /// on media is missing, the 200 waits for it.
     pub fn accept(&mut self, now: Instant) {
         if self.state != State::Incoming || self.out.ended {
             return;
         }
-        let (body, offer) = if let Some(offer) = &self.offer {
+        if self.provisionals.holds_back_success() {
+            self.accepting = true;
+            return;
+        }
+        let (body, offer) = if self.agreed {
+            (None, None)
+        } else if let Some(offer) = &self.offer {
             match self.session.answer(offer) {
-                Ok(answer) => (answer, None),
+                Ok(answer) => (Some(answer), None),
                 Err(error) => {
-                    let response = session::refuse_offer(&self.invite, &error);
+                    let response = refusal::refuse_offer(&self.invite, &error);
                     return self.refuse(response, EndedBy::Us, Some(error.to_string()));
                 }
             }
         } else {
             let offer = self.session.offer();
-            (offer.clone(), Some(offer))
+            (Some(offer.clone()), Some(offer))
         };
         self.state = State::Answered;
-        let response = self.session.success(&self.invite, Some(&body));
+        self.session.established = true;
+        self.provisionals.finish();
+        let mut response = self.session.success(&self.invite, body.as_ref());
+        self.session.timer.grant(&self.invite, &mut response, now);
         self.session.send_success(
             RespondTo::Invite,
             self.cseq,
@@ -192,6 +218,7 @@ impl UasCall {
             .headers
             .push(HeaderName::Server, self.session.own.product.clone());
         let status = response.status;
+        self.provisionals.finish();
         self.out.respond(RespondTo::Invite, response);
         self.out.end(by, Some(status), reason);
     }
@@ -222,9 +249,34 @@ impl UasCall {
         }
     }
 
+    /// From here on REFERs of the other side are told by [`CallEvent::Refer`], and have to be answered with
+    /// [`Self::answer_refer`]. Without this they get 405.
+    pub fn take_refer(&mut self) {
+        self.session.refers.taken = true;
+    }
+
+    /// Follows a REFER (202) or declines it (603).
+    pub fn answer_refer(&mut self, id: ReferId, accept: bool, now: Instant) {
+        self.session.answer_refer(id, accept, now, &mut self.out);
+    }
+
+    /// Tells the other side what became of the call that it referred us to: the status of its INVITE. A final one is
+    /// the last.
+    pub fn refer_progress(&mut self, id: ReferId, status: u16, now: Instant) {
+        self.session.refer_progress(id, status, now, &mut self.out);
+    }
+
+    /// Refers the other side to somebody else. `None` when the call does not stand, or too many REFERs are open.
+    pub fn refer(&mut self, referral: &Referral, _now: Instant) -> Option<ReferId> {
+        self.session.refer(referral, &mut self.out)
+    }
+
     /// A request with our dialog's Call-ID; never ACK or CANCEL. It is always answered.
     pub fn on_request(&mut self, id: ServerId, request: &Request, now: Instant) {
         let to = RespondTo::Request(id);
+        if request.method == Method::PRACK {
+            return self.on_prack(id, request, now);
+        }
         if self.out.ended {
             let response = self.session.reply(request, 481, None);
             return self.out.respond(to, response);
@@ -238,9 +290,13 @@ impl UasCall {
                     let refusal = Response::to_request(&self.invite, 487, None);
                     return self.refuse(refusal, EndedBy::Peer, session::reason_of(request));
                 }
+                // What was agreed on reliably may be changed before our 2xx, and UPDATE may do without an offer.
+                "UPDATE" if self.agreed || request.body.is_empty() => {}
                 // The first offer is not answered yet (section 14.2, RFC 3311 section 5.2).
                 "INVITE" | "UPDATE" => {
-                    let status = self.session.dialog.check(request).err().unwrap_or(500);
+                    let ours = self.early_offer.is_some() && request.method == Method::UPDATE;
+                    let pending = if ours { 491 } else { 500 };
+                    let status = self.session.dialog.check(request).err().unwrap_or(pending);
                     let mut response = self.session.reply(request, status, None);
                     if status == 500 {
                         response.headers.push(HeaderName::RetryAfter, "3");
@@ -279,23 +335,31 @@ impl UasCall {
     }
 
     /// A response to the request with that token.
-    pub fn on_response(&mut self, token: u64, response: &Response, _now: Instant) {
-        self.session.on_response(token, response, &mut self.out);
+    pub fn on_response(&mut self, token: u64, response: &Response, now: Instant) {
+        self.session
+            .on_response(token, response, now, &mut self.out);
     }
 
     /// The request with that token failed: no response, or no connection.
-    pub fn on_failed(&mut self, token: u64, _now: Instant) {
-        self.session.on_failed(token, &mut self.out);
+    pub fn on_failed(&mut self, token: u64, now: Instant) {
+        self.session.on_failed(token, now, &mut self.out);
     }
 
     /// Runs what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.provisional_timeout(now);
         self.session.handle_timeout(now, &mut self.out);
     }
 
     /// When [`Self::handle_timeout`] is due next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.session.poll_timeout()
+        [
+            self.provisionals.poll_timeout(),
+            self.session.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The next thing to send.

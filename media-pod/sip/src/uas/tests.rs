@@ -1,3 +1,7 @@
+mod offers;
+mod reliable;
+mod timers;
+
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -52,12 +56,14 @@ fn refused(request: Request) -> Response {
 #[test]
 fn unknown_requirements_get_420_naming_them() {
     let mut invite = from_peer("INVITE", 1, None);
-    invite.headers.push(HeaderName::Require, "100rel, timer");
+    invite
+        .headers
+        .push(HeaderName::Require, "100rel, timer, precondition, x");
     let response = refused(invite);
     assert_eq!(response.status, 420);
     assert_eq!(
         response.headers.get(&HeaderName::Unsupported),
-        Some("100rel, timer")
+        Some("precondition, x")
     );
     assert_eq!(response.headers.to().unwrap().tag(), Some("b"));
 }
@@ -103,8 +109,8 @@ fn rings_once_and_answers_with_the_route_and_the_answer() {
     invite.headers.push(HeaderName::RecordRoute, "<sip:p1;lr>");
     let mut call = UasCall::new(invite, uas_params(), now).expect("good");
     assert_eq!(call.negotiated().unwrap().remote.unwrap().port(), 4000);
-    call.ring();
-    call.ring();
+    call.ring(now);
+    call.ring(now);
     call.set_local(local(7000));
     call.accept(now);
     call.accept(now);
@@ -455,12 +461,13 @@ fn old_numbers_other_dialogs_and_unknown_methods_are_refused() {
         ask(&mut call, &from_peer("FROB", 12, None), now).status,
         501
     );
-    assert_eq!(
-        ask(&mut call, &from_peer("PRACK", 13, None), now).status,
-        481
-    );
+    let mut prack = from_peer("PRACK", 13, None);
+    assert_eq!(ask(&mut call, &prack, now).status, 400);
+    prack = from_peer("PRACK", 13, None);
+    prack.headers.push(HeaderName::Rack, "1 1 INVITE");
+    assert_eq!(ask(&mut call, &prack, now).status, 481);
     let mut demanding = from_peer("UPDATE", 14, None);
-    demanding.headers.push(HeaderName::Require, "timer");
+    demanding.headers.push(HeaderName::Require, "precondition");
     assert_eq!(ask(&mut call, &demanding, now).status, 420);
     assert!(!call.is_ended());
 }
