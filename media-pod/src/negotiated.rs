@@ -16,6 +16,7 @@ pub fn session(negotiated: &Negotiated) -> stream::Session {
             .telephone_event
             .map(|(send, receive)| TelephoneEvent { send, receive }),
         remote: negotiated.remote,
+        remote_rtcp: negotiated.remote_rtcp,
         send: negotiated.local_direction.sends(),
         receive: negotiated.local_direction.receives(),
     }

@@ -67,6 +67,8 @@ pub struct Session {
     pub telephone_event: Option<TelephoneEvent>,
     /// Where the peer's SDP wants media; `None` before an answer.
     pub remote: Option<SocketAddr>,
+    /// Where the peer's SDP wants reports, if it says so (RFC 3605).
+    pub remote_rtcp: Option<SocketAddr>,
     /// We may send (the peer is not holding us). While not, the agent's audio waits.
     pub send: bool,
     /// The peer sends. While not, its packets are ignored and their absence is not missed.
@@ -371,6 +373,7 @@ impl RtpStream {
         let beside = |rtp: SocketAddr| SocketAddr::new(rtp.ip(), rtp.port().saturating_add(1));
         let to = self
             .reporter
+            .or(self.session.remote_rtcp)
             .or_else(|| self.source.destination().map(beside))?;
         Some((length, to))
     }

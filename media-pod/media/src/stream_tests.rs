@@ -23,6 +23,7 @@ fn session(codec: Codec) -> Session {
             receive: 96,
         }),
         remote: Some(PEER.parse().unwrap()),
+        remote_rtcp: None,
         send: true,
         receive: true,
     }

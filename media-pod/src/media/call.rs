@@ -250,6 +250,7 @@ async fn run_decided(call: NewCall, decision: Decision, shared: &Shared) {
         server: crate::USER_AGENT.to_owned(),
         t1: Duration::from_millis(500),
         t2: Duration::from_secs(4),
+        reliable_provisionals: false,
     };
     let flow = flow_of(&invite);
     let uas = match UasCall::new(invite.clone(), params, Instant::now()) {
@@ -291,7 +292,7 @@ async fn run_decided(call: NewCall, decision: Decision, shared: &Shared) {
         probed: None,
         unusable: 0,
     };
-    call.uas.ring();
+    call.uas.ring(Instant::now());
     call.act().await;
     let max_call = call.connect(&decision.agent).await;
     if let Some(limit) = max_call {
@@ -612,8 +613,19 @@ impl Call<'_> {
                             request: Box::new(request),
                         }
                     }
-                    // Only outbound calls acknowledge and cancel.
-                    Action::Ack { .. } | Action::Cancel { .. } => continue,
+                    Action::Ack { mut request } => {
+                        if let Some(flow) = &self.flow {
+                            request
+                                .headers
+                                .push(private::name(private::FLOW), flow.clone());
+                        }
+                        FromCall::Ack {
+                            key: self.key.clone(),
+                            request: Box::new(request),
+                        }
+                    }
+                    // Only outbound calls cancel.
+                    Action::Cancel { .. } => continue,
                 };
                 self.shared.tell(message).await;
             }
@@ -650,6 +662,9 @@ impl Call<'_> {
                 match by {
                     EndedBy::Peer => self.note_end("caller", Reason::CallerHungUp, detail),
                     EndedBy::Cancel => self.note_end("caller", Reason::CallerCancelled, detail),
+                    EndedBy::SessionExpired => {
+                        self.note_end("gateway", Reason::CallerGone, detail);
+                    }
                     EndedBy::NoAck => self.note_end("gateway", Reason::NoAck, detail),
                     EndedBy::BadAnswer => self.note_end("gateway", Reason::CodecMismatch, detail),
                     EndedBy::Us | EndedBy::NoAnswer => {
@@ -661,7 +676,10 @@ impl Call<'_> {
                 }
                 self.ended = true;
             }
-            CallEvent::PeerAlive | CallEvent::Progress { .. } | CallEvent::Answered => {}
+            CallEvent::PeerAlive
+            | CallEvent::Progress { .. }
+            | CallEvent::Answered
+            | CallEvent::Refer(_) => {}
         }
     }
 

@@ -11,7 +11,7 @@ use ringwire_config::gateway::MediaConfig;
 use ringwire_config::token::Incarnation;
 use ringwire_config::{ObjectRef, Reason};
 use ringwire_control::Reporter;
-use ringwire_sip::message::{HeaderName, Host, Method, Request, Response};
+use ringwire_sip::message::{HeaderName, Host, Message, Method, Request, Response};
 use ringwire_sip::transaction::{
     ClientId, Endpoint, EndpointConfig, Event, Flow, ServerId, Transport, give_back,
 };
@@ -102,6 +102,13 @@ pub enum FromCall {
         key: CallKey,
         /// Its name in what comes back.
         token: u64,
+        /// The request.
+        request: Box<Request>,
+    },
+    /// The acknowledgement of the caller's answer to a re-INVITE of ours.
+    Ack {
+        /// Whose.
+        key: CallKey,
         /// The request.
         request: Box<Request>,
     },
@@ -357,6 +364,14 @@ pub async fn run(params: Params) {
     tracing::info!("media stopped");
 }
 
+/// What our Vias name: answers come back over the link.
+fn nobody() -> Host {
+    Host::Name("media.invalid".into())
+}
+
+/// The port in them.
+const NO_PORT: u16 = 5060;
+
 /// A thread that carries calls: all of a call's work is done there.
 fn worker(
     index: usize,
@@ -447,19 +462,21 @@ impl Node {
         }
     }
 
-    /// Sends a request over the registrar that brought the call, or any other: each of them can reach the caller. Without any it waits:
-    /// one that is being replaced is back within seconds.
+    /// The registrar that brought the call, or any other: each of them can reach the caller.
+    fn link_of(&self, key: &CallKey) -> Option<Flow> {
+        let own = self.calls.get(key).map(|known| &known.link);
+        own.filter(|link| self.links.contains(link))
+            .or(self.links.first())
+            .cloned()
+    }
+
+    /// Sends a request to a caller. Without any registrar it waits: one that is being replaced is back within seconds.
     fn send_out(&mut self, outgoing: Outgoing) {
         let now = Instant::now();
-        let known = self.calls.get(&outgoing.key);
-        let own = known.map(|known| &known.link);
-        let link = own
-            .filter(|link| self.links.contains(link))
-            .or(self.links.first());
-        let Some(link) = link.cloned() else {
+        let Some(link) = self.link_of(&outgoing.key) else {
             if self.waiting.len() < MAX_OUTGOING {
                 self.waiting.push_back((now + WAIT_FOR_LINK, outgoing));
-            } else if let Some(known) = known {
+            } else if let Some(known) = self.calls.get(&outgoing.key) {
                 let token = outgoing.token;
                 let _ = known.inbox.try_send(ToCall::Failed { token });
             }
@@ -470,9 +487,10 @@ impl Node {
             token,
             request,
         } = outgoing;
-        let host = Host::Name("media.invalid".into());
         debug_assert_eq!(link.transport, Transport::Tcp);
-        let client = self.endpoint.request(request, link, &host, 5060, now);
+        let client = self
+            .endpoint
+            .request(request, link, &nobody(), NO_PORT, now);
         self.clients.insert(client, (key, token));
     }
 
@@ -649,6 +667,18 @@ impl Node {
                 token,
                 request: *request,
             }),
+            FromCall::Ack { key, mut request } => {
+                // The caller repeats his answer until one arrives: without a link there is nothing to do.
+                let Some(link) = self.link_of(&key) else {
+                    return;
+                };
+                let via = self.endpoint.new_via(link.transport, &nobody(), NO_PORT);
+                request
+                    .headers
+                    .insert_first(HeaderName::Via, via.to_string());
+                self.endpoint
+                    .send_stateless(Message::Request(*request), link);
+            }
             FromCall::Ended(key) => {
                 if let Some(known) = self.calls.remove(&key) {
                     self.by_invite.remove(&known.invite);

@@ -474,7 +474,7 @@ fn report(
 /// A header's value that lists what we accept.
 pub const ALLOW: (HeaderName, &str) = (
     HeaderName::Allow,
-    "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO",
+    "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, PRACK",
 );
 
 #[cfg(test)]

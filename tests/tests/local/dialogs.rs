@@ -314,3 +314,17 @@ fn a_caller_without_audio_yet_hears_silence_from_the_answer_on() {
     }
     phone.hang_up();
 }
+
+#[test]
+fn a_session_timer_is_kept_by_us_where_the_caller_leaves_it_to_us() {
+    let gateway = echo_gateway();
+    sipp::run("timer.xml", gateway.sip(), &["-recv_timeout", "60000"]);
+    assert_eq!(gateway.record()["reason"], "CallerHungUp");
+}
+
+#[test]
+fn provisional_responses_are_reliable_where_the_caller_requires_it() {
+    let gateway = echo_gateway();
+    sipp::run("prack.xml", gateway.sip(), &[]);
+    assert_eq!(gateway.record()["reason"], "CallerHungUp");
+}

@@ -136,7 +136,7 @@ pub fn answer(
         remote,
         remote_rtcp,
         local_direction,
-        ptime_millis: ptime(media, caps),
+        ptime_millis: caps.ptime_millis,
         on_hold: is_hold(media, remote),
     };
     let answers = offer.media.iter().enumerate().map(|(index, media)| {
@@ -266,7 +266,7 @@ pub fn apply_answer(
         remote,
         remote_rtcp,
         local_direction: Direction::new(allowed.sends() && remote.is_some(), allowed.receives()),
-        ptime_millis: ptime(media, caps),
+        ptime_millis: caps.ptime_millis,
         on_hold: is_hold(media, remote),
     })
 }
@@ -371,14 +371,6 @@ fn explicit_rtcp(text: &str, default: IpAddr) -> Option<SocketAddr> {
         .filter(|address| !address.is_multicast() && !address.is_unspecified())
         .unwrap_or(default);
     Some(SocketAddr::new(address, port))
-}
-
-/// Ours, unless the peer can't take packets that long.
-fn ptime(media: &MediaDescription, caps: &Capabilities) -> u16 {
-    match media.maxptime() {
-        Some(longest) if longest >= 10 => caps.ptime_millis.min(longest / 10 * 10),
-        _ => caps.ptime_millis,
-    }
 }
 
 fn refused(media: &MediaDescription) -> MediaDescription {

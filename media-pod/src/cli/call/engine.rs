@@ -533,7 +533,10 @@ impl Call {
             CallEvent::MediaChanged(negotiated) => self.media_changed(&negotiated, now),
             CallEvent::Dtmf(key) => self.key(key, progress),
             CallEvent::Ended { by, status, reason } => self.on_ended(by, status, reason, now),
-            CallEvent::Confirmed | CallEvent::PeerAlive | CallEvent::PeerGone => {}
+            CallEvent::Confirmed
+            | CallEvent::PeerAlive
+            | CallEvent::PeerGone
+            | CallEvent::Refer(_) => {}
         }
         // The answer may come before or after what was agreed on media.
         if let Some(rtp) = self
@@ -581,7 +584,11 @@ impl Call {
         self.outcome.ended_by = match by {
             EndedBy::Peer => Ended::Peer,
             EndedBy::NoAnswer => Ended::Nobody,
-            EndedBy::Us | EndedBy::Cancel | EndedBy::NoAck | EndedBy::BadAnswer => Ended::Us,
+            EndedBy::Us
+            | EndedBy::Cancel
+            | EndedBy::NoAck
+            | EndedBy::BadAnswer
+            | EndedBy::SessionExpired => Ended::Us,
         };
         if self.answered.is_some() {
             return;

@@ -214,10 +214,11 @@ impl Peer {
             server: "test".to_owned(),
             t1: Duration::from_millis(500),
             t2: Duration::from_secs(4),
+            reliable_provisionals: false,
         };
         match UasCall::new(request, params, now) {
             Ok(mut uas) => {
-                uas.ring();
+                uas.ring(now);
                 if self.manner.answers {
                     uas.accept(now);
                     self.start_audio(&uas, now);

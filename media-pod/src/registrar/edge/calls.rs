@@ -63,6 +63,7 @@ impl Edge {
         } else if request.method == Method::BYE
             || request.method == Method::UPDATE
             || request.method == Method::INFO
+            || request.method == Method::PRACK
         {
             self.answer(id, &request, 481, None, now);
         } else {
