@@ -318,7 +318,11 @@ fn a_caller_without_audio_yet_hears_silence_from_the_answer_on() {
 #[test]
 fn a_session_timer_is_kept_by_us_where_the_caller_leaves_it_to_us() {
     let gateway = echo_gateway();
-    sipp::run("timer.xml", gateway.sip(), &["-recv_timeout", "60000"]);
+    sipp::run(
+        "timer.xml",
+        gateway.sip(),
+        &["-recv_timeout", "60000", "-rtp_echo"],
+    );
     assert_eq!(gateway.record()["reason"], "CallerHungUp");
 }
 
