@@ -66,7 +66,11 @@ impl Host {
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let bracketed = text.strip_prefix('[').map(|rest| rest.strip_suffix(']'));
         if let Some(inner) = bracketed {
-            let ip = inner.and_then(|inner| inner.parse::<Ipv6Addr>().ok());
+            // The grammar of RFC 3261 allowed a third colon before an IPv4 address (RFC 5118 section 4.10).
+            let ip = inner.and_then(|inner| {
+                let ip = inner.parse::<Ipv6Addr>();
+                ip.or_else(|_| inner.replacen(":::", "::", 1).parse()).ok()
+            });
             return ip
                 .map(|ip| Self::Ip(ip.into()))
                 .ok_or(ParseError::Uri("bad IPv6 address"));
@@ -270,6 +274,10 @@ impl Uri {
             None => (rest, None),
         };
         let (host, params) = rest.split_at(rest.find(';').unwrap_or(rest.len()));
+        if !host.starts_with('[') && host.bytes().filter(|byte| *byte == b':').count() > 1 {
+            // Where the address ends and the port begins, no one can tell (RFC 5118 section 4.2).
+            return Err(ParseError::Uri("IPv6 address without brackets"));
+        }
         let (host, port) = Host::parse_with_port(host)?;
         Ok(Self {
             scheme,

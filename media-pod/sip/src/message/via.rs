@@ -49,8 +49,9 @@ impl Via {
         else {
             return Err(fail("no protocol"));
         };
-        if !lex::trim(protocol).eq_ignore_ascii_case("SIP") || lex::trim(version) != "2.0" {
-            return Err(fail("not SIP/2.0"));
+        // Any version is well-formed (RFC 3261 section 25.1), and a request of another one is still to be answered.
+        if !lex::trim(protocol).eq_ignore_ascii_case("SIP") || !lex::is_token(lex::trim(version)) {
+            return Err(fail("not SIP"));
         }
         let rest = lex::trim(rest);
         let (transport, host) = rest
