@@ -210,6 +210,13 @@ fn uris_are_compared_by_rfc_3261_section_19_1_4() {
 }
 
 #[test]
+fn a_uri_with_a_parameter_twice_is_equivalent_to_itself() {
+    let uri = Uri::parse("sip:a@b;user=x;USER=phone").unwrap();
+    assert!(uri.equivalent(&uri));
+    assert!(!uri.equivalent(&Uri::parse("sip:a@b;user=ip").unwrap()));
+}
+
+#[test]
 fn a_built_user_part_is_escaped() {
     let uri = Uri::sip(Some("a b@c:d>"), "2001:db8::5", Some(5080));
     assert_eq!(uri.to_string(), "sip:a%20b%40c%3Ad%3E@[2001:db8::5]:5080");

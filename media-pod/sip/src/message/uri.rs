@@ -356,15 +356,21 @@ const ALWAYS_COMPARED: [&str; 5] = ["user", "ttl", "method", "maddr", "transport
 
 fn same_params(a: &Params, b: &Params, all: bool) -> bool {
     let covers = |a: &Params, b: &Params| {
-        a.iter().all(|(name, value)| match b.get(name) {
-            Some(other) => {
-                lex::unescape(value.unwrap_or("")).eq_ignore_ascii_case(&lex::unescape(other))
+        a.iter().all(|(name, value)| {
+            let value = lex::unescape(value.unwrap_or(""));
+            // A name may stand twice, against the grammar; then each of its values counts.
+            let mut others = b
+                .iter()
+                .filter(|(other, _)| other.eq_ignore_ascii_case(name))
+                .map(|(_, other)| lex::unescape(other.unwrap_or("")))
+                .peekable();
+            if others.peek().is_none() {
+                return !all
+                    && !ALWAYS_COMPARED
+                        .iter()
+                        .any(|known| known.eq_ignore_ascii_case(name));
             }
-            None => {
-                !all && !ALWAYS_COMPARED
-                    .iter()
-                    .any(|known| known.eq_ignore_ascii_case(name))
-            }
+            others.any(|other| other.eq_ignore_ascii_case(&value))
         })
     };
     covers(a, b) && covers(b, a)
