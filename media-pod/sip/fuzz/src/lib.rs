@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use ringwire_sip::message::limits::{MAX_HEADER_BYTES, MAX_HEADERS};
 use ringwire_sip::message::{
     HeaderName, Message, ParseFailure, Response, StreamItem, StreamParser, Uri, parse_datagram,
 };
@@ -68,11 +69,15 @@ pub fn stream(bytes: &[u8]) {
 /// Printing keeps every header, each on a line of its own, and what was printed is read the same.
 fn check_printed(message: &Message) {
     let printed = message.to_bytes();
+    check_lines(&printed, message.headers().len(), message.body());
+    if message.headers().len() >= MAX_HEADERS || printed.len() > MAX_HEADER_BYTES {
+        // With the Content-Length, or a compact name in full, it may be too large for a reader such as ours.
+        return;
+    }
     let again = parse_datagram(&printed).expect("what is printed can be read");
     assert_eq!(again.headers(), message.headers());
     assert_eq!(again.body(), message.body());
     assert_eq!(again.to_bytes(), printed);
-    check_lines(&printed, message.headers().len(), message.body());
 }
 
 /// The start line, the headers, `Content-Length` and the empty line, and no line end anywhere else.
