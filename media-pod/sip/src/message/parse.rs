@@ -233,11 +233,11 @@ fn decode(bytes: &[u8]) -> Arc<str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return text.into();
     }
-    let lines: Vec<_> = bytes
-        .split(|&byte| byte == b'\n')
-        .map(lex::decode)
-        .collect();
-    lines.join("\n").into()
+    let mut text = String::with_capacity(bytes.len() + bytes.len() / 8);
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        text.push_str(&lex::decode(line));
+    }
+    text.into()
 }
 
 /// Name and value of a header line. `None` for a line that is no header: it is left out, like any header that one

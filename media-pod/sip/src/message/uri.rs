@@ -412,7 +412,8 @@ fn escape_user(user: &str) -> String {
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user = self.user.as_deref();
-        write!(f, "{}:", self.scheme.as_str())?;
+        lex::write_uri_text(f, self.scheme.as_str(), &[':'])?;
+        f.write_str(":")?;
         match self.scheme {
             Scheme::Sip | Scheme::Sips => {
                 if user.is_some_and(|user| !user.is_empty()) || self.password.is_some() {

@@ -199,12 +199,12 @@ impl Endpoint {
 
     /// The next message to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
+        pop(&mut self.transmits)
     }
 
     /// The next thing to know.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        pop(&mut self.events)
     }
 
     /// A flow can't carry messages: pending requests of ours on it fail. Server transactions run on, for a peer may
@@ -613,8 +613,17 @@ impl Endpoint {
     }
 }
 
-/// Tables up to this many entries keep their room.
+/// Tables and queues up to this many entries keep their room.
 const KEPT: usize = 512;
+
+/// The next of a queue; one that is empty gives the room of a rush back.
+fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let next = queue.pop_front();
+    if next.is_none() && queue.capacity() > KEPT {
+        queue.shrink_to(KEPT);
+    }
+    next
+}
 
 /// Gives the room of a table back once a rush is over; by itself it would keep that of its busiest moment. To be called after entries
 /// were removed.

@@ -59,6 +59,11 @@ pub fn bytes() -> u64 {
     BYTES.get()
 }
 
+/// How many bytes are held now: those that this thread asked for without giving them back.
+pub fn held() -> i64 {
+    HELD.get()
+}
+
 /// What the action gives, and the most bytes that were held meanwhile beyond those that were held before.
 pub fn peak<T>(action: impl FnOnce() -> T) -> (T, usize) {
     let before = HELD.get();
