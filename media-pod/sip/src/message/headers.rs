@@ -1,18 +1,20 @@
 //! The header section: names and values in their order, and typed readers for the values that SIP itself needs.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use super::error::ParseError;
 use super::header_name::HeaderName;
 use super::lex;
 use super::method::Method;
-use super::name_addr::NameAddr;
-use super::via::Via;
+use super::name_addr::{self, NameAddr};
+use super::text::Text;
+use super::via::{self, Via};
 
 /// Header fields in order, unknown ones included. Values are text without line ends: what is put in is
 /// cleaned, so that a header can never split when it is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers(Vec<(HeaderName, String)>);
+pub struct Headers(Vec<(HeaderName, Text)>);
 
 impl Headers {
     /// No headers.
@@ -41,7 +43,7 @@ impl Headers {
         self.0
             .iter()
             .filter(move |(own, _)| own == name)
-            .flat_map(|(_, value)| lex::split_list(value).map(str::to_owned))
+            .flat_map(|(_, value)| lex::split_list(value.as_str()).map(str::to_owned))
     }
 
     /// Whether there is a field of that name.
@@ -51,17 +53,17 @@ impl Headers {
 
     /// Adds a field at the end.
     pub fn push(&mut self, name: HeaderName, value: impl Into<String>) {
-        self.0.push((name, clean(value.into())));
+        self.0.push((name, Text::Own(clean(value.into()))));
     }
 
     /// Adds a field before all others, as a new topmost `Via` or `Route`.
     pub fn insert_first(&mut self, name: HeaderName, value: impl Into<String>) {
-        self.0.insert(0, (name, clean(value.into())));
+        self.0.insert(0, (name, Text::Own(clean(value.into()))));
     }
 
     /// Replaces all fields of that name by one at the place of the first, or adds it at the end.
     pub fn set(&mut self, name: HeaderName, value: impl Into<String>) {
-        let value = clean(value.into());
+        let value = Text::Own(clean(value.into()));
         let Some(first) = self.0.iter().position(|(own, _)| *own == name) else {
             self.0.push((name, value));
             return;
@@ -84,25 +86,51 @@ impl Headers {
     /// Takes off the first value of that name, also from a comma list: the topmost `Via` or `Route`.
     pub fn pop_first(&mut self, name: &HeaderName) -> Option<String> {
         let at = self.0.iter().position(|(own, _)| own == name)?;
-        let value = &self.0[at].1;
+        let value = self.0[at].1.as_str();
         if let Some(comma) = lex::find_outside(value, |byte| byte == b',') {
             let first = lex::trim(&value[..comma]).to_owned();
             let rest = lex::trim(&value[comma + 1..]).to_owned();
-            self.0[at].1 = rest;
+            self.0[at].1 = Text::Own(rest);
             return Some(first);
         }
-        Some(self.0.remove(at).1)
+        Some(self.0.remove(at).1.into_string())
     }
 
     /// Replaces the first value of that name, also in a comma list.
     pub fn replace_first(&mut self, name: &HeaderName, new: impl Into<String>) {
         let new = clean(new.into());
         if let Some((_, value)) = self.0.iter_mut().find(|(own, _)| own == name) {
-            *value = match lex::find_outside(value, |byte| byte == b',') {
-                Some(comma) => format!("{new}{}", &value[comma..]),
+            let text = value.as_str();
+            *value = Text::Own(match lex::find_outside(text, |byte| byte == b',') {
+                Some(comma) => format!("{new}{}", &text[comma..]),
                 None => new,
-            };
+            });
         }
+    }
+
+    /// Adds a field as it was read: one line, trimmed.
+    pub(super) fn push_read(&mut self, name: HeaderName, value: Text) {
+        debug_assert!(!value.as_str().contains(['\r', '\n']));
+        self.0.push((name, value));
+    }
+
+    /// Room for that many fields.
+    pub(super) fn with_capacity(fields: usize) -> Self {
+        Self(Vec::with_capacity(fields))
+    }
+
+    /// The fields with such names, in their order.
+    pub(crate) fn copy(&self, wanted: impl Fn(&HeaderName) -> bool) -> Self {
+        let fields = || self.0.iter().filter(|(name, _)| wanted(name));
+        let mut copied = Vec::with_capacity(fields().count() + 2);
+        copied.extend(fields().cloned());
+        Self(copied)
+    }
+
+    /// Adds copies of all fields of that name.
+    pub(crate) fn push_from(&mut self, other: &Self, name: &HeaderName) {
+        let fields = other.0.iter().filter(|(own, _)| own == name);
+        self.0.extend(fields.cloned());
     }
 
     /// Names and values in order.
@@ -126,12 +154,24 @@ impl Headers {
 
     /// The topmost `Via`.
     pub fn via(&self) -> Result<Via, ParseError> {
+        Ok(self.via_parts()?.to_via())
+    }
+
+    /// The topmost `Via`, nothing copied.
+    pub(crate) fn via_parts(&self) -> Result<via::Parts<'_>, ParseError> {
         let text = self.first(&HeaderName::Via, "Via")?;
-        Via::parse(
+        via::Parts::read(
             lex::split_list(text)
                 .next()
                 .ok_or(ParseError::Missing("Via"))?,
         )
+    }
+
+    /// Whether every `Via` can be read.
+    pub(super) fn check_vias(&self) -> Result<(), ParseError> {
+        self.get_all(&HeaderName::Via)
+            .flat_map(lex::split_list)
+            .try_for_each(|text| via::Parts::read(text).map(drop))
     }
 
     /// All `Via` values from the top; the first that can't be read is an error.
@@ -150,6 +190,16 @@ impl Headers {
     /// `To`.
     pub fn to(&self) -> Result<NameAddr, ParseError> {
         NameAddr::parse_header("To", self.first(&HeaderName::To, "To")?)
+    }
+
+    /// The tag of `From`.
+    pub(crate) fn caller_tag(&self) -> Result<Option<Cow<'_, str>>, ParseError> {
+        name_addr::tag_of("From", self.first(&HeaderName::From, "From")?)
+    }
+
+    /// The tag of `To`.
+    pub(crate) fn callee_tag(&self) -> Result<Option<Cow<'_, str>>, ParseError> {
+        name_addr::tag_of("To", self.first(&HeaderName::To, "To")?)
     }
 
     /// The first `Contact`; `None` when there is none. A lone `*` is an error here, see [`Self::is_contact_star`].
@@ -281,12 +331,14 @@ impl Headers {
         params.get(name).map(str::to_owned)
     }
 
-    /// Notes in the topmost `Via` where the request came from, see [`Via::note_source`]. For the receiver of a
-    /// request, and for [`ParseFailure::reply`](super::ParseFailure::reply).
+    /// Notes in the topmost `Via` where the request really came from: `received` when the sent-by says otherwise or
+    /// `rport` was asked for, and then the value of `rport` (RFC 3261 section 18.2.1, RFC 3581 section 4). What the
+    /// sender claimed in these parameters is overwritten. For the receiver of a request, and for
+    /// [`ParseFailure::reply`](super::ParseFailure::reply).
     pub fn note_source(&mut self, source: SocketAddr) {
-        if let Ok(mut via) = self.via() {
-            via.note_source(source);
-            self.replace_first(&HeaderName::Via, via.to_string());
+        if let Ok(via) = self.via_parts() {
+            let noted = via.with_source(source);
+            self.replace_first(&HeaderName::Via, noted);
         }
     }
 }

@@ -73,17 +73,35 @@ pub(crate) fn split_list(text: &str) -> impl Iterator<Item = &str> {
 /// Reads a quoted string that `text` starts with: its content without escapes, and what follows it.
 /// `None` when it doesn't start with a quote or the closing quote is missing.
 pub(crate) fn quoted(text: &str) -> Option<(String, &str)> {
+    split_quoted(text).map(|(inner, rest)| (without_escapes(inner), rest))
+}
+
+/// The same without a copy: what stands between the quotes, with its escapes.
+pub(crate) fn split_quoted(text: &str) -> Option<(&str, &str)> {
     let inner = text.strip_prefix('"')?;
-    let mut content = String::new();
-    let mut chars = inner.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' => return Some((content, &inner[at + 1..])),
-            '\\' => content.push(chars.next()?.1),
-            _ => content.push(c),
+    let mut escaped = false;
+    for (at, byte) in inner.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return Some((&inner[..at], &inner[at + 1..])),
+            _ => {}
         }
     }
     None
+}
+
+/// The content of a quoted string without its escapes.
+pub(crate) fn without_escapes(inner: &str) -> String {
+    let mut content = String::with_capacity(inner.len());
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => content.extend(chars.next()),
+            _ => content.push(c),
+        }
+    }
+    content
 }
 
 /// Writes a quoted string; line ends become spaces, so that a header is never split.
@@ -105,19 +123,20 @@ pub(crate) fn write_quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Resul
 
 /// Writes URI text as it is, but percent-escapes what would end the URI or the header around it.
 pub(crate) fn write_uri_text(f: &mut fmt::Formatter<'_>, text: &str, also: &[char]) -> fmt::Result {
-    use fmt::Write as _;
-    for c in text.chars() {
-        if c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '"') || also.contains(&c)
-        {
-            let mut buffer = [0; 4];
-            for byte in c.encode_utf8(&mut buffer).bytes() {
-                write!(f, "%{byte:02X}")?;
-            }
-        } else {
-            f.write_char(c)?;
+    let ends = |c: char| {
+        c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '"') || also.contains(&c)
+    };
+    let mut rest = text;
+    while let Some(at) = rest.find(ends) {
+        let (plain, tail) = rest.split_at(at);
+        f.write_str(plain)?;
+        let length = tail.chars().next().map_or(0, char::len_utf8);
+        for byte in tail[..length].bytes() {
+            write!(f, "%{byte:02X}")?;
         }
+        rest = &tail[length..];
     }
-    Ok(())
+    f.write_str(rest)
 }
 
 /// Undoes percent escapes. A broken escape stays as it is; bytes that are no UTF-8 are read as Latin-1.

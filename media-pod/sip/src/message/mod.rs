@@ -16,6 +16,7 @@ mod parse;
 mod print;
 mod status;
 mod stream;
+mod text;
 mod uri;
 mod via;
 
@@ -32,6 +33,7 @@ pub use uri::{Host, Scheme, Uri};
 pub use via::{BRANCH_MAGIC, Via};
 
 pub(crate) use lex::{quoted, saturating_number, split_list, unescape, write_quoted};
+pub(crate) use via::is_magic;
 
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,21 +92,15 @@ impl Response {
     }
 
     pub(crate) fn to_headers(request: &Headers, status: u16, reason: Option<&str>) -> Self {
-        let mut headers = Headers::new();
-        for (name, value) in request.iter() {
-            let copied = match name {
-                HeaderName::Via
-                | HeaderName::From
-                | HeaderName::To
-                | HeaderName::CallId
-                | HeaderName::CSeq => true,
-                HeaderName::Timestamp => status == 100,
-                _ => false,
-            };
-            if copied {
-                headers.push(name.clone(), value);
-            }
-        }
+        let headers = request.copy(|name| match name {
+            HeaderName::Via
+            | HeaderName::From
+            | HeaderName::To
+            | HeaderName::CallId
+            | HeaderName::CSeq => true,
+            HeaderName::Timestamp => status == 100,
+            _ => false,
+        });
         let reason = reason.unwrap_or_else(|| default_reason(status)).to_owned();
         Self {
             status,
@@ -116,7 +112,7 @@ impl Response {
 
     /// Adds the tag to `To`, unless it has one.
     pub fn set_to_tag(&mut self, tag: &str) {
-        let untagged = self.headers.to().is_ok_and(|to| to.tag().is_none());
+        let untagged = self.headers.callee_tag().is_ok_and(|tag| tag.is_none());
         if let Some(to) = self.headers.get(&HeaderName::To).filter(|_| untagged) {
             // The rest stays as it was written: some compare it as text.
             let to = format!("{to};tag={tag}");

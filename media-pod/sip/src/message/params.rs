@@ -1,5 +1,6 @@
 //! Parameters behind URIs and header values: `;name=value` and `;name`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::error::ParseError;
@@ -71,45 +72,11 @@ impl Params {
 
     /// Reads `;a=b ;c="d"` behind a header value. The text is empty or begins with a semicolon.
     pub(crate) fn parse_header(header: &str, text: &str) -> Result<Self, ParseError> {
-        let fail = |problem| ParseError::header(header, problem);
         let mut params = Self::new();
-        let mut rest = lex::trim(text);
-        while !rest.is_empty() {
-            rest = lex::trim(
-                rest.strip_prefix(';')
-                    .ok_or_else(|| fail("text behind the value"))?,
-            );
-            let name_end = rest.find(['=', ';', '"', '<', '>']).unwrap_or(rest.len());
-            let name = lex::trim(&rest[..name_end]);
-            let after = &rest[name_end..];
-            let value;
-            (value, rest) = match after.strip_prefix('=').map(lex::trim) {
-                Some(quoted) if quoted.starts_with('"') => {
-                    let (value, rest) =
-                        lex::quoted(quoted).ok_or_else(|| fail("unterminated quote"))?;
-                    (Some(value), lex::trim(rest))
-                }
-                Some(plain) => {
-                    let end = plain.find([';', '"']).unwrap_or(plain.len());
-                    (Some(lex::trim(&plain[..end]).to_owned()), &plain[end..])
-                }
-                None if after.is_empty() || after.starts_with(';') => (None, after),
-                None => return Err(fail("bad parameter name")),
-            };
-            if name.is_empty() {
-                // `;;` and a trailing semicolon are seen in the wild and mean nothing.
-                if value.is_some() {
-                    return Err(fail("parameter without a name"));
-                }
-                continue;
-            }
-            if name
-                .chars()
-                .any(|c| c.is_whitespace() || c.is_control() || c == ',')
-            {
-                return Err(fail("bad parameter name"));
-            }
-            params.push(name.to_owned(), value).map_err(fail)?;
+        for param in Scan::new(header, text) {
+            let param = param?;
+            let value = param.value().map(Cow::into_owned);
+            params.0.push((param.name.to_owned(), value));
         }
         Ok(params)
     }
@@ -142,6 +109,123 @@ impl Params {
             }
         }
         Ok(())
+    }
+}
+
+/// One parameter behind a header value, nothing copied.
+pub(crate) struct Param<'a> {
+    pub(crate) name: &'a str,
+    value: Option<&'a str>,
+    /// Whether the value stood in quotes, and still has its escapes.
+    quoted: bool,
+}
+
+impl<'a> Param<'a> {
+    /// The value without quotes and escapes.
+    pub(crate) fn value(&self) -> Option<Cow<'a, str>> {
+        self.value.map(|value| {
+            if self.quoted && value.contains('\\') {
+                lex::without_escapes(value).into()
+            } else {
+                value.into()
+            }
+        })
+    }
+
+    pub(crate) fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+}
+
+/// As it was written.
+impl fmt::Display for Param<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, ";{}", self.name)?;
+        match self.value {
+            Some(value) if self.quoted => write!(f, "=\"{value}\""),
+            Some(value) => write!(f, "={value}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Goes through the parameters behind a header value. After an error it ends.
+pub(crate) struct Scan<'a> {
+    header: &'a str,
+    rest: &'a str,
+    read: usize,
+}
+
+impl<'a> Scan<'a> {
+    /// The text is empty or begins with a semicolon.
+    pub(crate) fn new(header: &'a str, text: &'a str) -> Self {
+        Self {
+            header,
+            rest: lex::trim(text),
+            read: 0,
+        }
+    }
+
+    /// The next parameter; `None` where only a semicolon stands.
+    fn read(&mut self) -> Result<Option<Param<'a>>, &'static str> {
+        let text = self.rest.strip_prefix(';').ok_or("text behind the value")?;
+        let text = lex::trim(text);
+        let name_end = text.find(['=', ';', '"', '<', '>']).unwrap_or(text.len());
+        let name = lex::trim(&text[..name_end]);
+        let after = &text[name_end..];
+        let (value, quoted);
+        (value, quoted, self.rest) = match after.strip_prefix('=').map(lex::trim) {
+            Some(text) if text.starts_with('"') => {
+                let (value, rest) = lex::split_quoted(text).ok_or("unterminated quote")?;
+                (Some(value), true, lex::trim(rest))
+            }
+            Some(text) => {
+                let end = text.find([';', '"']).unwrap_or(text.len());
+                (Some(lex::trim(&text[..end])), false, &text[end..])
+            }
+            None if after.is_empty() || after.starts_with(';') => (None, false, after),
+            None => return Err("bad parameter name"),
+        };
+        if name.is_empty() {
+            // `;;` and a trailing semicolon are seen in the wild and mean nothing.
+            return match value {
+                Some(_) => Err("parameter without a name"),
+                None => Ok(None),
+            };
+        }
+        if name
+            .chars()
+            .any(|c| c.is_whitespace() || c.is_control() || c == ',')
+        {
+            return Err("bad parameter name");
+        }
+        self.read += 1;
+        if self.read > MAX_PARAMS {
+            return Err("too many parameters");
+        }
+        Ok(Some(Param {
+            name,
+            value,
+            quoted,
+        }))
+    }
+}
+
+impl<'a> Iterator for Scan<'a> {
+    type Item = Result<Param<'a>, ParseError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.rest.is_empty() {
+            match self.read() {
+                Ok(None) => {}
+                Ok(Some(param)) => return Some(Ok(param)),
+                Err(problem) => {
+                    self.rest = "";
+                    return Some(Err(ParseError::header(self.header, problem)));
+                }
+            }
+        }
+        None
     }
 }
 

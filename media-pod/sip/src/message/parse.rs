@@ -3,12 +3,17 @@
 //! Two steps, shared by datagrams and streams: the head (start line and headers) is read as far as it goes, with
 //! the first fault noted; then the message is judged as a whole, so that a faulty request still gets its 400.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use super::error::{ParseError, ParseFailure};
 use super::header_name::HeaderName;
 use super::headers::Headers;
 use super::lex;
 use super::limits::{MAX_BODY, MAX_HEADER_BYTES, MAX_HEADERS};
 use super::method::Method;
+use super::name_addr;
+use super::text::Text;
 use super::uri::Uri;
 use super::{Message, Request, Response};
 
@@ -48,6 +53,9 @@ pub(super) fn find_head_end(bytes: &[u8], from: usize) -> Option<(usize, usize)>
     None
 }
 
+/// Room for the headers of most messages, and for one or two that are added on the way.
+const USUAL_HEADERS: usize = 24;
+
 #[derive(Clone, Debug)]
 enum Start {
     Request(Method, Uri),
@@ -67,28 +75,30 @@ pub(super) struct Head {
 impl Head {
     pub(super) fn parse(bytes: &[u8]) -> Self {
         let mut too_large = bytes.len() > MAX_HEADER_BYTES;
-        let mut lines = bytes[..bytes.len().min(MAX_HEADER_BYTES)]
-            .split(|&byte| byte == b'\n')
-            .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-        let (method, start) = parse_start(&lex::decode(lines.next().unwrap_or(b"")));
-        let mut headers = Headers::new();
-        let mut current: Option<(HeaderName, String)> = None;
+        let head = decode(&bytes[..bytes.len().min(MAX_HEADER_BYTES)]);
+        let mut lines = head
+            .split('\n')
+            .map(|line| line.strip_suffix('\r').unwrap_or(line));
+        let (method, start) = parse_start(lines.next().unwrap_or(""));
+        let mut headers = Headers::with_capacity(USUAL_HEADERS);
+        let mut current: Option<(HeaderName, Cow<'_, str>)> = None;
         if !matches!(start, Err(ParseError::NotSip)) {
             for line in lines {
-                if let [b' ' | b'\t', ..] = line {
+                if line.starts_with([' ', '\t']) {
                     if let Some((_, value)) = &mut current {
+                        let value = value.to_mut();
                         value.push(' ');
-                        value.push_str(lex::trim(&lex::decode(line)));
+                        value.push_str(lex::trim(line));
                     }
                     continue;
                 }
-                if !store(&mut headers, current.take()) {
+                if !store(&mut headers, &head, current.take()) {
                     too_large = true;
                     break;
                 }
                 current = split_field(line);
             }
-            too_large |= !store(&mut headers, current);
+            too_large |= !store(&mut headers, &head, current);
         }
         Self {
             start,
@@ -178,13 +188,15 @@ impl Head {
                 return Err(ParseError::Repeated(label));
             }
         }
-        headers.via()?;
-        headers.from_()?;
-        headers.to()?;
+        headers.via_parts()?;
+        for (name, label) in [(HeaderName::From, "From"), (HeaderName::To, "To")] {
+            let value = headers.get(&name).ok_or(ParseError::Missing(label))?;
+            name_addr::check(label, value)?;
+        }
         headers.call_id()?;
         let (_, cseq_method) = headers.cseq()?;
         if let Start::Request(method, _) = start {
-            headers.vias()?;
+            headers.check_vias()?;
             if cseq_method != *method {
                 return Err(ParseError::header(
                     "CSeq",
@@ -201,7 +213,7 @@ impl Head {
             .method
             .as_ref()
             .is_some_and(|method| *method != Method::ACK);
-        let reply = (answerable && self.headers.via().is_ok()).then(|| {
+        let reply = (answerable && self.headers.via_parts().is_ok()).then(|| {
             let status = error.status();
             let phrase = (status == 400).then(|| sentence(&error.to_string()));
             let mut reply = Response::to_headers(&self.headers, status, phrase.as_deref());
@@ -216,22 +228,32 @@ impl Head {
     }
 }
 
+/// The head as text, line by line: UTF-8, or Latin-1 where it is not valid UTF-8.
+fn decode(bytes: &[u8]) -> Arc<str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return text.into();
+    }
+    let mut text = String::with_capacity(bytes.len() + bytes.len() / 8);
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        text.push_str(&lex::decode(line));
+    }
+    text.into()
+}
+
 /// Name and value of a header line. `None` for a line that is no header: it is left out, like any header that one
 /// doesn't understand.
-fn split_field(line: &[u8]) -> Option<(HeaderName, String)> {
-    let colon = line.iter().position(|&byte| byte == b':')?;
-    let name = std::str::from_utf8(&line[..colon])
-        .ok()
-        .map(lex::trim)
-        .filter(|name| lex::is_token(name))?;
-    Some((
-        HeaderName::from(name),
-        lex::trim(&lex::decode(&line[colon + 1..])).to_owned(),
-    ))
+fn split_field(line: &str) -> Option<(HeaderName, Cow<'_, str>)> {
+    let (name, value) = line.split_once(':')?;
+    let name = lex::trim(name);
+    lex::is_token(name).then(|| (HeaderName::from(name), lex::trim(value).into()))
 }
 
 /// Adds a field; false when there are too many.
-fn store(headers: &mut Headers, field: Option<(HeaderName, String)>) -> bool {
+fn store(
+    headers: &mut Headers,
+    head: &Arc<str>,
+    field: Option<(HeaderName, Cow<'_, str>)>,
+) -> bool {
     let Some((name, value)) = field else {
         return true;
     };
@@ -240,15 +262,24 @@ fn store(headers: &mut Headers, field: Option<(HeaderName, String)>) -> bool {
             if headers.len() >= MAX_HEADERS {
                 return false;
             }
-            headers.push(name.clone(), part);
+            headers.push_read(name.clone(), text(head, part));
         }
         return true;
     }
     if headers.len() >= MAX_HEADERS {
         return false;
     }
-    headers.push(name, value);
+    headers.push_read(name, text(head, &value));
     true
+}
+
+/// A carriage return may still stand inside; it would end the line when it is written.
+fn text(head: &Arc<str>, value: &str) -> Text {
+    if value.contains('\r') {
+        Text::Own(lex::trim(&value.replace('\r', " ")).to_owned())
+    } else {
+        Text::part_of(head, lex::trim(value))
+    }
 }
 
 /// The start line, and the method if it is that of a request.

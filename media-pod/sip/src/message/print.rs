@@ -6,7 +6,7 @@ use super::lex;
 use super::{HeaderName, Headers, Request, Response};
 
 pub(super) fn request(request: &Request) -> Vec<u8> {
-    let mut out = Vec::with_capacity(512 + request.body.len());
+    let mut out = Vec::with_capacity(size(&request.headers, &request.body));
     // Writing to a Vec can't fail; the same below. A method is a token, so anything else in it is left out.
     out.extend(
         request
@@ -20,7 +20,7 @@ pub(super) fn request(request: &Request) -> Vec<u8> {
 }
 
 pub(super) fn response(response: &Response) -> Vec<u8> {
-    let mut out = Vec::with_capacity(512 + response.body.len());
+    let mut out = Vec::with_capacity(size(&response.headers, &response.body));
     let _ = write!(out, "SIP/2.0 {:03} ", response.status.min(999));
     out.extend(response.reason.bytes().map(|byte| {
         if matches!(byte, b'\r' | b'\n') {
@@ -31,6 +31,15 @@ pub(super) fn response(response: &Response) -> Vec<u8> {
     }));
     out.extend_from_slice(b"\r\n");
     finish(out, &response.headers, &response.body)
+}
+
+/// About how long it becomes: a start line, then each header with colon, space and line end.
+fn size(headers: &Headers, body: &[u8]) -> usize {
+    let fields = headers.iter();
+    let fields: usize = fields
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
+    160 + fields + body.len()
 }
 
 fn finish(mut out: Vec<u8>, headers: &Headers, body: &[u8]) -> Vec<u8> {

@@ -66,7 +66,11 @@ impl Host {
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let bracketed = text.strip_prefix('[').map(|rest| rest.strip_suffix(']'));
         if let Some(inner) = bracketed {
-            let ip = inner.and_then(|inner| inner.parse::<Ipv6Addr>().ok());
+            // The grammar of RFC 3261 allowed a third colon before an IPv4 address (RFC 5118 section 4.10).
+            let ip = inner.and_then(|inner| {
+                let ip = inner.parse::<Ipv6Addr>();
+                ip.or_else(|_| inner.replacen(":::", "::", 1).parse()).ok()
+            });
             return ip
                 .map(|ip| Self::Ip(ip.into()))
                 .ok_or(ParseError::Uri("bad IPv6 address"));
@@ -270,6 +274,10 @@ impl Uri {
             None => (rest, None),
         };
         let (host, params) = rest.split_at(rest.find(';').unwrap_or(rest.len()));
+        if !host.starts_with('[') && host.bytes().filter(|byte| *byte == b':').count() > 1 {
+            // Where the address ends and the port begins, no one can tell (RFC 5118 section 4.2).
+            return Err(ParseError::Uri("IPv6 address without brackets"));
+        }
         let (host, port) = Host::parse_with_port(host)?;
         Ok(Self {
             scheme,
@@ -348,15 +356,21 @@ const ALWAYS_COMPARED: [&str; 5] = ["user", "ttl", "method", "maddr", "transport
 
 fn same_params(a: &Params, b: &Params, all: bool) -> bool {
     let covers = |a: &Params, b: &Params| {
-        a.iter().all(|(name, value)| match b.get(name) {
-            Some(other) => {
-                lex::unescape(value.unwrap_or("")).eq_ignore_ascii_case(&lex::unescape(other))
+        a.iter().all(|(name, value)| {
+            let value = lex::unescape(value.unwrap_or(""));
+            // A name may stand twice, against the grammar; then each of its values counts.
+            let mut others = b
+                .iter()
+                .filter(|(other, _)| other.eq_ignore_ascii_case(name))
+                .map(|(_, other)| lex::unescape(other.unwrap_or("")))
+                .peekable();
+            if others.peek().is_none() {
+                return !all
+                    && !ALWAYS_COMPARED
+                        .iter()
+                        .any(|known| known.eq_ignore_ascii_case(name));
             }
-            None => {
-                !all && !ALWAYS_COMPARED
-                    .iter()
-                    .any(|known| known.eq_ignore_ascii_case(name))
-            }
+            others.any(|other| other.eq_ignore_ascii_case(&value))
         })
     };
     covers(a, b) && covers(b, a)
@@ -398,7 +412,8 @@ fn escape_user(user: &str) -> String {
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user = self.user.as_deref();
-        write!(f, "{}:", self.scheme.as_str())?;
+        lex::write_uri_text(f, self.scheme.as_str(), &[':'])?;
+        f.write_str(":")?;
         match self.scheme {
             Scheme::Sip | Scheme::Sips => {
                 if user.is_some_and(|user| !user.is_empty()) || self.password.is_some() {

@@ -1,13 +1,14 @@
 //! One `Via` value: the hop that a request came over, and where its answer goes.
 
-use std::fmt;
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use super::error::ParseError;
 use super::lex;
 use super::name_addr::in_header;
-use super::params::Params;
+use super::params::{Param, Params, Scan};
 use super::uri::Host;
 
 /// The beginning of every branch made by RFC 3261.
@@ -41,32 +42,7 @@ impl Via {
 
     /// Reads one value: `SIP/2.0/UDP host:port;branch=…`, with white space in all the places that RFC 4475 puts it.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        let fail = |problem| ParseError::header("Via", problem);
-        let (head, params) = text.split_at(text.find(';').unwrap_or(text.len()));
-        let mut parts = head.splitn(3, '/');
-        let (Some(protocol), Some(version), Some(rest)) =
-            (parts.next(), parts.next(), parts.next())
-        else {
-            return Err(fail("no protocol"));
-        };
-        if !lex::trim(protocol).eq_ignore_ascii_case("SIP") || lex::trim(version) != "2.0" {
-            return Err(fail("not SIP/2.0"));
-        }
-        let rest = lex::trim(rest);
-        let (transport, host) = rest
-            .split_once(lex::is_space)
-            .ok_or_else(|| fail("no sent-by"))?;
-        if !lex::is_token(transport) {
-            return Err(fail("bad transport"));
-        }
-        let (host, port) = Host::parse_with_port(host).map_err(|error| in_header("Via", error))?;
-        let params = Params::parse_header("Via", params)?;
-        Ok(Self {
-            transport: transport.to_ascii_uppercase(),
-            host,
-            port,
-            params,
-        })
+        Parts::read(text).map(|parts| parts.to_via())
     }
 
     /// The `branch` parameter, if there is one with a value.
@@ -78,12 +54,7 @@ impl Via {
 
     /// Whether the branch was made by RFC 3261 (and not RFC 2543), so that it names the transaction by itself.
     pub fn has_magic_branch(&self) -> bool {
-        self.branch().is_some_and(|branch| {
-            branch.len() > BRANCH_MAGIC.len()
-                && branch
-                    .get(..BRANCH_MAGIC.len())
-                    .is_some_and(|start| start.eq_ignore_ascii_case(BRANCH_MAGIC))
-        })
+        self.branch().is_some_and(is_magic)
     }
 
     /// The address that the receiver saw (`received`), with or without brackets.
@@ -108,20 +79,107 @@ impl Via {
     pub fn request_rport(&mut self) {
         self.params.set("rport", None);
     }
+}
 
-    /// Notes where a request really came from: `received` when the sent-by says otherwise or `rport` was asked
-    /// for, and then the value of `rport` (RFC 3261 section 18.2.1, RFC 3581 section 4). What the sender claimed in
-    /// these parameters is overwritten.
-    pub fn note_source(&mut self, source: SocketAddr) {
+/// Whether a branch begins with the magic cookie, and is more than that.
+pub(crate) fn is_magic(branch: &str) -> bool {
+    branch.len() > BRANCH_MAGIC.len()
+        && branch
+            .get(..BRANCH_MAGIC.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(BRANCH_MAGIC))
+}
+
+/// One `Via` value taken apart, nothing copied but the name of a host. All of it is known to be readable.
+pub(crate) struct Parts<'a> {
+    transport: &'a str,
+    pub(crate) host: Host,
+    pub(crate) port: Option<u16>,
+    /// Protocol, transport and host as they were written.
+    head: &'a str,
+    params: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    pub(crate) fn read(text: &'a str) -> Result<Self, ParseError> {
+        let fail = |problem| ParseError::header("Via", problem);
+        let (head, params) = text.split_at(text.find(';').unwrap_or(text.len()));
+        let mut parts = head.splitn(3, '/');
+        let (Some(protocol), Some(version), Some(rest)) =
+            (parts.next(), parts.next(), parts.next())
+        else {
+            return Err(fail("no protocol"));
+        };
+        // Any version is well-formed (RFC 3261 section 25.1), and a request of another one is still to be answered.
+        if !lex::trim(protocol).eq_ignore_ascii_case("SIP") || !lex::is_token(lex::trim(version)) {
+            return Err(fail("not SIP"));
+        }
+        let rest = lex::trim(rest);
+        let (transport, host) = rest
+            .split_once(lex::is_space)
+            .ok_or_else(|| fail("no sent-by"))?;
+        if !lex::is_token(transport) {
+            return Err(fail("bad transport"));
+        }
+        let (host, port) = Host::parse_with_port(host).map_err(|error| in_header("Via", error))?;
+        Scan::new("Via", params).try_for_each(|param| param.map(drop))?;
+        Ok(Self {
+            transport,
+            host,
+            port,
+            head,
+            params,
+        })
+    }
+
+    fn params(&self) -> impl Iterator<Item = Param<'a>> {
+        Scan::new("Via", self.params).flatten()
+    }
+
+    /// The `branch` parameter, if there is one with a value.
+    pub(crate) fn branch(&self) -> Option<Cow<'a, str>> {
+        let branch = self.params().find(|param| param.is("branch"))?.value();
+        branch.filter(|branch| !branch.is_empty())
+    }
+
+    /// Whether the sender asks for its port.
+    pub(crate) fn wants_rport(&self) -> bool {
+        self.params().any(|param| param.is("rport"))
+    }
+
+    pub(crate) fn to_via(&self) -> Via {
+        Via {
+            transport: self.transport.to_ascii_uppercase(),
+            host: self.host.clone(),
+            port: self.port,
+            params: self
+                .params()
+                .map(|param| (param.name, param.value()))
+                .collect(),
+        }
+    }
+
+    /// The value with the address that the request came from, see
+    /// [`Headers::note_source`](super::Headers::note_source). The rest stays as it was written.
+    pub(crate) fn with_source(&self, source: SocketAddr) -> String {
         let ip = source.ip().to_canonical();
-        let wants_rport = self.wants_rport();
-        self.params.remove("received");
-        if wants_rport {
-            self.params.set("rport", Some(&source.port().to_string()));
+        let mut text = String::with_capacity(self.head.len() + self.params.len() + 64);
+        text.push_str(lex::trim(self.head));
+        let mut wants_rport = false;
+        // Writing to a String can't fail.
+        for param in self.params() {
+            if param.is("rport") {
+                if !wants_rport {
+                    let _ = write!(text, ";{}={}", param.name, source.port());
+                }
+                wants_rport = true;
+            } else if !param.is("received") {
+                let _ = write!(text, "{param}");
+            }
         }
         if wants_rport || self.host.ip() != Some(ip) {
-            self.params.set("received", Some(&ip.to_string()));
+            let _ = write!(text, ";received={ip}");
         }
+        text
     }
 }
 

@@ -22,6 +22,8 @@ pub const MAX_MEDIA: usize = 16;
 /// Most attributes of one description, those of its media included.
 pub const MAX_ATTRIBUTES: usize = 512;
 
+/// Most formats of one `m=` line: there are no more payload types.
+pub const MAX_FORMATS: usize = 128;
 /// A name and an optional value: `a=name:value` or `a=name`.
 pub type Attribute = (String, Option<String>);
 

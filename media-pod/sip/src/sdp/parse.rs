@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::{
-    Attribute, Direction, MAX_ATTRIBUTES, MAX_MEDIA, MediaDescription, OfferError, Origin,
-    SessionDescription,
+    Attribute, Direction, MAX_ATTRIBUTES, MAX_FORMATS, MAX_MEDIA, MediaDescription, OfferError,
+    Origin, SessionDescription,
 };
 
 impl SessionDescription {
@@ -147,11 +147,15 @@ fn media(text: &str) -> Result<MediaDescription, OfferError> {
         .unwrap_or(port)
         .parse()
         .map_err(|_| bad())?;
+    let formats: Vec<_> = parts.take(MAX_FORMATS + 1).map(str::to_owned).collect();
+    if formats.len() > MAX_FORMATS {
+        return Err(OfferError::Malformed("too many formats".to_owned()));
+    }
     Ok(MediaDescription {
         kind: kind.to_ascii_lowercase(),
         port,
         protocol: protocol.to_owned(),
-        formats: parts.map(str::to_owned).collect(),
+        formats,
         connection: None,
         bandwidth: Vec::new(),
         direction: Direction::SendRecv,

@@ -221,9 +221,7 @@ impl Client {
             HeaderName::To,
             HeaderName::CallId,
         ] {
-            for value in own.get_all(&name) {
-                headers.push(name.clone(), value);
-            }
+            headers.push_from(own, &name);
         }
         let number = own.cseq().map_or(1, |(number, _)| number);
         headers.push(HeaderName::CSeq, format!("{number} {method}"));

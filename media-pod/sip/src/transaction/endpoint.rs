@@ -1,5 +1,6 @@
 //! The endpoint: finds the transaction that a message belongs to and carries out what it decides.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
@@ -90,29 +91,17 @@ impl Endpoint {
         now: Instant,
     ) -> ClientId {
         let id = ClientId(self.id());
-        let branch = format!(
-            "{BRANCH_MAGIC}{}{:016x}{:x}",
-            self.config.branch_prefix,
-            self.rng.random::<u64>(),
-            id.0
+        let branch = self.branch(id.0);
+        // As Via would print it, in one piece. Writing to a String can't fail.
+        let mut via = String::with_capacity(branch.len() + 80);
+        let _ = write!(
+            via,
+            "SIP/2.0/{} {via_host}:{via_port};branch={branch};rport",
+            flow.transport
         );
-        let mut via = Via::new(
-            flow.transport.as_str(),
-            via_host.clone(),
-            Some(via_port),
-            &branch,
-        );
-        via.request_rport();
-        request
-            .headers
-            .insert_first(HeaderName::Via, via.to_string());
-        self.start_client(
-            id,
-            key::client(&branch, &request.method),
-            request,
-            flow,
-            now,
-        );
+        request.headers.insert_first(HeaderName::Via, via);
+        let key = key::client(&branch, &request.method);
+        self.start_client(id, key, request, flow, now);
         id
     }
 
@@ -132,11 +121,7 @@ impl Endpoint {
     /// A `Via` of ours with a fresh branch, for [`Self::send_stateless`].
     pub fn new_via(&mut self, transport: Transport, via_host: &Host, via_port: u16) -> Via {
         let id = self.id();
-        let branch = format!(
-            "{BRANCH_MAGIC}{}{:016x}{id:x}",
-            self.config.branch_prefix,
-            self.rng.random::<u64>()
-        );
+        let branch = self.branch(id);
         let mut via = Via::new(
             transport.as_str(),
             via_host.clone(),
@@ -182,11 +167,8 @@ impl Endpoint {
         let bytes = response.to_bytes();
         if server.respond(response.status, &bytes, now, &self.config) {
             if response.status > 100 {
-                server.to_tag = response
-                    .headers
-                    .to()
-                    .ok()
-                    .and_then(|to| to.tag().map(str::to_owned));
+                let tag = response.headers.callee_tag().ok().flatten();
+                server.to_tag = tag.map(Cow::into_owned);
             }
             self.transmits.push_back(Transmit {
                 flow: server.reply.clone(),
@@ -217,12 +199,12 @@ impl Endpoint {
 
     /// The next message to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
+        pop(&mut self.transmits)
     }
 
     /// The next thing to know.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        pop(&mut self.events)
     }
 
     /// A flow can't carry messages: pending requests of ours on it fail. Server transactions run on, for a peer may
@@ -277,6 +259,16 @@ impl Endpoint {
         self.next_id
     }
 
+    /// A branch that no one can guess, and no one has made before.
+    fn branch(&mut self, id: u64) -> String {
+        let prefix = &self.config.branch_prefix;
+        let mut branch = String::with_capacity(BRANCH_MAGIC.len() + prefix.len() + 32);
+        let random = self.rng.random::<u64>();
+        // Writing to a String can't fail.
+        let _ = write!(branch, "{BRANCH_MAGIC}{prefix}{random:016x}{id:x}");
+        branch
+    }
+
     fn start_client(
         &mut self,
         id: ClientId,
@@ -299,10 +291,10 @@ impl Endpoint {
     fn on_response(&mut self, response: Response, flow: Flow, now: Instant) {
         let found = response
             .headers
-            .via()
+            .via_parts()
             .ok()
             .zip(response.headers.cseq().ok())
-            .and_then(|(via, (_, method))| via.branch().map(|branch| key::client(branch, &method)))
+            .and_then(|(via, (_, method))| via.branch().map(|branch| key::client(&branch, &method)))
             .and_then(|key| self.client_keys.get(&key).copied());
         let Some((id, client)) = found.and_then(|id| Some((id, self.clients.get_mut(&id)?))) else {
             self.events
@@ -358,9 +350,9 @@ impl Endpoint {
         let flow = client.flow.clone();
         let branch = request
             .headers
-            .via()
+            .via_parts()
             .ok()
-            .and_then(|via| via.branch().map(str::to_owned))
+            .and_then(|via| via.branch().map(Cow::into_owned))
             .unwrap_or_default();
         client.cancel_sent(now, &self.config);
         self.waiting_cancels -= 1;
@@ -403,7 +395,7 @@ impl Endpoint {
             }
             return;
         }
-        let in_dialog = request.headers.to().is_ok_and(|to| to.tag().is_some());
+        let in_dialog = request.headers.callee_tag().is_ok_and(|tag| tag.is_some());
         let most = self.config.max_transactions;
         if self.servers.len() >= if in_dialog { most + most / 4 } else { most } {
             self.refused += 1;
@@ -621,8 +613,17 @@ impl Endpoint {
     }
 }
 
-/// Tables up to this many entries keep their room.
+/// Tables and queues up to this many entries keep their room.
 const KEPT: usize = 512;
+
+/// The next of a queue; one that is empty gives the room of a rush back.
+fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let next = queue.pop_front();
+    if next.is_none() && queue.capacity() > KEPT {
+        queue.shrink_to(KEPT);
+    }
+    next
+}
 
 /// Gives the room of a table back once a rush is over; by itself it would keep that of its busiest moment. To be called after entries
 /// were removed.
@@ -639,7 +640,7 @@ fn reply_flow(request: &Request, flow: &Flow) -> Flow {
     if flow.transport.is_reliable() {
         return flow.clone();
     }
-    match request.headers.via() {
+    match request.headers.via_parts() {
         Ok(via) if !via.wants_rport() => {
             Flow::udp(SocketAddr::new(flow.remote.ip(), via.port.unwrap_or(5060)))
         }
