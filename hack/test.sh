@@ -37,6 +37,7 @@ run_lint() {
 run_unit() {
     section "unit, snapshot and schema tests"
     step "cargo test" cargo test --locked --quiet --workspace --exclude ringwire-tests
+    step "fuzzing, 20 s each" "$HACK/fuzz.sh" 20
 }
 
 run_chart() {
@@ -73,6 +74,7 @@ run_cluster() {
 run_soak() {
     programs
     section "soak"
+    step "fuzzing, 10 minutes each" "$HACK/fuzz.sh" 600
     step "leaks" cargo test --locked --package ringwire-tests --test leak -- --nocapture
 }
 

@@ -29,6 +29,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::health;
 use crate::link::LinkEvent;
 use crate::media::node;
 use crate::registrar::{self, Identity};
@@ -54,7 +55,7 @@ pub struct Args {
     /// Address to listen on for SIP and RTP.
     #[arg(long, default_value = "0.0.0.0", value_name = "ADDRESS")]
     bind: IpAddr,
-    /// Where /status, /healthz and /readyz are served.
+    /// Where /status, /metrics, /healthz and /readyz are served.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
     http: SocketAddr,
     /// Where the signing key is kept, so that carriers see the same Contact after a restart.
@@ -600,6 +601,7 @@ async fn serve_http(
     registrar: Reporter,
     media: Reporter,
 ) {
+    let metrics = health::metrics::embedded(registrar.clone(), media.clone());
     let ready = move || {
         let good = registrar.read(|state| state.ready) && media.read(|state| state.ready);
         async move {
@@ -614,7 +616,8 @@ async fn serve_http(
         .route("/status", get(board_json))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(board);
+        .with_state(board)
+        .merge(health::http::metrics_route(metrics));
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the status server ended");
     }

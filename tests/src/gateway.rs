@@ -160,6 +160,19 @@ impl Gateway {
         })
     }
 
+    /// A metric without labels.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let (status, page) = self.http("/metrics").unwrap();
+        assert_eq!(status, 200, "{page}");
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {page}"))
+            .parse()
+            .unwrap()
+    }
+
     /// Calls in progress, as the gateway's status has them.
     pub fn active_calls(&self) -> u64 {
         self.object("MediaGateway", "default")["status"]["activeCalls"]

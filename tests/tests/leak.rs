@@ -32,11 +32,14 @@ const ALLOWED: u64 = 6 << 10;
 struct Holds {
     descriptors: usize,
     threads: usize,
+    tasks: usize,
     memory: u64,
 }
 
 impl Holds {
-    fn of(process: u32) -> Self {
+    fn of(gateway: &mut Gateway) -> Self {
+        let tasks = gateway.metric("ringwire_tasks") as usize;
+        let process = gateway.process().id();
         let folder = Path::new("/proc").join(process.to_string());
         let count = |name: &str| std::fs::read_dir(folder.join(name)).unwrap().count();
         let status = std::fs::read_to_string(folder.join("status")).unwrap();
@@ -48,6 +51,7 @@ impl Holds {
         Self {
             descriptors: count("fd"),
             threads: count("task"),
+            tasks,
             memory,
         }
     }
@@ -58,11 +62,12 @@ impl fmt::Display for Holds {
         let Self {
             descriptors,
             threads,
+            tasks,
             memory,
         } = self;
         write!(
             f,
-            "{descriptors} descriptors, {threads} threads, {:.1} MiB",
+            "{descriptors} descriptors, {threads} threads, {tasks} tasks, {:.1} MiB",
             *memory as f64 / 1024.0
         )
     }
@@ -107,10 +112,9 @@ fn settle(gateway: &mut Gateway, agent: &Agent, goal: impl Fn(Holds) -> bool) ->
             (_, open) => Err(format!("{open} are open")),
         },
     );
-    let process = gateway.process().id();
     let end = Instant::now() + seconds(45);
     loop {
-        let holds = Holds::of(process);
+        let holds = Holds::of(gateway);
         if goal(holds) || Instant::now() >= end {
             return holds;
         }
@@ -143,7 +147,7 @@ fn sockets_threads_and_memory_return_after_thousands_of_calls() {
         web_socket("bot", &agent.url(), ""),
     ];
     let mut gateway = Gateway::start(&[("all.yaml", &set.join("---\n"))]);
-    println!("at the start         {}", Holds::of(gateway.process().id()));
+    println!("at the start         {}", Holds::of(&mut gateway));
     calls(&gateway, WARM_UP);
     // What the transactions of the warm-up hold is given back, too, before it counts.
     let ended = Instant::now();
@@ -155,12 +159,13 @@ fn sockets_threads_and_memory_return_after_thousands_of_calls() {
     let rate = f64::from(total) / began.elapsed().as_secs_f64();
     println!(
         "right after {total}     {} ({rate:.0} calls/s)",
-        Holds::of(gateway.process().id())
+        Holds::of(&mut gateway)
     );
     let allowed = before.memory + ALLOWED;
     let good = |holds: Holds| {
         holds.descriptors <= before.descriptors
             && holds.threads <= before.threads
+            && holds.tasks <= before.tasks
             && holds.memory <= allowed
     };
     let ended = Instant::now();

@@ -47,6 +47,13 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     }
 }
 
+/// `/metrics` alone.
+pub fn metrics_route<S: Clone + Send + Sync + 'static>(registry: Registry) -> Router<S> {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(Arc::new(registry))
+}
+
 /// Serves the port until `stop`.
 pub async fn serve(
     listener: TcpListener,
@@ -54,9 +61,7 @@ pub async fn serve(
     registry: Registry,
     stop: CancellationToken,
 ) {
-    let metrics = Router::new()
-        .route("/metrics", get(metrics))
-        .with_state(Arc::new(registry));
+    let metrics = metrics_route(registry);
     let router = Router::new()
         .route(
             "/healthz",

@@ -14,16 +14,33 @@ use prometheus_client::registry::Registry;
 use ringwire_config::state::{PodState, RegistrationState};
 use ringwire_control::Reporter;
 
-/// A registry that shows the pod's report and the process. The roles add what is theirs.
+/// A registry that shows the pod's report and the process.
 pub fn registry(reporter: Reporter) -> Registry {
+    of_report(move || reporter.snapshot())
+}
+
+/// The same for both roles in one process: the media role's report, with what only registrars tell.
+pub fn embedded(registrar: Reporter, media: Reporter) -> Registry {
+    of_report(move || {
+        let edge = registrar.snapshot();
+        let mut state = media.snapshot();
+        state.registrations = edge.registrations;
+        for (reason, count) in edge.refusals {
+            *state.refusals.entry(reason).or_default() += count;
+        }
+        state
+    })
+}
+
+fn of_report(read: impl Fn() -> PodState + Send + Sync + 'static) -> Registry {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Report(reporter)));
+    registry.register_collector(Box::new(Report(Box::new(read))));
     registry.register_collector(Box::new(Process));
     registry
 }
 
 /// The pod's report.
-struct Report(Reporter);
+struct Report(Box<dyn Fn() -> PodState + Send + Sync>);
 
 impl fmt::Debug for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,8 +50,7 @@ impl fmt::Debug for Report {
 
 impl Collector for Report {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let snapshot = self.0.snapshot();
-        encode(&snapshot, &mut encoder)
+        encode(&(self.0)(), &mut encoder)
     }
 }
 
@@ -139,6 +155,15 @@ const TICKS: f64 = 100.0;
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let metric = ConstGauge::new(signed(runtime.metrics().num_alive_tasks()));
+            metric.encode(encoder.encode_descriptor(
+                "ringwire_tasks",
+                "Asynchronous tasks, those of running calls left out",
+                None,
+                MetricType::Gauge,
+            )?)?;
+        }
         if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
             let number = |key: &str| -> Option<i64> {
                 let line = status.lines().find_map(|line| line.strip_prefix(key))?;

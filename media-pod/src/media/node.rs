@@ -337,8 +337,12 @@ pub async fn run(params: Params) {
             () = tokio::time::sleep(sleep) => node.handle_timeout(Instant::now()),
             // A new call looks it up: it is in force already.
             Ok(()) = changes.changed() => {
-                let shards = changes.borrow_and_update().as_ref().map(|config| config.shards.clone());
-                reporter.update(|state| state.configuration = shards.unwrap_or_default());
+                if let Some(config) = changes.borrow_and_update().clone() {
+                    reporter.update(|state| {
+                        state.configuration.clone_from(&config.shards);
+                        state.agents.retain(|id, _| config.agents.contains_key(id));
+                    });
+                }
             }
             () = hurry.cancelled(), if drain_until.is_some() && !hung_up => drain_until = Some(Instant::now()),
             () = drain.cancelled(), if drain_until.is_none() => {

@@ -387,6 +387,10 @@ impl Shell {
             state
                 .refused_sources
                 .retain(|id, _| config.providers.contains_key(id));
+            state.last_call.retain(|id, _| {
+                let mut numbers = config.providers.values().flat_map(|p| p.numbers.values());
+                numbers.any(|number| number.id == *id)
+            });
         });
     }
 
