@@ -34,6 +34,8 @@ mod sip_provider;
 )]
 mod voice_agent;
 
+#[doc(hidden)]
+pub mod cases;
 pub mod generate;
 pub mod schema;
 pub mod table;

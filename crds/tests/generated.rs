@@ -3,33 +3,9 @@
 use std::path::Path;
 
 use kube::CustomResourceExt;
+use ringwire_crds::cases::each;
 use ringwire_crds::generate::{Kind, check, crds};
 use serde_json::{Value, json};
-
-/// Embedded Kubernetes types: their bounds are Kubernetes' own.
-const EMBEDDED: [&str; 5] = [
-    "spec.podTemplate.resources",
-    "spec.podTemplate.tolerations",
-    "spec.podTemplate.affinity",
-    "spec.podTemplate.topologySpreadConstraints",
-    "spec.allowedNamespaces.selector",
-];
-
-fn each(schema: &Value, path: &str, visit: &mut impl FnMut(&Value, &str)) {
-    if EMBEDDED.contains(&path) {
-        return;
-    }
-    visit(schema, path);
-    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        let dot = if path.is_empty() { "" } else { "." };
-        each(property, &format!("{path}{dot}{name}"), visit);
-    }
-    for (key, mark) in [("items", "[]"), ("additionalProperties", "{}")] {
-        if schema[key].is_object() {
-            each(&schema[key], &format!("{path}{mark}"), visit);
-        }
-    }
-}
 
 fn each_of_every_kind(mut visit: impl FnMut(&Value, &str)) {
     for kind in Kind::ALL {

@@ -1,53 +1,93 @@
 //! Every rule of the schemas: an object that breaks it is refused in the API server's words, a good one passes.
 //!
-//! `cases.yaml` holds the objects, so that the end-to-end tests can give the same ones to a real API server.
-
-#![expect(
-    clippy::unwrap_used,
-    reason = "a case that can't be read fails its test"
-)]
+//! `ringwire_crds::cases` has the objects, so that the end-to-end tests can give the same ones to a real API server.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
+use ringwire_crds::cases::{Case, each, generated, written};
 use ringwire_crds::generate::Kind;
 use ringwire_crds::schema::validate;
 use serde_json::{Value, json};
 
-fn cases() -> Vec<Value> {
-    serde_yaml::from_str(include_str!("cases.yaml")).unwrap()
-}
+static GENERATED: LazyLock<Vec<Case>> = LazyLock::new(generated);
 
-fn object(case: &Value) -> Value {
-    json!({
-        "apiVersion": ringwire_crds::API_VERSION,
-        "kind": case["kind"],
-        "metadata": {"name": "x"},
-        "spec": case["spec"],
-    })
-}
-
-#[test]
-fn refuses_what_breaks_a_rule_in_the_words_of_the_server() {
+fn judge(cases: &[Case]) {
     let mut wrong = Vec::new();
-    for case in cases() {
-        let found: BTreeSet<String> = validate(&object(&case))
+    for case in cases {
+        let found: BTreeSet<String> = validate(&case.object)
             .iter()
             .map(ToString::to_string)
             .collect();
-        let expected: BTreeSet<String> = case["errors"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|error| error.as_str().unwrap().to_owned())
-            .collect();
-        if found != expected {
+        if found != case.errors {
+            let expected = &case.errors;
             wrong.push(format!(
-                "{}\n  found {found:#?}\n  expected {expected:#?}",
-                case["spec"]
+                "{case}\n  found {found:#?}\n  expected {expected:#?}"
             ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn refuses_what_breaks_a_rule_in_the_words_of_the_server() {
+    judge(&written().unwrap());
+}
+
+#[test]
+fn names_the_field_and_the_structural_rule_that_are_broken() {
+    judge(&GENERATED);
+}
+
+/// What is in a schema and no structural rule that a value could break.
+const NO_RULES: [&str; 10] = [
+    "additionalProperties",
+    "default",
+    "description",
+    // An integer's bounds are stricter.
+    "format",
+    "items",
+    "properties",
+    // A rule of the fields that it names: looked for below.
+    "required",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-map-type",
+    // See `every_cel_rule_has_an_object_that_breaks_it`.
+    "x-kubernetes-validations",
+];
+
+#[test]
+fn every_structural_rule_has_an_object_that_breaks_it() {
+    let broken: BTreeSet<String> = GENERATED
+        .iter()
+        .filter_map(|case| Some(case.rule.as_ref()?.to_string()))
+        .collect();
+    let mut missing = Vec::new();
+    for kind in Kind::ALL {
+        let mut look_for = |path: &str, keyword: &str| {
+            let rule = format!("{} {path} {keyword}", kind.name());
+            if !broken.contains(&rule) {
+                missing.push(rule);
+            }
+        };
+        each(
+            &kind.schema_json()["properties"]["spec"],
+            "spec",
+            &mut |schema, path| {
+                for (keyword, value) in schema.as_object().unwrap() {
+                    let atomic = keyword == "x-kubernetes-list-type" && value == "atomic";
+                    if !NO_RULES.contains(&keyword.as_str()) && !atomic {
+                        look_for(path, keyword);
+                    }
+                }
+                for name in schema["required"].as_array().into_iter().flatten() {
+                    look_for(&format!("{path}.{}", name.as_str().unwrap()), "required");
+                }
+            },
+        );
+        look_for("spec", "required");
+    }
+    assert!(missing.is_empty(), "no case breaks {missing:#?}");
 }
 
 fn messages(schema: &Value, found: &mut BTreeSet<String>) {
@@ -74,11 +114,11 @@ fn messages(schema: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn every_rule_has_an_object_that_breaks_it() {
-    let errors: Vec<String> = cases()
-        .iter()
-        .flat_map(|case| case["errors"].as_array().cloned().unwrap_or_default())
-        .map(|error| error.as_str().unwrap().to_owned())
+fn every_cel_rule_has_an_object_that_breaks_it() {
+    let errors: BTreeSet<String> = written()
+        .unwrap()
+        .into_iter()
+        .flat_map(|case| case.errors)
         .collect();
     let mut rules = BTreeSet::new();
     for kind in Kind::ALL {
@@ -95,9 +135,10 @@ fn every_rule_has_an_object_that_breaks_it() {
 
 #[test]
 fn every_kind_has_an_object_that_passes() {
+    let cases = written().unwrap();
     for kind in Kind::ALL {
-        let passes = |case: &Value| case["kind"] == kind.name() && case["errors"] == json!([]);
-        assert!(cases().iter().any(passes), "{}", kind.name());
+        let passes = |case: &Case| case.object["kind"] == kind.name() && case.errors.is_empty();
+        assert!(cases.iter().any(passes), "{}", kind.name());
     }
 }
 

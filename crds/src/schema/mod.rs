@@ -5,6 +5,7 @@
 //! by itself; what needs other objects is for `ringwire-config` to say.
 
 mod metadata;
+mod scale;
 mod walk;
 
 use std::fmt;
@@ -82,6 +83,7 @@ pub fn validate(object: &Value) -> Vec<SchemaError> {
     let mut walk = walk::Walk::default();
     walk.check(schema, &object, "");
     errors.extend(walk.errors);
+    scale::check(kind.crd_json(), &object, &mut errors);
     if walk.blocking {
         errors.push(SchemaError::invalid(
             "<nil>",

@@ -155,9 +155,8 @@ impl Walk {
 
     /// Checks `value` and everything in it.
     pub fn check(&mut self, schema: &Value, value: &Value, path: &str) {
-        if !self.has_type(schema, value, path) {
-            return;
-        }
+        // The server goes on after a wrong type.
+        self.check_type(schema, value, path);
         if let Value::Array(allowed) = &schema["enum"]
             && !allowed.contains(value)
         {
@@ -179,7 +178,7 @@ impl Walk {
         }
     }
 
-    fn has_type(&mut self, schema: &Value, value: &Value, path: &str) -> bool {
+    fn check_type(&mut self, schema: &Value, value: &Value, path: &str) {
         let found = type_of(value);
         let whole = value.as_f64().is_some_and(|number| number.fract() == 0.0);
         let (expected, matches) = if schema["x-kubernetes-int-or-string"] == Value::Bool(true) {
@@ -192,24 +191,17 @@ impl Walk {
                 ),
                 Some("number") => ("number", found == "integer" || found == "number"),
                 Some(expected) => (expected, found == expected),
-                None => return true,
+                None => return,
             }
         };
         if !matches {
             self.blocking = true;
-            // A number's format stands for its type, and a value that has no format for nothing.
-            let (expected, found) = match schema["format"].as_str() {
-                Some(format) if matches!(value, Value::Bool(_) | Value::Object(_)) => (format, ""),
-                Some(format) if found == "number" => (format, "double"),
-                _ => (expected, found),
-            };
             self.invalid(
                 path,
                 &Value::from(found),
                 format!("must be of type {expected}: \"{found}\""),
             );
         }
-        matches
     }
 
     fn check_string(&mut self, schema: &Value, text: &str, path: &str) {
@@ -290,6 +282,18 @@ impl Walk {
 
     /// Sets name a value once, list-maps a key once.
     fn check_duplicates(&mut self, schema: &Value, items: &[Value], path: &str) {
+        if schema["x-kubernetes-list-type"] == "map"
+            && let Some(index) = items
+                .iter()
+                .position(|item| !item.is_object() && !item.is_null())
+        {
+            self.errors.push(SchemaError::invalid(
+                &format!("{path}[{index}]"),
+                &items[index],
+                "must be an object for an array of list-type map",
+            ));
+            return;
+        }
         let key_of = |item: &Value| match (schema["x-kubernetes-list-type"].as_str(), item) {
             (Some("set"), item) => Some(item.clone()),
             (Some("map"), Value::Object(fields)) => {
@@ -324,6 +328,13 @@ impl Walk {
     }
 
     fn check_fields(&mut self, schema: &Value, fields: &Map<String, Value>, path: &str) {
+        // Too many are not looked at.
+        if let Some(most) = schema["maxProperties"].as_u64()
+            && fields.len() as u64 > most
+        {
+            self.too_many(path, fields.len(), most);
+            return;
+        }
         for required in schema["required"]
             .as_array()
             .into_iter()
@@ -333,11 +344,6 @@ impl Walk {
             if !fields.contains_key(required) {
                 self.block(&child(path, required), "Required value".to_owned());
             }
-        }
-        if let Some(most) = schema["maxProperties"].as_u64()
-            && fields.len() as u64 > most
-        {
-            self.too_many(path, fields.len(), most);
         }
         for (name, value) in fields {
             if let Some(schema) = field(schema, name) {

@@ -1,10 +1,11 @@
 //! Schemas, samples and cases before the real API server.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ringwire_tests::cluster::{self, Space, kubectl, kubectl_with, read};
+use ringwire_crds::cases::{self, Case};
+use ringwire_tests::cluster::{self, Space, kubectl, kubectl_with};
 use ringwire_tests::process::repository;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 #[test]
 fn every_sample_applies() {
@@ -24,8 +25,7 @@ fn every_sample_applies() {
     assert_eq!(seen["status"]["server"], "sip-eu.netelip.com:5060");
 }
 
-/// What the API server says of an object: its messages, in a set.
-fn judge(namespace: &str, object: &Value) -> BTreeSet<String> {
+fn try_create(namespace: &str, objects: &str) -> Result<String, String> {
     let arguments = [
         "--namespace",
         namespace,
@@ -35,7 +35,12 @@ fn judge(namespace: &str, object: &Value) -> BTreeSet<String> {
         "-f",
         "-",
     ];
-    let Err(error) = kubectl_with(&arguments, &object.to_string()) else {
+    kubectl_with(&arguments, objects)
+}
+
+/// What the API server says of an object: its messages, in a set.
+fn judge(namespace: &str, object: &Value) -> BTreeSet<String> {
+    let Err(error) = try_create(namespace, &object.to_string()) else {
         return BTreeSet::new();
     };
     let text = error.trim();
@@ -57,24 +62,77 @@ fn judge(namespace: &str, object: &Value) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_api_server_judges_every_case_as_the_file_says() {
+fn the_api_server_judges_every_written_case_as_it_says() {
     let space = Space::new("cases");
-    let cases: Vec<Value> = serde_yaml::from_str(&read("crds/tests/cases.yaml")).unwrap();
+    let cases = cases::written().unwrap();
     let mut wrong = Vec::new();
     for case in &cases {
-        let object = json!({"apiVersion": "ringwire.dev/v1alpha1", "kind": case["kind"], "metadata": {"name": "x"}, "spec": case["spec"]});
-        let found = judge(&space.name, &object);
-        let expected: BTreeSet<String> = case["errors"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|error| error.as_str().unwrap().to_owned())
-            .collect();
-        if found != expected {
+        let found = judge(&space.name, &case.object);
+        if found != case.errors {
+            let expected = &case.errors;
             wrong.push(format!(
-                "{}\n  found {found:#?}\n  expected {expected:#?}",
-                case["spec"]
+                "{case}\n  found {found:#?}\n  expected {expected:#?}"
             ));
+        }
+    }
+    println!("    {} objects", cases.len());
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
+}
+
+/// What the API server says of each object, in one go: a line each, by the name of the object.
+fn judge_all(namespace: &str, objects: &[Value]) -> BTreeMap<String, String> {
+    let objects: Vec<String> = objects.iter().map(Value::to_string).collect();
+    let text = try_create(namespace, &objects.join("\n")).unwrap_or_else(|error| error);
+    text.lines()
+        .filter_map(|line| {
+            // `Error from server (Invalid): error when creating "STDIN": KIND "NAME" is invalid: MESSAGES`
+            let (object, messages) = line.split_once(" is invalid: ")?;
+            let name = object.strip_suffix('"')?.rsplit('"').next()?;
+            Some((name.to_owned(), messages.to_owned()))
+        })
+        .collect()
+}
+
+/// Whether `said` is these messages and no other, in any order: `MESSAGE`, or `[MESSAGE, MESSAGE]`.
+fn says(said: &str, messages: &BTreeSet<String>) -> bool {
+    let several = said
+        .strip_prefix('[')
+        .and_then(|said| said.strip_suffix(']'));
+    let mut rest = several.unwrap_or(said);
+    let mut left: Vec<&str> = messages.iter().map(String::as_str).collect();
+    // The longest first: one may begin as another does.
+    left.sort_by_key(|message| std::cmp::Reverse(message.len()));
+    while let Some(index) = left.iter().position(|message| rest.starts_with(message)) {
+        rest = &rest[left.remove(index).len()..];
+        rest = rest.strip_prefix(", ").unwrap_or(rest);
+    }
+    rest.is_empty() && left.is_empty()
+}
+
+#[test]
+fn the_api_server_names_the_field_and_the_structural_rule_that_are_broken() {
+    let space = Space::new("rules");
+    let cases = cases::generated();
+    let name = |index: usize| format!("x-{index}");
+    let named = |(index, case): (usize, &Case)| {
+        let mut object = case.object.clone();
+        object["metadata"]["name"] = name(index).into();
+        object
+    };
+    let objects: Vec<Value> = cases.iter().enumerate().map(named).collect();
+    let found = judge_all(&space.name, &objects);
+    let mut wrong = Vec::new();
+    for (index, case) in cases.iter().enumerate() {
+        let said = found.get(&name(index)).map_or("nothing", String::as_str);
+        if !says(said, &case.errors) {
+            let expected = &case.errors;
+            wrong.push(format!("{case}\n  said {said}\n  expected {expected:#?}"));
         }
     }
     println!("    {} objects", cases.len());
