@@ -363,3 +363,16 @@ fn an_answer_goes_where_rport_says_and_fits_into_a_datagram() {
     phone.confirm(&answer, "");
     phone.hang_up();
 }
+
+#[test]
+fn an_unknown_extension_or_scheme_is_refused_outside_of_calls_too() {
+    let gateway = echo_gateway();
+    let mut phone = Phone::udp(gateway.sip());
+    let answer = phone.ask("OPTIONS", "Require: teleport\n", "");
+    assert_eq!(answer.status(), 420, "{}", answer.text);
+    assert_eq!(answer.header("Unsupported"), "teleport");
+    phone.new_call();
+    let request = phone.request("OPTIONS", "", "");
+    phone.send(&request.replacen("OPTIONS sip:", "OPTIONS pigeon:", 1));
+    assert_eq!(phone.answer("OPTIONS").status(), 416);
+}

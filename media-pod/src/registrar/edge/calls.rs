@@ -10,7 +10,7 @@ use ringwire_config::Reason;
 use ringwire_config::object::ObjectRef;
 use ringwire_config::route::{self, IncomingCall, Refusal};
 use ringwire_config::token::{self, Incarnation};
-use ringwire_sip::message::{HeaderName, Host, Method, Request, Uri};
+use ringwire_sip::message::{HeaderName, Host, Method, Request, Scheme, Uri};
 use ringwire_sip::transaction::{Flow, ServerId, Transport};
 
 use super::{Edge, FIRST_SIGN, Kind, Link, MAX_TRIES, Output, RefusedCall, Relay, reason_header};
@@ -55,9 +55,18 @@ impl Edge {
         if request.headers.max_forwards() == Some(0) && request.method != Method::OPTIONS {
             return self.answer(id, &request, 483, None, now);
         }
+        if matches!(request.uri.scheme, Scheme::Other(_)) {
+            return self.answer(id, &request, 416, None, now);
+        }
         if request.method == Method::INVITE {
             self.on_invite(id, request, flow, now);
         } else if request.method == Method::OPTIONS {
+            // We serve these as well as any, but extensions belong to calls (RFC 3261 section 8.2.2.3).
+            let required: Vec<&str> = request.headers.get_all(&HeaderName::Require).collect();
+            if !required.is_empty() {
+                let unsupported = (HeaderName::Unsupported, required.join(", "));
+                return self.answer(id, &request, 420, Some(unsupported), now);
+            }
             let status = if self.draining { 503 } else { 200 };
             self.answer(id, &request, status, None, now);
         } else if request.method == Method::BYE
