@@ -51,7 +51,8 @@ run_chart() {
 run_local() {
     programs
     section "end to end without a cluster: Kamailio, sipp, baresip"
-    step "local" cargo test --locked --package ringwire-tests --test local
+    # They wait more than they compute.
+    step "local" cargo test --locked --package ringwire-tests --test local -- --test-threads=8
     step "sound" cargo test --locked --package ringwire-tests --test audio
     step "leaks" cargo test --locked --package ringwire-tests --test leak -- --nocapture
 }
