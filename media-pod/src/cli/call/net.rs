@@ -14,6 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
+pub use crate::streams::transport_error;
+
 /// A TCP connection has so long to be made, and so long to take a message.
 const TCP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -293,18 +295,4 @@ pub fn rtp_socket(address: IpAddr) -> io::Result<UdpSocket> {
         }
     }
     Err(last)
-}
-
-/// The SIP crate's name of an error of the system.
-pub fn transport_error(error: &io::Error) -> TransportError {
-    use io::ErrorKind;
-    match error.kind() {
-        ErrorKind::ConnectionRefused => TransportError::Refused,
-        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => TransportError::Unreachable,
-        ErrorKind::TimedOut => TransportError::TimedOut,
-        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
-            TransportError::Closed
-        }
-        _ => TransportError::Other(error.to_string()),
-    }
 }
