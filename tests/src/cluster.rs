@@ -811,9 +811,21 @@ impl Call {
     }
 }
 
-/// Asserts that a call's audio came back whole, and prints how late.
+/// Calls, and asserts that the audio came back whole; prints how late. Gives the call's result.
+///
+/// A caller that could not send in time, for this machine was busy, has nothing to judge by: such a call is placed again.
 #[track_caller]
-pub fn assert_echoed(what: &str, result: &Value) {
+pub fn assert_echoed(what: &str, call: impl Fn() -> Call) -> Value {
+    let mut result = call().end();
+    for _ in 0..3 {
+        let due = result["durationMillis"].as_f64().unwrap_or(0.0) / 20.0;
+        let sent = result["packetsSent"].as_f64().unwrap_or(0.0);
+        if sent >= due - 1.5 {
+            break;
+        }
+        println!("    {what}: {sent} packets of {due:.0} were sent, once more");
+        result = call().end();
+    }
     let (correlation, delay) = (
         result["echo"]["correlation"].as_f64().unwrap_or(0.0),
         &result["echo"]["delayMillis"],
@@ -823,6 +835,7 @@ pub fn assert_echoed(what: &str, result: &Value) {
         result["setupMillis"], result["packetsLost"]
     );
     assert!(correlation > 0.95, "{result}");
+    result
 }
 
 /// The middle one, and the greatest.

@@ -36,8 +36,7 @@ fn echoing() -> Agent {
 #[test]
 fn the_echo_agent_sends_the_audio_back() {
     let space = answered_by("echo", &echo("bot", ""));
-    let result = space.call(&[]).end();
-    assert_echoed("echo", &result);
+    assert_echoed("echo", || space.call(&[]));
     let record = space.record();
     println!("    {record}");
     let expected = [

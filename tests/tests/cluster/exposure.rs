@@ -36,8 +36,7 @@ fn a_host_network_gateway_is_called_at_its_nodes_address() {
     );
     wait_contacts(&space.user, 1, seconds(2));
     space.wait_answering();
-    let result = space.call(&[]).end();
-    assert_echoed("HostNetwork", &result);
+    assert_echoed("HostNetwork", || space.call(&[]));
     let records = cluster::pods(&space.name, "media")
         .iter()
         .flat_map(|pod| cluster::log(&space.name, pod["metadata"]["name"].as_str().unwrap()))

@@ -34,8 +34,7 @@ fn left(space: &Space) -> i64 {
 /// Calls go on, are taken, and the registration is refreshed.
 #[track_caller]
 fn works(space: &Space, running: &mut cluster::Call) {
-    let result = space.call(&["--duration", "3"]).end();
-    assert_echoed("a new call", &result);
+    assert_echoed("a new call", || space.call(&["--duration", "3"]));
     let mut last = left(space);
     wait::until_ok(seconds(15), "a refresh", || {
         let now = left(space);
