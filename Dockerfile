@@ -17,7 +17,8 @@ COPY . .
 # loaded by the compiler: naming the target keeps the flag away from them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     target=$(rustc -vV | sed -n 's/^host: //p') \
-    && RUSTFLAGS="-C target-feature=+crt-static" \
+    && case $target in x86_64-*) fold="-C link-arg=-Wl,--icf=safe" ;; *) fold= ;; esac \
+    && RUSTFLAGS="-C target-feature=+crt-static $fold" \
         cargo build --locked --release --target "$target" --package ringwire --package ringwire-operator \
     && cp "target/$target/release/ringwire" "target/$target/release/ringwire-operator" /
 

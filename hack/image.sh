@@ -19,9 +19,12 @@ PROFILE=${PROFILE:-release}
 
 # Naming the target keeps the flag away from procedural macros, which are loaded by the compiler and can't be static.
 build_programs() {
+    local flags="-C target-feature=+crt-static"
+    # Rust links with lld there, which folds functions that compile to the same code.
+    [[ $PROFILE != release || $1 != x86_64-* ]] || flags+=" -C link-arg=-Wl,--icf=safe"
     (
         cd "$REPO"
-        RUSTFLAGS="-C target-feature=+crt-static" \
+        RUSTFLAGS=$flags \
             cargo build --locked --profile "$PROFILE" --target "$1" "${PROGRAMS[@]/#/--package=}" >&2
     )
 }
