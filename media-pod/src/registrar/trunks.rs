@@ -95,26 +95,7 @@ impl Trunks {
             let Some(contact) = contact(provider, names) else {
                 continue;
             };
-            // One that is made again while it is being taken back goes on: its requests stay in order, so the last one counts.
-            if !self.active.contains_key(&provider.id)
-                && let Some(at) = self
-                    .leaving
-                    .iter()
-                    .position(|trunk| trunk.provider.id == provider.id)
-            {
-                let mut trunk = self.leaving.remove(at);
-                trunk.reported = None;
-                let call_id = trunk.registration.config().call_id.clone();
-                if let Some(settings) = settings(provider, contact.clone(), call_id) {
-                    trunk.provider = provider.clone();
-                    trunk.unsent = None;
-                    trunk.patience = None;
-                    trunk.registration.set_server(&server_text(provider));
-                    trunk.registration.update(settings, now);
-                    self.active.insert(provider.id.clone(), trunk);
-                    continue;
-                }
-            }
+            let rejoins = provider.registration.is_some() && self.rejoin(&provider.id);
             match self.active.get_mut(&provider.id) {
                 None => {
                     let call_id = format!("{:032x}", rand::random::<u128>());
@@ -136,7 +117,8 @@ impl Trunks {
                     self.active.insert(provider.id.clone(), trunk);
                 }
                 Some(trunk) => {
-                    let same = trunk.provider.registration == provider.registration
+                    let same = !rejoins
+                        && trunk.provider.registration == provider.registration
                         && trunk.registration.config().contact == contact;
                     trunk.provider = provider.clone();
                     if same {
@@ -152,6 +134,21 @@ impl Trunks {
                 }
             }
         }
+    }
+
+    /// A provider that is made again while it is being taken back goes on: its requests stay in order, so the last one counts.
+    fn rejoin(&mut self, id: &ObjectRef) -> bool {
+        if self.active.contains_key(id) {
+            return false;
+        }
+        let mut leaving = self.leaving.iter();
+        let Some(at) = leaving.position(|trunk| trunk.provider.id == *id) else {
+            return false;
+        };
+        let mut trunk = self.leaving.remove(at);
+        trunk.reported = None;
+        self.active.insert(id.clone(), trunk);
+        true
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut Trunk> {
@@ -521,10 +518,14 @@ mod tests {
         names
     }
 
+    fn configure(trunks: &mut Trunks, config: &RegistrarConfig, names: &Names, now: Instant) {
+        let contact = |_: &Provider, _: &Names| NameAddr::parse("<sip:token@192.0.2.9>").ok();
+        trunks.configure(config, |_| true, contact, names, now);
+    }
+
     fn started(names: &Names, now: Instant) -> Trunks {
         let mut trunks = Trunks::default();
-        let contact = |_: &Provider, _: &Names| NameAddr::parse("<sip:token@192.0.2.9>").ok();
-        trunks.configure(&config(), |_| true, contact, names, now);
+        configure(&mut trunks, &config(), names, now);
         trunks
     }
 
@@ -584,5 +585,44 @@ mod tests {
         trunks.on_response(client, &trying, &mut names, now);
         assert!(trunks.handle_timeout(&mut names, now + PATIENCE).is_empty());
         assert!(trunks.poll_sends(&names, now + PATIENCE).is_empty());
+    }
+
+    /// `Expires` and CSeq of the next REGISTER.
+    fn asked(trunks: &mut Trunks, names: &Names, now: Instant) -> (Option<u32>, u32) {
+        let (_, _, request) = sent(trunks, names, now);
+        let (cseq, _) = request.headers.cseq().unwrap();
+        (request.headers.expires(), cseq)
+    }
+
+    #[test]
+    fn a_provider_that_registers_no_more_is_taken_back_though_it_stays() {
+        let (names, now) = (names(), Instant::now());
+        let mut trunks = started(&names, now);
+        assert_eq!(asked(&mut trunks, &names, now), (Some(300), 1));
+        let mut disabled = config();
+        for provider in disabled.providers.values_mut() {
+            provider.registration = None;
+        }
+        for _ in 0..2 {
+            configure(&mut trunks, &disabled, &names, now);
+        }
+        assert_eq!(asked(&mut trunks, &names, now), (Some(0), 2));
+        assert!(!trunks.is_quiet());
+    }
+
+    #[test]
+    fn a_provider_that_is_made_again_goes_on_with_the_next_number() {
+        let (names, now) = (names(), Instant::now());
+        let mut trunks = started(&names, now);
+        sent(&mut trunks, &names, now);
+        let gone = RegistrarConfig {
+            providers: BTreeMap::new(),
+            ..config()
+        };
+        configure(&mut trunks, &gone, &names, now);
+        assert_eq!(asked(&mut trunks, &names, now), (Some(0), 2));
+        configure(&mut trunks, &config(), &names, now);
+        assert_eq!(asked(&mut trunks, &names, now), (Some(300), 3));
+        assert!(trunks.is_quiet());
     }
 }
