@@ -601,29 +601,15 @@ impl Call<'_> {
                         };
                         FromCall::Respond { server, response }
                     }
-                    Action::Request { token, mut request } => {
-                        if let Some(flow) = &self.flow {
-                            request
-                                .headers
-                                .push(private::name(private::FLOW), flow.clone());
-                        }
-                        FromCall::Request {
-                            key: self.key.clone(),
-                            token,
-                            request: Box::new(request),
-                        }
-                    }
-                    Action::Ack { mut request } => {
-                        if let Some(flow) = &self.flow {
-                            request
-                                .headers
-                                .push(private::name(private::FLOW), flow.clone());
-                        }
-                        FromCall::Ack {
-                            key: self.key.clone(),
-                            request: Box::new(request),
-                        }
-                    }
+                    Action::Request { token, request } => FromCall::Request {
+                        key: self.key.clone(),
+                        token,
+                        request: self.to_caller(request),
+                    },
+                    Action::Ack { request } => FromCall::Ack {
+                        key: self.key.clone(),
+                        request: self.to_caller(request),
+                    },
                     // Only outbound calls cancel.
                     Action::Cancel { .. } => continue,
                 };
@@ -634,6 +620,16 @@ impl Call<'_> {
             };
             self.on_event(event);
         }
+    }
+
+    /// A request to the caller, with the way that his last one came.
+    fn to_caller(&self, mut request: Request) -> Box<Request> {
+        if let Some(flow) = &self.flow {
+            request
+                .headers
+                .push(private::name(private::FLOW), flow.clone());
+        }
+        Box::new(request)
     }
 
     fn on_event(&mut self, event: CallEvent) {

@@ -244,14 +244,11 @@ pub async fn run(params: Params) -> Result<(), StartError> {
     let (wanted_names, wanted) = watch::channel(BTreeSet::new());
     let looking_up = tokio::spawn(lookup::run(resolver, wanted, names_in, stop.clone()));
 
+    let ports = (first.settings.sip_udp_port, first.settings.sip_tcp_port);
     let mut shell = Shell {
         edge: Edge::new(
             Arc::clone(&first),
-            local(
-                &first,
-                &identity,
-                (first.settings.sip_udp_port, first.settings.sip_tcp_port),
-            ),
+            local(&first, &identity, ports),
             source_towards,
             rand::random(),
         ),
@@ -264,7 +261,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
         reporter,
         bursts: HashMap::new(),
         bind: identity.bind,
-        ports: (first.settings.sip_udp_port, first.settings.sip_tcp_port),
+        ports,
     };
     shell.configure(&first, &owns.borrow_and_update().clone(), &identity);
     shell.reporter.update(|state| state.ready = true);

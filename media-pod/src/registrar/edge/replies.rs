@@ -54,7 +54,7 @@ impl Edge {
     pub(super) fn on_response(&mut self, client: ClientId, response: Response, now: Instant) {
         if let Some(invite) = self.abandoned.get(&client) {
             if response.is_success() {
-                self.end_late_answer(&invite.clone(), &response, client, now);
+                self.end_late_answer(&invite.clone(), &response, now);
             }
             return;
         }
@@ -94,14 +94,7 @@ impl Edge {
     }
 
     /// A media pod answered a call that another was asked for meanwhile: acknowledge and end it there.
-    pub(super) fn end_late_answer(
-        &mut self,
-        invite: &Request,
-        response: &Response,
-        client: ClientId,
-        now: Instant,
-    ) {
-        let _ = client;
+    pub(super) fn end_late_answer(&mut self, invite: &Request, response: &Response, now: Instant) {
         let contact =
             NameAddr::new(self.contact_base(&Flow::udp(SocketAddr::from(([127, 0, 0, 1], 0)))));
         let Ok(mut dialog) =
