@@ -587,7 +587,7 @@ mod tests {
         assert!(trunks.poll_sends(&names, now + PATIENCE).is_empty());
     }
 
-    /// `Expires` and CSeq of the next REGISTER.
+    /// `Expires` and `CSeq` of the next REGISTER.
     fn asked(trunks: &mut Trunks, names: &Names, now: Instant) -> (Option<u32>, u32) {
         let (_, _, request) = sent(trunks, names, now);
         let (cseq, _) = request.headers.cseq().unwrap();
