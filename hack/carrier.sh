@@ -18,6 +18,7 @@
 #   --address ADDR    where it listens                        (default: 198.51.100.20; 127.0.0.1 with --netns none)
 #   --port PORT       UDP and TCP                             (default: 5060)
 #   --tls-port PORT   TLS; none: without                      (default: --port + 1)
+#   --client-ca FILE  ask for certificates of this authority  (default: ask for none)
 #   --users LIST      "user:password user:password ..."       (default: trunk1:secret1 ... trunk9:secret9)
 #   --realm REALM     domain of the accounts                  (default: trunk.test)
 #   --numbers LIST    "number:user number:user ..."           (default: none)
@@ -101,6 +102,14 @@ render() {
     echo "$NETNS $(stat -Lc %i "/run/netns/$NETNS" 2>/dev/null)" >"$1/netns"
 }
 
+verification() {
+    if [[ -n ${CARRIER_CLIENT_CA:-} ]]; then
+        printf 'verify_certificate = yes\nrequire_certificate = yes\nca_list = %s' "$CARRIER_CLIENT_CA"
+    else
+        echo "verify_certificate = no"
+    fi
+}
+
 make_certificate() {
     [[ ! -e $DIR/tls.cfg ]] || return 0
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "/CN=test carrier CA" \
@@ -109,8 +118,9 @@ make_certificate() {
         -keyout "$DIR/tls.key" 2>/dev/null |
         openssl x509 -req -CA "$DIR/ca.crt" -CAkey "$DIR/ca.key" -set_serial 1 -days 3650 -out "$DIR/tls.crt" \
             -extfile <(echo "subjectAltName=DNS:sip.carrier.test,DNS:carrier.test,DNS:localhost,IP:$ADDRESS") 2>/dev/null
-    printf '[%s:default]\nmethod = TLSv1.2+\nverify_certificate = no\nprivate_key = %s\ncertificate = %s\n\n' \
-        server "$DIR/tls.key" "$DIR/tls.crt" client "$DIR/tls.key" "$DIR/tls.crt" >"$DIR/tls.cfg"
+    printf '[%s:default]\nmethod = TLSv1.2+\n%s\nprivate_key = %s\ncertificate = %s\n\n' \
+        server "$(verification)" "$DIR/tls.key" "$DIR/tls.crt" \
+        client "verify_certificate = no" "$DIR/tls.key" "$DIR/tls.crt" >"$DIR/tls.cfg"
 }
 
 answers() { alive kamailio && ctl core.uptime; }

@@ -93,4 +93,10 @@ pub mod secret_key {
     pub const AUTH_USERNAME: &str = "authUsername";
     /// The only realm whose challenges are answered; any when absent.
     pub const REALM: &str = "realm";
+    /// Certificates of the authorities that are trusted, PEM.
+    pub const CA: &str = "ca.crt";
+    /// A certificate with its chain, PEM; as in Secrets of type `kubernetes.io/tls`.
+    pub const CERTIFICATE: &str = "tls.crt";
+    /// The certificate's private key, PEM.
+    pub const PRIVATE_KEY: &str = "tls.key";
 }

@@ -88,6 +88,8 @@ use crate::common::{SecretRef, conditions, is_default, item_rule, without_descri
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.sip.udpPort < self.rtp.portRange.from || self.sip.udpPort > self.rtp.portRange.to")
     .message("spec.sip.udpPort must not lie within spec.rtp.portRange"))]
+#[x_kube(validation = Rule::new("!has(self.sip.tls) || self.sip.tls.port != self.sip.tcpPort")
+    .message("spec.sip.tls.port must not be spec.sip.tcpPort"))]
 pub struct MediaGatewaySpec {
     /// How many media pods carry the calls, 0 to 100. kubectl scale and autoscalers set it. A pod that goes finishes its
     /// calls first (drainSeconds). Default: 1.
@@ -176,6 +178,28 @@ pub struct SipSpec {
     #[serde(default = "sip_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub tcp_port: u16,
+
+    /// SIP over TLS for carriers that connect to us. Default: none; connections that we make to carriers can speak TLS all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<SipTls>,
+}
+
+/// SIP over TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SipTls {
+    /// The TCP port for SIP over TLS, 1 to 65535, another one than tcpPort. Default: 5061.
+    #[serde(default = "sips_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+
+    /// The Secret with our certificate and its key, in the gateway's namespace, as cert-manager writes it; keys: tls.crt and tls.key
+    /// (PEM). A renewed certificate is used for new connections at once; open ones go on.
+    pub secret_ref: SecretRef,
+}
+
+fn sips_port() -> u16 {
+    5061
 }
 
 fn sip_port() -> u16 {
@@ -188,6 +212,7 @@ impl Default for SipSpec {
             exposure: Exposure::default(),
             udp_port: sip_port(),
             tcp_port: sip_port(),
+            tls: None,
         }
     }
 }

@@ -44,7 +44,7 @@ use crate::common::{
         name = "Transport",
         type_ = "string",
         json_path = ".status.transport",
-        description = "UDP or TCP."
+        description = "UDP, TCP or TLS."
     ),
     printcolumn(
         name = "Registration",
@@ -109,15 +109,20 @@ pub struct SipProviderSpec {
     pub server: Option<String>,
 
     /// Port of the carrier's SIP server, 1 to 65535. Default: for a host name the one that DNS names (SRV records, and then several
-    /// servers in the order that DNS gives), else 5060.
+    /// servers in the order that DNS gives), else 5060, with TLS 5061.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
 
-    /// How SIP messages travel to the carrier: UDP or TCP. Default: the preset's; for Generic what DNS prefers for a host name
+    /// How SIP messages travel to the carrier: UDP, TCP or TLS. Default: the preset's; for Generic what DNS prefers for a host name
     /// (NAPTR records) when port is not set either, else UDP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<Transport>,
+
+    /// How the carrier proves who it is where it is spoken to over TLS, and how we do. Default: its certificate comes from a public
+    /// authority and is issued for the server's name; we show none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tls: ProviderTls,
 
     /// Where requests are sent instead of server, if the carrier asks for an outbound proxy: a host name or IP address,
     /// with or without port, for example proxy.example.com:5080 or [2001:db8::5]:5060. Default: none.
@@ -242,6 +247,36 @@ pub enum Transport {
     UDP,
     /// Messages on a connection.
     TCP,
+    /// Messages on an encrypted connection, to a server that proves who it is.
+    TLS,
+}
+
+/// TLS with the carrier.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderTls {
+    /// The name that the carrier's certificate has to be issued for. Default: the outbound proxy's name if there is one, else the server's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), transform = server_name_rule)]
+    pub server_name: Option<String>,
+
+    /// The Secret with the authorities that may have issued the carrier's certificate, in this namespace; key: ca.crt (PEM). Only these
+    /// are trusted then. A change takes effect with the next connection. Default: the public authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretRef>,
+
+    /// The Secret with the certificate that we show to the carrier, in this namespace, as cert-manager writes it; keys: tls.crt and
+    /// tls.key (PEM). Default: none is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate_secret_ref: Option<SecretRef>,
+}
+
+fn server_name_rule(schema: &mut Schema) {
+    value_rule(
+        schema,
+        &cel_host(),
+        "spec.tls.serverName must be a host name or an IP address, without sip: and without port",
+    );
 }
 
 /// An audio codec.

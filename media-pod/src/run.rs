@@ -371,6 +371,7 @@ impl World {
         Ok(Loaded {
             registrar: Arc::new(RegistrarConfig {
                 settings: config.settings.clone(),
+                tls: config.tls,
                 providers: config.providers,
                 shards: Vec::new(),
             }),
@@ -543,14 +544,15 @@ fn write_board(loaded: &mut Loaded, observed: &Observed, board: &StatusBoard) {
             .flat_map(BTreeMap::values)
             .any(|pod| pod.state.role == role && pod.state.ready)
     };
-    let workload = GatewayWorkload {
-        replicas: 1,
-        ready_replicas: i32::from(ready(Role::Media)),
-        ready_registrars: i32::from(ready(Role::Registrar)),
-        selector: None,
-        trouble: None,
-    };
     for object in &mut objects.gateways {
+        let trouble = compiled.gateway_troubles.get(&ObjectRef::of(object));
+        let workload = GatewayWorkload {
+            replicas: 1,
+            ready_replicas: i32::from(ready(Role::Media)),
+            ready_registrars: i32::from(ready(Role::Registrar)),
+            selector: None,
+            trouble: trouble.map(|found| (found.reason, found.message.clone())),
+        };
         let fresh = status::media_gateway(object, &workload, observed, now);
         tell(
             "MediaGateway",

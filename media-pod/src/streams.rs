@@ -3,13 +3,16 @@
 //! Used for carriers' TCP connections and for the links between registrars and media pods.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ringwire_sip::message::{Message, ParseFailure, StreamItem, StreamParser};
+use ringwire_config::state::CutOff;
+use ringwire_sip::message::{Message, ParseError, ParseFailure, StreamItem, StreamParser};
 use ringwire_sip::transaction::{Flow, Transport, TransportError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, WriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Messages that wait for one peer; a peer that lets more pile up is cut off.
@@ -18,14 +21,20 @@ const QUEUE: usize = 512;
 /// A message that has begun has to be complete by then.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// A peer that answers keep-alives has so long for it (RFC 5626 section 4.4.1).
+const PONG_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What asks for an answer that shows that the peer is still there (RFC 5626 section 3.5.1).
+const PING: &[u8] = b"\r\n\r\n";
+
 /// What comes out of the streams.
 pub enum StreamEvent {
     /// A message.
     Message(Flow, Box<Message>),
     /// Something that is no message, but can be answered.
     Unreadable(Flow, Box<ParseFailure>),
-    /// The stream is gone.
-    Closed(Flow, TransportError),
+    /// The stream is gone; we cut it off if there is a reason.
+    Closed(Flow, TransportError, Option<CutOff>),
 }
 
 /// How long a stream may be silent.
@@ -38,6 +47,8 @@ pub enum Idle {
 }
 
 struct Open {
+    remote: IpAddr,
+    pinged: Arc<Notify>,
     queue: mpsc::Sender<Vec<u8>>,
     stop: CancellationToken,
 }
@@ -64,11 +75,17 @@ impl Streams {
         self.open.len()
     }
 
+    /// How many of them lead to one address.
+    pub fn with(&self, remote: IpAddr) -> usize {
+        let open = self.open.values();
+        open.filter(|open| open.remote == remote).count()
+    }
+
     /// Takes a stream; `remote` is what its messages are said to come from. `ended` is cancelled when the stream is gone.
     pub fn add<S>(
         &mut self,
         stream: S,
-        remote: SocketAddr,
+        (transport, remote): (Transport, SocketAddr),
         idle: Idle,
         ended: &CancellationToken,
     ) -> Flow
@@ -77,17 +94,16 @@ impl Streams {
     {
         self.next += 1;
         let connection = self.next;
-        let flow = Flow {
-            transport: Transport::Tcp,
-            remote,
-            connection: Some(connection),
-        };
+        let flow = Flow::open(transport, remote, connection);
         let (reader, writer) = tokio::io::split(stream);
         let (queue, queued) = mpsc::channel(QUEUE);
         let stop = ended.clone();
+        let pinged = Arc::new(Notify::new());
         self.open.insert(
             connection,
             Open {
+                remote: remote.ip(),
+                pinged: Arc::clone(&pinged),
                 queue: queue.clone(),
                 stop: stop.clone(),
             },
@@ -95,29 +111,47 @@ impl Streams {
         let (events, told) = (self.events.clone(), flow.clone());
         tokio::spawn(async move {
             let writing = tokio::spawn(write(writer, queued, stop.clone()));
-            let error = tokio::select! {
-                error = read(reader, &told, &events, &queue, idle) => error,
-                () = stop.cancelled() => TransportError::Closed,
+            let reading = Reading {
+                flow: &told,
+                events: &events,
+                replies: &queue,
+                idle,
+                pinged: &pinged,
+            };
+            let (error, cut) = tokio::select! {
+                end = reading.run(reader) => end,
+                () = stop.cancelled() => (TransportError::Closed, None),
             };
             stop.cancel();
             drop(queue);
             let _ = writing.await;
             // The owner may be gone already; then nobody has to know.
-            let _ = events.send(StreamEvent::Closed(told, error)).await;
+            let _ = events.send(StreamEvent::Closed(told, error, cut)).await;
         });
         flow
     }
 
-    /// Queues bytes for a stream. `false`: there is no such stream, or its peer doesn't read and was cut off.
-    pub fn send(&mut self, connection: u64, bytes: Vec<u8>) -> bool {
+    /// Queues bytes for a stream.
+    pub fn send(&mut self, connection: u64, bytes: Vec<u8>) -> Sent {
         let Some(open) = self.open.get(&connection) else {
-            return false;
+            return Sent::Nowhere;
         };
-        if open.queue.try_send(bytes).is_ok() {
-            return true;
+        match open.queue.try_send(bytes) {
+            Ok(()) => Sent::Queued,
+            Err(mpsc::error::TrySendError::Closed(_)) => Sent::Nowhere,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                open.stop.cancel();
+                Sent::CutOff
+            }
         }
-        open.stop.cancel();
-        false
+    }
+
+    /// Sends a keep-alive. A peer that has answered one before is expected to answer this one, too, or the stream is closed.
+    pub fn ping(&mut self, connection: u64) -> Sent {
+        if let Some(open) = self.open.get(&connection) {
+            open.pinged.notify_one();
+        }
+        self.send(connection, PING.to_vec())
     }
 
     /// Forgets a stream that told it has closed.
@@ -135,55 +169,109 @@ impl Streams {
     }
 }
 
-async fn read<R: AsyncRead + Unpin>(
-    mut reader: R,
-    flow: &Flow,
-    events: &mpsc::Sender<StreamEvent>,
-    replies: &mpsc::Sender<Vec<u8>>,
+/// What became of bytes to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// They are on their way.
+    Queued,
+    /// There is no such stream any more.
+    Nowhere,
+    /// The peer doesn't read: its stream was cut off.
+    CutOff,
+}
+
+/// One stream's incoming side.
+struct Reading<'a> {
+    flow: &'a Flow,
+    events: &'a mpsc::Sender<StreamEvent>,
+    replies: &'a mpsc::Sender<Vec<u8>>,
     idle: Idle,
-) -> TransportError {
-    let mut parser = StreamParser::new();
-    let mut buffer = vec![0; 16 * 1024];
-    loop {
-        let limit = match idle {
-            _ if parser.is_inside_message() => MESSAGE_TIMEOUT,
-            Idle::After(limit) => limit,
-            Idle::Forever => Duration::from_secs(365 * 86_400),
-        };
-        let length = match tokio::time::timeout(limit, reader.read(&mut buffer)).await {
-            Ok(Ok(0)) => return TransportError::Closed,
-            Ok(Ok(length)) => length,
-            Ok(Err(error)) => return transport_error(&error),
-            Err(_) => return TransportError::TimedOut,
-        };
-        parser.push(&buffer[..length]);
+    pinged: &'a Notify,
+}
+
+impl Reading<'_> {
+    /// Reads until the stream ends. Gives why, and why we ended it if it was us.
+    async fn run<R: AsyncRead + Unpin>(&self, mut reader: R) -> (TransportError, Option<CutOff>) {
+        let mut parser = StreamParser::new();
+        let mut buffer = vec![0; 16 * 1024];
+        let mut heard = Instant::now();
+        // When the message began that is not complete yet: a peer that sends it byte by byte wins no time.
+        let mut begun: Option<Instant> = None;
+        let mut answers_pings = false;
+        let mut pong_by: Option<Instant> = None;
         loop {
-            match parser.next() {
-                Ok(None) => break,
-                Ok(Some(StreamItem::Message(message))) => {
-                    // Waits when the role is behind: the peer is slowed down by TCP itself.
-                    if events
-                        .send(StreamEvent::Message(flow.clone(), Box::new(message)))
-                        .await
-                        .is_err()
-                    {
-                        return TransportError::Closed;
+            let limits = [
+                begun.map(|begun| (begun + MESSAGE_TIMEOUT, CutOff::SlowMessage)),
+                pong_by.map(|by| (by, CutOff::KeepAliveUnanswered)),
+                match self.idle {
+                    Idle::After(limit) => Some((heard + limit, CutOff::Idle)),
+                    Idle::Forever => None,
+                },
+            ];
+            let limit = limits.into_iter().flatten().min_by_key(|(at, _)| *at);
+            let read = tokio::select! {
+                read = reader.read(&mut buffer) => read,
+                () = self.pinged.notified() => {
+                    if answers_pings && pong_by.is_none() {
+                        pong_by = Some(Instant::now() + PONG_TIMEOUT);
                     }
+                    continue;
                 }
-                // RFC 5626 section 3.5.1: a double CRLF asks for a single one.
-                Ok(Some(StreamItem::Ping)) => drop(replies.try_send(b"\r\n".to_vec())),
-                Ok(Some(StreamItem::Pong)) => {}
-                Err(failure) => {
-                    let lost = failure.framing_lost;
-                    let _ = events
-                        .send(StreamEvent::Unreadable(flow.clone(), Box::new(failure)))
-                        .await;
-                    if lost {
-                        return TransportError::Closed;
+                cut = passed(limit) => return (TransportError::TimedOut, Some(cut)),
+            };
+            let length = match read {
+                Ok(0) => return (TransportError::Closed, None),
+                Ok(length) => length,
+                Err(error) => return (transport_error(&error), None),
+            };
+            heard = Instant::now();
+            parser.push(&buffer[..length]);
+            loop {
+                match parser.next() {
+                    Ok(None) => break,
+                    Ok(Some(StreamItem::Message(message))) => {
+                        begun = None;
+                        // Waits when the role is behind: the peer is slowed down by TCP itself.
+                        let event = StreamEvent::Message(self.flow.clone(), Box::new(message));
+                        if self.events.send(event).await.is_err() {
+                            return (TransportError::Closed, None);
+                        }
+                    }
+                    // RFC 5626 section 3.5.1: a double CRLF asks for a single one.
+                    Ok(Some(StreamItem::Ping)) => drop(self.replies.try_send(b"\r\n".to_vec())),
+                    Ok(Some(StreamItem::Pong)) => (answers_pings, pong_by) = (true, None),
+                    Err(failure) => {
+                        begun = None;
+                        let lost = failure.framing_lost.then(|| cut_off(&failure.error));
+                        let event = StreamEvent::Unreadable(self.flow.clone(), Box::new(failure));
+                        let _ = self.events.send(event).await;
+                        if lost.is_some() {
+                            return (TransportError::Closed, lost);
+                        }
                     }
                 }
             }
+            if parser.is_inside_message() {
+                begun.get_or_insert(heard);
+            }
         }
+    }
+}
+
+async fn passed(limit: Option<(Instant, CutOff)>) -> CutOff {
+    match limit {
+        Some((at, cut)) => {
+            tokio::time::sleep_until(at).await;
+            cut
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn cut_off(error: &ParseError) -> CutOff {
+    match error {
+        ParseError::HeadersTooLarge | ParseError::BodyTooLarge => CutOff::OversizedMessage,
+        _ => CutOff::Garbage,
     }
 }
 

@@ -28,6 +28,15 @@ pub struct Baresip {
 impl Baresip {
     /// Starts one that plays these samples and offers these codecs, such as `PCMU/8000/1`.
     pub fn start(samples: &[i16], codecs: &str) -> Self {
+        Self::trusting(samples, codecs, "")
+    }
+
+    /// The same, one that calls over TLS and trusts this authority (PEM).
+    pub fn over_tls(samples: &[i16], codecs: &str, authority: &str) -> Self {
+        Self::trusting(samples, codecs, authority)
+    }
+
+    fn trusting(samples: &[i16], codecs: &str, authority: &str) -> Self {
         let namespace = Namespace::new();
         let scratch = Scratch::new("baresip");
         let folder = scratch.path();
@@ -53,9 +62,17 @@ impl Baresip {
              module_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n",
             folder.display(),
         );
-        std::fs::write(folder.join("config"), config).unwrap();
+        std::fs::write(folder.join("ca.crt"), authority).unwrap();
+        let (tls, transport) = if authority.is_empty() {
+            (String::new(), "")
+        } else {
+            let file = folder.join("ca.crt");
+            let tls = format!("sip_cafile {}\nsip_verify_server yes\n", file.display());
+            (tls, ";transport=tls")
+        };
+        std::fs::write(folder.join("config"), config + &tls).unwrap();
         let account = format!(
-            "<sip:phone@{there}>;auth_user=phone;auth_pass=secret2;regint=0;audio_codecs={codecs};ptime=20\n"
+            "<sip:phone@{there}{transport}>;auth_user=phone;auth_pass=secret2;regint=0;audio_codecs={codecs};ptime=20\n"
         );
         std::fs::write(folder.join("accounts"), account).unwrap();
         std::fs::write(folder.join("contacts"), "").unwrap();

@@ -53,6 +53,11 @@ impl Carrier {
         SocketAddr::new(self.ip, port.unwrap_or(5060))
     }
 
+    /// The certificate of the authority that vouches for its own, PEM; with the option `--tls-port`.
+    pub fn authority(&self) -> String {
+        std::fs::read_to_string(self.scratch.path().join("ca.crt")).unwrap()
+    }
+
     /// Its address.
     pub fn ip(&self) -> IpAddr {
         self.ip
@@ -60,14 +65,10 @@ impl Carrier {
 
     fn script(&self, arguments: &[&str]) -> Result<String, String> {
         let mut command = script(self.scratch.path());
-        command.args([
-            "--netns",
-            "none",
-            "--address",
-            &self.ip.to_string(),
-            "--tls-port",
-            "none",
-        ]);
+        command.args(["--netns", "none", "--address", &self.ip.to_string()]);
+        if !self.options.iter().any(|option| option == "--tls-port") {
+            command.args(["--tls-port", "none"]);
+        }
         command.args([
             "--users",
             "trunk1:secret1 phone:secret2",

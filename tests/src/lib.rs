@@ -14,6 +14,7 @@ pub mod agent;
 pub mod audio;
 pub mod baresip;
 pub mod carrier;
+pub mod certificates;
 pub mod cluster;
 pub mod gateway;
 pub mod manifests;

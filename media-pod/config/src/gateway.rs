@@ -18,6 +18,8 @@ use crate::token::TokenKey;
 pub struct GatewayConfig {
     /// What concerns the gateway as a whole.
     pub settings: GatewaySettings,
+    /// SIP over TLS for carriers that connect to us, with its key: registrars only.
+    pub tls: Option<ServerTls>,
     /// The trunks, with their credentials: registrars only.
     pub providers: BTreeMap<ObjectRef, Provider>,
     /// The agents, with their credentials: media pods only.
@@ -29,6 +31,8 @@ pub struct GatewayConfig {
 pub struct RegistrarConfig {
     /// What concerns the gateway as a whole.
     pub settings: GatewaySettings,
+    /// SIP over TLS for carriers that connect to us.
+    pub tls: Option<ServerTls>,
     /// The trunks by name.
     pub providers: BTreeMap<ObjectRef, Provider>,
     /// Digests of the shards that this was read from; none without a cluster.
@@ -85,6 +89,41 @@ pub struct Exposure {
     pub addresses: Vec<IpAddr>,
 }
 
+/// SIP over TLS for carriers that connect to us.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerTls {
+    /// The TCP port.
+    pub port: u16,
+    /// What we show.
+    pub certificate: Certificate,
+}
+
+/// A certificate of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Certificate {
+    /// The certificate and its chain, PEM.
+    pub chain: String,
+    /// Its private key, PEM.
+    pub key: Secret,
+}
+
+/// TLS with a carrier.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderTls {
+    /// The name that its certificate has to be issued for; `None`: that of the server that is connected to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// The authorities that may have issued it, PEM; `None`: the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<String>,
+    /// What we show; `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
+}
+
 /// A host that is an address or a name to be looked up.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -133,6 +172,9 @@ pub struct Provider {
     /// How it is spoken to; `None`: as DNS says, else over UDP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<Transport>,
+    /// How both sides prove who they are where that is over TLS.
+    #[serde(default)]
+    pub tls: ProviderTls,
     /// Where requests are sent instead of to `server`; the port as above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outbound_proxy: Option<(Host, Option<u16>)>,

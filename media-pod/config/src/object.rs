@@ -121,13 +121,24 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// The Secrets that some object refers to. A provider or agent reads Secrets of its own namespace only.
+    /// The Secrets that some object refers to. An object reads Secrets of its own namespace only.
     pub fn referenced_secrets(&self) -> BTreeSet<ObjectRef> {
-        let providers = self.providers.iter().filter_map(|provider| {
-            let reference = provider.spec.credentials_secret_ref.as_ref()?;
+        let providers = self.providers.iter().flat_map(|provider| {
+            let namespace = ObjectRef::of(provider).namespace;
+            let spec = &provider.spec;
+            let references = [
+                &spec.credentials_secret_ref,
+                &spec.tls.ca_secret_ref,
+                &spec.tls.client_certificate_secret_ref,
+            ];
+            let references = references.into_iter().flatten();
+            references.map(move |reference| ObjectRef::new(&namespace, &reference.name))
+        });
+        let gateways = self.gateways.iter().filter_map(|gateway| {
+            let tls = gateway.spec.sip.tls.as_ref()?;
             Some(ObjectRef::new(
-                ObjectRef::of(provider).namespace,
-                &reference.name,
+                ObjectRef::of(gateway).namespace,
+                &tls.secret_ref.name,
             ))
         });
         let agents = self.agents.iter().filter_map(|agent| {
@@ -142,7 +153,7 @@ impl Objects {
                 &reference.name,
             ))
         });
-        providers.chain(agents).collect()
+        providers.chain(gateways).chain(agents).collect()
     }
 }
 

@@ -80,6 +80,10 @@ reasons! {
     NoAnswer,
     /// Nothing listens at the carrier's address, or not with this transport.
     ConnectionRefused,
+    /// The carrier's certificate is not good for its name.
+    TlsUntrusted,
+    /// No TLS connection to the carrier came about.
+    TlsFailed,
     /// The carrier wants a longer registration interval than we can ask for.
     IntervalTooShort,
     /// The carrier answered with a failure of its own.

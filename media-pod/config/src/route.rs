@@ -234,6 +234,7 @@ mod tests {
             server: Host::Name("sip.carrier.test".into()),
             port: Some(5060),
             transport: Some(Transport::UDP),
+            tls: crate::gateway::ProviderTls::default(),
             outbound_proxy: None,
             registration: None,
             contact_user: format!("token-of-{name}"),
@@ -261,6 +262,7 @@ mod tests {
                 nodes: BTreeMap::new(),
                 token_keys: vec![],
             },
+            tls: None,
             providers: providers
                 .into_iter()
                 .map(|provider| (provider.id.clone(), provider))

@@ -2,7 +2,7 @@
 //!
 //! There is a fixed number of shards per role; an entry's name decides its shard, so that an edit rewrites one Secret and a pod's RBAC
 //! can name them all. A shard is gzip-compressed JSON: `{"formatVersion": 1, "settings": …, "providers"|"agents": {…}}`. `settings`
-//! stand in shard 0 alone.
+//! stand in shard 0 alone, and so does `tls`.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::gateway::{
-    Agent, GatewayConfig, GatewaySettings, MediaConfig, Provider, RegistrarConfig,
+    Agent, GatewayConfig, GatewaySettings, MediaConfig, Provider, RegistrarConfig, ServerTls,
 };
 use crate::object::ObjectRef;
 
@@ -115,6 +115,8 @@ pub struct Shard {
     format_version: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     settings: Option<GatewaySettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tls: Option<ServerTls>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     providers: BTreeMap<ObjectRef, Provider>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -146,6 +148,7 @@ pub fn split(config: &GatewayConfig, role: Role) -> Vec<Shard> {
     shards[0].settings = Some(config.settings.clone());
     match role {
         Role::Registrar => {
+            shards[0].tls.clone_from(&config.tls);
             for (id, provider) in &config.providers {
                 shards[index_of(id)]
                     .providers
@@ -227,8 +230,10 @@ impl Assembly {
             .values()
             .flat_map(|shard| shard.providers.clone())
             .collect();
+        let first = self.shards.get(&0);
         Some(RegistrarConfig {
             settings,
+            tls: first.and_then(|shard| shard.tls.clone()),
             providers,
             shards: self.digests(),
         })
@@ -288,6 +293,7 @@ mod tests {
             .collect();
         GatewayConfig {
             settings,
+            tls: None,
             providers: BTreeMap::new(),
             agents,
         }

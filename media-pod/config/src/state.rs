@@ -64,6 +64,9 @@ pub struct PodState {
     /// Refused calls by reason since the pod started.
     #[serde(default)]
     pub refusals: BTreeMap<Reason, u64>,
+    /// Connections of carriers that were cut off or refused, since the pod started (registrars).
+    #[serde(default)]
+    pub cut_off: BTreeMap<CutOff, u64>,
     /// How each agent was last reached (media pods).
     #[serde(default)]
     pub agents: BTreeMap<ObjectRef, AgentReport>,
@@ -86,7 +89,45 @@ impl PodState {
             last_call: BTreeMap::new(),
             refused_sources: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            cut_off: BTreeMap::new(),
             agents: BTreeMap::new(),
+        }
+    }
+}
+
+/// Why a connection was cut off or refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum CutOff {
+    /// A message that had begun was not complete in time.
+    SlowMessage,
+    /// A message was larger than any may be.
+    OversizedMessage,
+    /// What came was no SIP, so that nobody knows where the next message begins.
+    Garbage,
+    /// Nothing came for a long time.
+    Idle,
+    /// A keep-alive was not answered, by a peer that had answered others (RFC 5626 section 4.4.1).
+    KeepAliveUnanswered,
+    /// The peer did not read what was sent to it.
+    NotReading,
+    /// TLS was not agreed on, or not in time.
+    TlsHandshake,
+    /// There are too many of them, from this source or at all.
+    TooMany,
+}
+
+impl CutOff {
+    /// The name in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SlowMessage => "SlowMessage",
+            Self::OversizedMessage => "OversizedMessage",
+            Self::Garbage => "Garbage",
+            Self::Idle => "Idle",
+            Self::KeepAliveUnanswered => "KeepAliveUnanswered",
+            Self::NotReading => "NotReading",
+            Self::TlsHandshake => "TlsHandshake",
+            Self::TooMany => "TooMany",
         }
     }
 }

@@ -229,6 +229,7 @@ mod tests {
                 nodes: BTreeMap::new(),
                 token_keys: vec![TokenKey::from_bytes(1, [7; 32])],
             },
+            tls: None,
             providers: BTreeMap::new(),
             agents: BTreeMap::from([(id, agent)]),
         }

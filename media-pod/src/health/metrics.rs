@@ -28,6 +28,7 @@ pub fn embedded(registrar: Reporter, media: Reporter) -> Registry {
         for (reason, count) in edge.refusals {
             *state.refusals.entry(reason).or_default() += count;
         }
+        state.cut_off = edge.cut_off;
         state
     })
 }
@@ -123,6 +124,16 @@ fn encode(state: &PodState, encoder: &mut DescriptorEncoder) -> fmt::Result {
         MetricType::Counter,
     )?;
     for (reason, count) in &state.refusals {
+        let labels = [("reason", reason.as_str())];
+        ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "ringwire_connections_cut_off",
+        "Carriers' connections that were cut off or refused, by reason",
+        None,
+        MetricType::Counter,
+    )?;
+    for (reason, count) in &state.cut_off {
         let labels = [("reason", reason.as_str())];
         ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
     }

@@ -629,6 +629,12 @@ impl Call<'_> {
                 .headers
                 .push(private::name(private::FLOW), flow.clone());
         }
+        // Where his connection is gone, the one that takes its place has to lead to the same carrier.
+        if let Some(provider) = &self.record.provider {
+            request
+                .headers
+                .push(private::name(private::PROVIDER), provider.clone());
+        }
         Box::new(request)
     }
 

@@ -24,7 +24,7 @@ use super::retired;
 use crate::link::LinkStream;
 use crate::private;
 use crate::registrar::Identity;
-use crate::streams::{Idle, StreamEvent, Streams};
+use crate::streams::{Idle, Sent, StreamEvent, Streams};
 
 /// Messages that wait for one call.
 const INBOX: usize = 64;
@@ -328,7 +328,7 @@ pub async fn run(params: Params) {
             }
             Some(link) = links.recv() => {
                 let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-                let flow = node.streams.add(link, nowhere, Idle::Forever, &CancellationToken::new());
+                let flow = node.streams.add(link, (Transport::Tcp, nowhere), Idle::Forever, &CancellationToken::new());
                 node.links.push(flow);
                 for (_, outgoing) in std::mem::take(&mut node.waiting) {
                     node.send_out(outgoing);
@@ -505,7 +505,7 @@ impl Node {
             StreamEvent::Unreadable(_, failure) => {
                 tracing::error!(error = %failure.error, "a registrar sent an unreadable message");
             }
-            StreamEvent::Closed(flow, error) => {
+            StreamEvent::Closed(flow, error, _) => {
                 self.streams.closed(&flow);
                 self.links.retain(|link| *link != flow);
                 self.endpoint.flow_failed(&flow, error, now);
@@ -526,11 +526,9 @@ impl Node {
             }
             while let Some(transmit) = self.endpoint.poll_transmit() {
                 idle = false;
-                let sent = transmit
-                    .flow
-                    .connection
-                    .is_some_and(|connection| self.streams.send(connection, transmit.bytes));
-                if !sent {
+                let connection = transmit.flow.connection;
+                let sent = connection.map(|to| self.streams.send(to, transmit.bytes));
+                if sent != Some(Sent::Queued) {
                     self.endpoint.flow_failed(
                         &transmit.flow,
                         ringwire_sip::transaction::TransportError::Closed,

@@ -133,7 +133,7 @@ async fn service(
         None => naptr(resolver, name).await,
     };
     if services.is_empty() {
-        let ways = way.map_or(vec![Way::Udp, Way::Tcp], |way| vec![way]);
+        let ways = way.map_or(vec![Way::Udp, Way::Tcp, Way::Tls], |way| vec![way]);
         services = ways
             .into_iter()
             .map(|way| (way, format!("{}.{name}", prefix(way)), None))
@@ -172,6 +172,7 @@ fn prefix(way: Way) -> &'static str {
     match way {
         Way::Udp => "_sip._udp",
         Way::Tcp => "_sip._tcp",
+        Way::Tls => "_sips._tcp",
     }
 }
 
@@ -193,6 +194,7 @@ async fn naptr(resolver: &TokioResolver, name: &str) -> Vec<(Way, String, Option
         let way = match &*record.services.to_ascii_uppercase() {
             b"SIP+D2U" => Way::Udp,
             b"SIP+D2T" => Way::Tcp,
+            b"SIPS+D2T" => Way::Tls,
             _ => return None,
         };
         record.flags.eq_ignore_ascii_case(b"s").then(|| {

@@ -1,8 +1,10 @@
 //! The registrar role: the sockets, look-ups and reports around [`edge::Edge`].
 
+mod connections;
 pub mod edge;
 mod lookup;
 mod names;
+mod tls;
 mod trunks;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,37 +17,26 @@ use hickory_resolver::TokioResolver;
 use ringwire_config::Reason;
 use ringwire_config::address;
 use ringwire_config::gateway::RegistrarConfig;
-use ringwire_config::state::{MAX_REFUSED_SOURCES, RefusedSource};
+use ringwire_config::state::{CutOff, MAX_REFUSED_SOURCES, RefusedSource};
 use ringwire_control::Reporter;
 use ringwire_sip::message::{Message, parse_datagram};
-use ringwire_sip::transaction::{Flow, Transmit, Transport, TransportError};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use ringwire_sip::transaction::{Flow, Transmit, Transport};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::connections::{Carrier, Connections, Made};
 use self::edge::{Edge, Local, Output, Owns, RefusedCall};
 use self::names::{Lookup, Question};
 use crate::link::LinkEvent;
 use crate::record::CallRecord;
-use crate::streams::{Idle, StreamEvent, Streams, transport_error};
+use crate::streams::{StreamEvent, transport_error};
 
 /// Receive buffer to ask for; the kernel may give less.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Datagrams that are read before timers and other sources get their turn.
 const BATCH: usize = 64;
-
-/// A carrier's connection that says nothing for so long is closed.
-const TCP_IDLE: Duration = Duration::from_secs(900);
-
-/// Connections of carriers at a time.
-const MAX_STREAMS: usize = 2_000;
-
-/// A connection of ours has to stand by then.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// Messages that wait for a connection to stand.
-const MAX_WAITING: usize = 64;
 
 /// The same refusal from the same source is logged once in so long.
 const BURST: Duration = Duration::from_secs(10);
@@ -58,6 +49,9 @@ const STOP_GRACE: Duration = Duration::from_secs(3);
 
 /// How long a stopping predecessor on the same host may keep its ports.
 const PREDECESSOR: Duration = Duration::from_secs(20);
+
+/// What a Contact says of a connection over TLS where nobody can connect to us: the carrier uses the one that we made.
+const TLS_PORT: u16 = 5061;
 
 /// Where a role runs.
 #[derive(Clone, Debug)]
@@ -167,19 +161,6 @@ fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// A connection that leaves from the address we listen on, if that is a certain one: carriers know us by it.
-async fn connect_from(bind: IpAddr, remote: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if remote.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    if !bind.is_unspecified() && bind.is_ipv4() == remote.is_ipv4() {
-        socket.bind(SocketAddr::new(bind, 0))?;
-    }
-    socket.connect(remote).await
-}
-
 /// Which of our addresses leads to `peer`: what the kernel would send from. No packet is sent.
 fn source_towards(peer: IpAddr) -> Option<IpAddr> {
     let any: IpAddr = if peer.is_ipv4() {
@@ -196,12 +177,10 @@ fn source_towards(peer: IpAddr) -> Option<IpAddr> {
 struct Shell {
     edge: Edge,
     udp: UdpSocket,
-    streams: Streams,
-    /// Connections that we made, by where to.
-    outgoing: HashMap<SocketAddr, u64>,
-    /// Messages for connections that are being made.
-    connecting: HashMap<SocketAddr, Vec<Vec<u8>>>,
-    connected: mpsc::Sender<(SocketAddr, io::Result<TcpStream>)>,
+    connections: Connections,
+    /// SIP over TLS for carriers that connect to us.
+    tls: Option<tls::Listener>,
+    secured: mpsc::Sender<tls::Accepted>,
     wanted_names: watch::Sender<BTreeSet<Question>>,
     reporter: Reporter,
     bursts: HashMap<(Reason, IpAddr), (Instant, u64)>,
@@ -239,7 +218,8 @@ pub async fn run(params: Params) -> Result<(), StartError> {
     );
 
     let (events_in, mut events) = mpsc::channel(1_024);
-    let (connected_in, mut connected) = mpsc::channel(64);
+    let (made_in, mut made) = mpsc::channel(64);
+    let (secured_in, mut secured) = mpsc::channel(64);
     let (names_in, mut names) = mpsc::channel(64);
     let (wanted_names, wanted) = watch::channel(BTreeSet::new());
     let looking_up = tokio::spawn(lookup::run(resolver, wanted, names_in, stop.clone()));
@@ -253,10 +233,9 @@ pub async fn run(params: Params) -> Result<(), StartError> {
             rand::random(),
         ),
         udp,
-        streams: Streams::new(events_in),
-        outgoing: HashMap::new(),
-        connecting: HashMap::new(),
-        connected: connected_in,
+        connections: Connections::new(events_in, made_in, identity.bind),
+        tls: None,
+        secured: secured_in,
         wanted_names,
         reporter,
         bursts: HashMap::new(),
@@ -300,7 +279,8 @@ pub async fn run(params: Params) -> Result<(), StartError> {
             }
             Some(event) = events.recv() => shell.on_stream(event),
             accepted = tcp.accept() => shell.on_accepted(accepted).await,
-            Some((remote, result)) = connected.recv() => shell.on_connected(remote, result),
+            Some((remote, result)) = secured.recv() => shell.on_secured(remote, result),
+            Some(result) = made.recv() => shell.on_made(result),
             Some((question, lookup)) = names.recv() => shell.on_lookup(question, lookup),
             Some(event) = links.recv() => shell.on_link(event),
             changed = config.changed(), if followed => {
@@ -334,7 +314,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
         }
     }
     shell.flush();
-    shell.streams.close_all();
+    shell.connections.close_all();
     looking_up.abort();
     tracing::info!("registrar stopped");
     Ok(())
@@ -351,6 +331,7 @@ fn local(config: &RegistrarConfig, identity: &Identity, (udp_port, tcp_port): (u
         advertised: address::advertised(&settings.sip, node, identity.pod_ip),
         udp_port,
         tcp_port,
+        tls_port: config.tls.as_ref().map_or(TLS_PORT, |tls| tls.port),
     }
 }
 
@@ -366,10 +347,21 @@ impl Shell {
         let shown = local
             .advertised
             .map_or_else(|| identity.bind.to_string(), |address| address.to_string());
-        let addresses = vec![
+        let (bind, wanted) = (self.bind, config.tls.as_ref());
+        if let Err(error) = tls::Listener::configure(&mut self.tls, wanted, bind, &self.secured) {
+            tracing::error!(
+                %error, "the certificate for SIP over TLS cannot be used; what was in use before stays"
+            );
+        }
+        let mut addresses = vec![
             format!("udp:{shown}:{}", local.udp_port),
             format!("tcp:{shown}:{}", local.tcp_port),
         ];
+        addresses.extend(
+            self.tls
+                .as_ref()
+                .map(|tls| format!("tls:{shown}:{}", tls.port())),
+        );
         self.edge
             .configure(Arc::clone(config), local, Arc::clone(owns), Instant::now());
         self.reporter.update(|state| {
@@ -417,18 +409,10 @@ impl Shell {
         match event {
             StreamEvent::Message(flow, message) => self.edge.receive(*message, flow, now),
             StreamEvent::Unreadable(flow, failure) => self.reply_to_unreadable(flow, *failure),
-            StreamEvent::Closed(flow, error) => {
-                self.streams.closed(&flow);
-                if self.outgoing.get(&flow.remote).copied() == flow.connection {
-                    self.outgoing.remove(&flow.remote);
-                    self.edge.flow_failed(
-                        &Flow {
-                            connection: None,
-                            ..flow.clone()
-                        },
-                        error.clone(),
-                        now,
-                    );
+            StreamEvent::Closed(flow, error, cut) => {
+                self.count(cut, flow.remote);
+                if let Some(ours) = self.connections.closed(&flow) {
+                    self.edge.flow_failed(&ours, error.clone(), now);
                 }
                 self.edge.flow_failed(&flow, error, now);
             }
@@ -437,18 +421,13 @@ impl Shell {
 
     async fn on_accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         match accepted {
-            Ok((stream, remote)) if self.streams.len() < MAX_STREAMS => {
+            Ok((stream, remote)) => {
                 let _ = stream.set_nodelay(true);
                 let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-                self.streams.add(
-                    stream,
-                    remote,
-                    Idle::After(TCP_IDLE),
-                    &CancellationToken::new(),
-                );
-            }
-            Ok((_, remote)) => {
-                tracing::warn!(source = %remote, "too many connections; one was refused");
+                let taken = self
+                    .connections
+                    .accept(Box::new(stream), Transport::Tcp, remote);
+                self.count(taken.err(), remote);
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a SIP connection");
@@ -458,34 +437,26 @@ impl Shell {
         }
     }
 
-    fn on_connected(&mut self, remote: SocketAddr, result: io::Result<TcpStream>) {
-        let waiting = self.connecting.remove(&remote).unwrap_or_default();
-        match result {
-            Ok(stream) => {
-                let _ = stream.set_nodelay(true);
-                let flow = self.streams.add(
-                    stream,
-                    remote,
-                    Idle::After(TCP_IDLE),
-                    &CancellationToken::new(),
-                );
-                if let Some(connection) = flow.connection {
-                    self.outgoing.insert(remote, connection);
-                    for bytes in waiting {
-                        self.streams.send(connection, bytes);
-                    }
-                }
-            }
-            Err(error) => {
-                let flow = Flow {
-                    transport: Transport::Tcp,
-                    remote,
-                    connection: None,
-                };
-                self.edge
-                    .flow_failed(&flow, transport_error(&error), Instant::now());
-            }
+    fn on_secured(&mut self, remote: SocketAddr, result: Result<Carrier, CutOff>) {
+        let taken =
+            result.and_then(|stream| self.connections.accept(stream, Transport::Tls, remote));
+        self.count(taken.err(), remote);
+    }
+
+    fn on_made(&mut self, made: Made) {
+        if let Err((flow, error)) = self.connections.made(made) {
+            self.edge.flow_failed(&flow, error, Instant::now());
         }
+    }
+
+    /// Counts a connection that was cut off, if it was.
+    fn count(&mut self, cut: Option<CutOff>, remote: SocketAddr) {
+        let Some(cut) = cut else {
+            return;
+        };
+        tracing::debug!(source = %remote, reason = cut.as_str(), "connection cut off");
+        self.reporter
+            .update(|state| *state.cut_off.entry(cut).or_default() += 1);
     }
 
     fn on_lookup(&mut self, question: Question, lookup: Lookup) {
@@ -504,8 +475,7 @@ impl Shell {
                 closed,
             } => {
                 tracing::info!(%pod, "link to media pod is up");
-                let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-                let flow = self.streams.add(stream, nowhere, Idle::Forever, &closed);
+                let flow = self.connections.link(stream, &closed);
                 self.edge.link_up(incarnation, flow);
             }
             LinkEvent::Load {
@@ -548,37 +518,11 @@ impl Shell {
             }
             return;
         }
-        if let Some(connection) = flow.connection {
-            if !self.streams.send(connection, bytes) {
-                self.edge
-                    .flow_failed(&flow, TransportError::Closed, Instant::now());
-            }
-            return;
+        let peer = self.edge.peer(flow.peer);
+        if let Err((error, cut)) = self.connections.send(&flow, bytes, peer) {
+            self.count(cut, flow.remote);
+            self.edge.flow_failed(&flow, error, Instant::now());
         }
-        let outgoing = self.outgoing.get(&flow.remote).copied();
-        if !outgoing.is_some_and(|connection| self.streams.send(connection, bytes.clone())) {
-            self.outgoing.remove(&flow.remote);
-            self.connect(flow.remote, bytes);
-        }
-    }
-
-    fn connect(&mut self, remote: SocketAddr, bytes: Vec<u8>) {
-        if let Some(waiting) = self.connecting.get_mut(&remote) {
-            if waiting.len() < MAX_WAITING {
-                waiting.push(bytes);
-            }
-            return;
-        }
-        self.connecting.insert(remote, vec![bytes]);
-        let (connected, bind) = (self.connected.clone(), self.bind);
-        tokio::spawn(async move {
-            let result =
-                match tokio::time::timeout(CONNECT_TIMEOUT, connect_from(bind, remote)).await {
-                    Ok(result) => result,
-                    Err(_) => Err(io::ErrorKind::TimedOut.into()),
-                };
-            let _ = connected.send((remote, result)).await;
-        });
     }
 
     fn perform(&mut self, output: Output) {
@@ -615,10 +559,13 @@ impl Shell {
                     });
                 }
             }
-            Output::KeepAlive(flow) => self.transmit(Transmit {
-                flow,
-                bytes: b"\r\n\r\n".to_vec(),
-            }),
+            Output::KeepAlive(flow) if flow.transport == Transport::Udp => {
+                self.transmit(Transmit {
+                    flow,
+                    bytes: b"\r\n\r\n".to_vec(),
+                });
+            }
+            Output::KeepAlive(flow) => self.connections.ping(&flow),
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ringwire_config::gateway::{AllowedSource, Host, Provider, RegistrarConfig};
 use ringwire_config::route::ResolvedAddresses;
+use ringwire_sip::message::{Scheme, Uri};
 use ringwire_sip::transaction::Transport;
 
 /// A server that did not answer is passed over for so long, where there are others.
@@ -36,6 +37,8 @@ pub enum Way {
     Udp,
     /// TCP.
     Tcp,
+    /// TLS over TCP.
+    Tls,
 }
 
 impl Way {
@@ -44,7 +47,21 @@ impl Way {
         match self {
             Self::Udp => Transport::Udp,
             Self::Tcp => Transport::Tcp,
+            Self::Tls => Transport::Tls,
         }
+    }
+
+    /// How a URI wants to be reached: over TLS if its scheme says so, else by its `transport` parameter.
+    pub fn of(uri: &Uri) -> Option<Self> {
+        if uri.scheme == Scheme::Sips {
+            return Some(Self::Tls);
+        }
+        let text = uri.transport()?;
+        Some(match &*text.to_ascii_lowercase() {
+            "tcp" => Self::Tcp,
+            "tls" => Self::Tls,
+            _ => Self::Udp,
+        })
     }
 }
 
@@ -148,7 +165,11 @@ impl Names {
     ) -> Result<Vec<Target>, Nowhere> {
         let target = |address, found_port: Option<u16>, found_way: Option<Way>| {
             let transport = way.or(found_way).unwrap_or(Way::Udp).transport();
-            let port = port.or(found_port).unwrap_or(DEFAULT_PORT);
+            let default = match transport {
+                Transport::Tls => DEFAULT_TLS_PORT,
+                _ => DEFAULT_PORT,
+            };
+            let port = port.or(found_port).unwrap_or(default);
             Target {
                 remote: SocketAddr::new(address, port),
                 transport,
@@ -206,6 +227,9 @@ impl ResolvedAddresses for Names {
 /// Port of SIP over UDP and TCP (RFC 3261 section 19.1.2).
 const DEFAULT_PORT: u16 = 5060;
 
+/// Port of SIP over TLS (RFC 3261 section 19.1.2).
+const DEFAULT_TLS_PORT: u16 = 5061;
+
 fn question(name: &str, port: Option<u16>, way: Option<Way>) -> Question {
     match port {
         Some(_) => Question::Addresses(name.to_owned()),
@@ -219,6 +243,7 @@ pub fn server(provider: &Provider) -> (&Host, Option<u16>, Option<Way>) {
     let way = provider.transport.map(|transport| match transport {
         Transport::UDP => Way::Udp,
         Transport::TCP => Way::Tcp,
+        Transport::TLS => Way::Tls,
     });
     match &provider.outbound_proxy {
         Some((host, port)) => (host, *port, way),
@@ -282,6 +307,34 @@ mod tests {
         let targets = names.targets(&carrier(), None, None).unwrap();
         assert_eq!(targets[0].remote, "192.0.2.1:5070".parse().unwrap());
         assert_eq!(targets[0].transport, Transport::Udp);
+    }
+
+    #[test]
+    fn tls_has_a_port_of_its_own() {
+        let mut names = Names::default();
+        let place = Place {
+            address: "192.0.2.1".parse().unwrap(),
+            port: None,
+            way: Some(Way::Tls),
+        };
+        let question = Question::Service("carrier.test".into(), Some(Way::Tls));
+        names.update(question, Lookup::Found(vec![place]));
+        let targets = names.targets(&carrier(), None, Some(Way::Tls)).unwrap();
+        assert_eq!(targets[0].remote.port(), 5061);
+        assert_eq!(targets[0].transport, Transport::Tls);
+    }
+
+    #[test]
+    fn a_uri_says_how_it_is_reached() {
+        for (text, way) in [
+            ("sip:a@b", None),
+            ("sip:a@b;transport=TCP", Some(Way::Tcp)),
+            ("sip:a@b;transport=tls", Some(Way::Tls)),
+            ("sips:a@b", Some(Way::Tls)),
+            ("sips:a@b;transport=tcp", Some(Way::Tls)),
+        ] {
+            assert_eq!(Way::of(&Uri::parse(text).unwrap()), way, "{text}");
+        }
     }
 
     #[test]

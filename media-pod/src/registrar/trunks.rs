@@ -1,7 +1,6 @@
 //! The registrations of one registrar: which there are, where their requests go, what they report.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringwire_config::Reason;
@@ -14,6 +13,7 @@ use ringwire_sip::message::{HeaderName, Host, NameAddr, Request, Response, Uri};
 use ringwire_sip::registration::{self, Registration, RegistrationConfig};
 use ringwire_sip::transaction::{ClientError, ClientId, Flow, Transport};
 
+use super::edge::Peers;
 use super::names::{self, Names, Nowhere, Target};
 
 /// Where there is another server, one that says nothing for so long is given up for it.
@@ -25,6 +25,8 @@ struct Trunk {
     serial: u64,
     provider: Provider,
     registration: Registration,
+    /// Who the server has to prove to be, over TLS.
+    peer: u32,
     /// Waiting for the server's addresses.
     unsent: Option<(u64, Request)>,
     /// Where the last request went.
@@ -109,6 +111,7 @@ impl Trunks {
                         serial: self.next_serial,
                         provider: provider.clone(),
                         registration,
+                        peer: 0,
                         unsent: None,
                         target: None,
                         patience: None,
@@ -151,6 +154,13 @@ impl Trunks {
         true
     }
 
+    /// Takes over who the servers have to prove to be. Ones that are being left keep what they had.
+    pub fn set_peers(&mut self, peers: &Peers) {
+        for (id, trunk) in &mut self.active {
+            trunk.peer = peers.of(id);
+        }
+    }
+
     fn all(&mut self) -> impl Iterator<Item = &mut Trunk> {
         self.active.values_mut().chain(&mut self.leaving)
     }
@@ -190,7 +200,7 @@ impl Trunks {
             trunk.patience = names
                 .has_other(&targets, target, now)
                 .then_some((now + PATIENCE, None));
-            let flow = flow(target);
+            let flow = trunk.flow(target);
             sends.push(Send {
                 key: (trunk.serial, token),
                 request,
@@ -272,11 +282,13 @@ impl Trunks {
     }
 
     /// A stream has closed.
-    pub fn flow_lost(&mut self, transport: Transport, remote: SocketAddr, now: Instant) {
+    pub fn flow_lost(&mut self, flow: &Flow, now: Instant) {
+        let lost = Target {
+            remote: flow.remote,
+            transport: flow.transport,
+        };
         for trunk in self.all() {
-            if trunk
-                .target
-                .is_some_and(|target| target == Target { remote, transport })
+            if trunk.target == Some(lost) && (flow.connection.is_some() || trunk.peer == flow.peer)
             {
                 trunk.registration.on_flow_lost(now);
             }
@@ -328,7 +340,7 @@ impl Trunks {
         self.active
             .values()
             .filter(|trunk| trunk.registration.status().state == registration::State::Registered)
-            .filter_map(|trunk| trunk.target.map(flow))
+            .filter_map(|trunk| Some(trunk.flow(trunk.target?)))
             .collect()
     }
 
@@ -365,6 +377,18 @@ impl Trunks {
 }
 
 impl Trunk {
+    fn flow(&self, target: Target) -> Flow {
+        Flow {
+            transport: target.transport,
+            remote: target.remote,
+            connection: None,
+            peer: match target.transport {
+                Transport::Tls => self.peer,
+                Transport::Udp | Transport::Tcp => 0,
+            },
+        }
+    }
+
     fn targets(&self, names: &Names) -> Result<Vec<Target>, Nowhere> {
         let (host, port, way) = names::server(&self.provider);
         names.targets(host, port, way)
@@ -391,14 +415,6 @@ fn server_text(provider: &Provider) -> String {
 
 fn text(target: Target) -> String {
     format!("{} over {}", target.remote, target.transport)
-}
-
-fn flow(target: Target) -> Flow {
-    Flow {
-        transport: target.transport,
-        remote: target.remote,
-        connection: None,
-    }
 }
 
 fn settings(provider: &Provider, contact: NameAddr, call_id: String) -> Option<RegistrationConfig> {
@@ -444,6 +460,8 @@ fn report(
             Sip::NoAnswer => Reason::NoAnswer,
             Sip::ServerNotFound => Reason::ServerNotFound,
             Sip::ConnectionRefused => Reason::ConnectionRefused,
+            Sip::TlsUntrusted => Reason::TlsUntrusted,
+            Sip::TlsFailed => Reason::TlsFailed,
             Sip::IntervalTooShort => Reason::IntervalTooShort,
             Sip::ServerError => Reason::ServerError,
             Sip::NotFound => Reason::AccountNotFound,
@@ -456,7 +474,8 @@ fn report(
         last_response: status.last_response.clone(),
         transport: trunk.target.map(|target| match target.transport {
             Transport::Udp => ConfigTransport::UDP,
-            _ => ConfigTransport::TCP,
+            Transport::Tcp => ConfigTransport::TCP,
+            Transport::Tls => ConfigTransport::TLS,
         }),
         contact: status.contact.clone(),
         observed_address: status.received.map(|address| address.to_string()),
@@ -500,6 +519,7 @@ mod tests {
         .unwrap();
         RegistrarConfig {
             settings,
+            tls: None,
             providers: BTreeMap::from([(provider.id.clone(), provider)]),
             shards: Vec::new(),
         }

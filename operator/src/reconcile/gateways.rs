@@ -252,6 +252,9 @@ impl Reconciler {
             );
             return Some((Reason::ApplyFailed, message));
         }
+        if let Some(found) = known.compiled.gateway_troubles.get(&id) {
+            return Some((found.reason, found.message.clone()));
+        }
         if let Some(message) = self
             .prepared
             .get(&id)

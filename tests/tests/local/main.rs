@@ -15,6 +15,7 @@ mod dialogs;
 mod ends;
 mod hostile;
 mod registration;
+mod tls;
 
 use ringwire_tests::agent::Agent;
 use ringwire_tests::gateway::Gateway;

@@ -7,9 +7,11 @@ use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use ringwire_crds::{
     AllowedNamespaces, Exposure as ExposureSpec, ExposureType, MediaGateway, NamespacesFrom,
+    secret_key,
 };
 
-use crate::gateway::{Exposure, GatewayConfig, GatewaySettings};
+use super::{Verdict, secrets};
+use crate::gateway::{Exposure, GatewayConfig, GatewaySettings, ServerTls};
 use crate::object::{ObjectRef, Objects, Settings};
 
 /// The gateway's configuration, still without providers and agents; `None` while it has no signing key.
@@ -44,9 +46,28 @@ pub(super) fn config(
     };
     Some(GatewayConfig {
         settings,
+        tls: None,
         providers: BTreeMap::new(),
         agents: BTreeMap::new(),
     })
+}
+
+/// SIP over TLS for carriers that connect to us, if it is asked for.
+pub(super) fn tls(gateway: &MediaGateway, objects: &Objects) -> Result<Option<ServerTls>, Verdict> {
+    let Some(tls) = &gateway.spec.sip.tls else {
+        return Ok(None);
+    };
+    let secret = secrets::find(
+        objects,
+        &ObjectRef::of(gateway).namespace,
+        &tls.secret_ref,
+        "spec.sip.tls.secretRef",
+        &[secret_key::CERTIFICATE, secret_key::PRIVATE_KEY],
+    )?;
+    Ok(Some(ServerTls {
+        port: tls.port,
+        certificate: secret.certificate()?,
+    }))
 }
 
 fn exposure(spec: &ExposureSpec) -> Exposure {

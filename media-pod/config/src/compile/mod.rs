@@ -7,6 +7,7 @@ mod agent;
 mod gateway;
 mod number;
 mod provider;
+mod secrets;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -133,6 +134,8 @@ pub struct AgentFindings {
 pub struct Compiled {
     /// What the pods of each gateway are told. Gateways without a signing key are left out.
     pub gateways: BTreeMap<ObjectRef, GatewayConfig>,
+    /// What is wrong with gateways although their pods are told all else.
+    pub gateway_troubles: BTreeMap<ObjectRef, Verdict>,
     /// Findings per SipProvider.
     pub providers: BTreeMap<ObjectRef, ProviderFindings>,
     /// Findings per PhoneNumber.
@@ -145,8 +148,13 @@ pub struct Compiled {
 pub fn compile(objects: &Objects, settings: &Settings) -> Compiled {
     let mut compiled = Compiled::default();
     for gateway in &objects.gateways {
-        if let Some(config) = gateway::config(gateway, objects, settings) {
-            compiled.gateways.insert(ObjectRef::of(gateway), config);
+        let id = ObjectRef::of(gateway);
+        if let Some(mut config) = gateway::config(gateway, objects, settings) {
+            match gateway::tls(gateway, objects) {
+                Ok(tls) => config.tls = tls,
+                Err(trouble) => drop(compiled.gateway_troubles.insert(id.clone(), trouble)),
+            }
+            compiled.gateways.insert(id, config);
         }
     }
 

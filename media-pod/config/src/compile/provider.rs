@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ringwire_crds::{Codec, ProviderType, SipProvider, Transport, secret_key};
 
 use super::gateway::{network, serves};
-use super::{ProviderFindings, Verdict};
-use crate::gateway::{AllowedSource, Host, Provider, Registration};
+use super::{ProviderFindings, Verdict, secrets};
+use crate::gateway::{AllowedSource, Host, Provider, ProviderTls, Registration};
 use crate::object::{ObjectRef, Objects, Settings};
 use crate::reason::Reason;
 use crate::secret::Secret;
@@ -27,6 +27,16 @@ fn preset(kind: ProviderType) -> Option<(&'static str, Option<u16>)> {
 /// Port of SIP over UDP and TCP (RFC 3261 section 19.1.2).
 const SIP_PORT: u16 = 5060;
 
+/// Port of SIP over TLS.
+const SIPS_PORT: u16 = 5061;
+
+fn default_port(transport: Option<Transport>) -> u16 {
+    match transport {
+        Some(Transport::TLS) => SIPS_PORT,
+        _ => SIP_PORT,
+    }
+}
+
 /// Findings, and the entry if the provider is in service. The numbers are filled in later.
 pub(super) fn compile(
     object: &SipProvider,
@@ -45,6 +55,11 @@ pub(super) fn compile(
     let transport = spec.transport.or(preset.map(|_| Transport::default()));
     let gateway = find_gateway(object, &id, objects, settings);
     let credentials = credentials(object, &id, objects);
+    // Whom a password may be shown to is part of it.
+    let (tls, credentials) = match tls(object, &id, objects) {
+        Ok(tls) => (tls, credentials),
+        Err(verdict) => (ProviderTls::default(), Err(verdict)),
+    };
 
     let mut findings = ProviderFindings {
         gateway: gateway.as_ref().ok().map(|(id, _)| id.clone()),
@@ -65,7 +80,7 @@ pub(super) fn compile(
         paused: spec.paused,
         server: server
             .as_ref()
-            .map(|server| format!("{server}:{}", port.unwrap_or(SIP_PORT))),
+            .map(|server| format!("{server}:{}", port.unwrap_or(default_port(transport)))),
         transport: transport.unwrap_or_default(),
         revision: None,
         registers: spec.registration.enabled,
@@ -92,6 +107,7 @@ pub(super) fn compile(
         server,
         port,
         transport,
+        tls,
         outbound_proxy: spec.outbound_proxy.as_deref().map(host_port),
         registration: None,
         contact_user_is_secret: contact_user.is_none(),
@@ -192,62 +208,60 @@ fn credentials(
             "spec.credentialsSecretRef is required when spec.registration.enabled is true";
         return Err(Verdict::no(Reason::InvalidSpec, message));
     };
-    let secret = ObjectRef::new(&id.namespace, &reference.name);
-    let Some(data) = objects.secrets.get(&secret) else {
-        let message = format!(
-            "Secret {secret} named by spec.credentialsSecretRef does not exist; create it in namespace {} with keys \
-             {} and {}",
-            id.namespace,
-            secret_key::USERNAME,
-            secret_key::PASSWORD
-        );
-        return Err(Verdict::no(Reason::SecretNotFound, message));
-    };
-    let optional = |key: &str| {
-        data.get(key)
-            .map(|value| value.expose().trim_end_matches(['\r', '\n']).to_owned())
-    };
-    let required = |key: &str| match optional(key) {
-        Some(value) if !value.is_empty() => Ok(value),
-        Some(_) => Err(Verdict::no(
-            Reason::SecretKeyMissing,
-            format!("key {key:?} of Secret {secret} is empty"),
-        )),
-        None => Err(Verdict::no(
-            Reason::SecretKeyMissing,
-            format!(
-                "Secret {secret} has no key {key:?}; it has {}",
-                list(data.keys())
-            ),
-        )),
-    };
-    let username = required(secret_key::USERNAME)?;
-    let password = Secret::new(required(secret_key::PASSWORD)?);
+    let secret = secrets::find(
+        objects,
+        &id.namespace,
+        reference,
+        "spec.credentialsSecretRef",
+        &[secret_key::USERNAME, secret_key::PASSWORD],
+    )?;
+    let username = secret.required(secret_key::USERNAME)?;
+    let password = Secret::new(secret.required(secret_key::PASSWORD)?);
     let user_is_clean = username
         .bytes()
         .all(|byte| byte.is_ascii_graphic() && !b"<>\"@;?,\\".contains(&byte));
     if !user_is_clean {
-        let message = format!(
-            "key \"username\" of Secret {secret} has characters that a SIP user name cannot have; give the user part \
-             alone, without sip: and without @host"
-        );
-        return Err(Verdict::no(Reason::SecretInvalid, message));
+        let why = "has characters that a SIP user name cannot have; give the user part alone, without sip: and without @host";
+        return Err(secret.invalid(secret_key::USERNAME, why));
     }
     Ok(Some(Credentials {
-        auth_username: optional(secret_key::AUTH_USERNAME).unwrap_or_else(|| username.clone()),
-        realm: optional(secret_key::REALM).filter(|realm| !realm.is_empty()),
+        auth_username: secret
+            .optional(secret_key::AUTH_USERNAME)
+            .unwrap_or_else(|| username.clone()),
+        realm: secret
+            .optional(secret_key::REALM)
+            .filter(|realm| !realm.is_empty()),
         username,
         password,
     }))
 }
 
-fn list<'a>(keys: impl Iterator<Item = &'a String>) -> String {
-    let keys: Vec<&str> = keys.map(String::as_str).collect();
-    if keys.is_empty() {
-        "no keys".to_owned()
-    } else {
-        keys.join(", ")
-    }
+/// How TLS with the carrier is done.
+fn tls(object: &SipProvider, id: &ObjectRef, objects: &Objects) -> Result<ProviderTls, Verdict> {
+    let spec = &object.spec.tls;
+    let find = |reference, field, keys: &[&str]| {
+        secrets::find(objects, &id.namespace, reference, field, keys)
+    };
+    let authorities = match &spec.ca_secret_ref {
+        Some(reference) => {
+            let secret = find(reference, "spec.tls.caSecretRef", &[secret_key::CA])?;
+            Some(secret.certificates(secret_key::CA)?)
+        }
+        None => None,
+    };
+    let certificate = match &spec.client_certificate_secret_ref {
+        Some(reference) => {
+            let keys = [secret_key::CERTIFICATE, secret_key::PRIVATE_KEY];
+            let secret = find(reference, "spec.tls.clientCertificateSecretRef", &keys)?;
+            Some(secret.certificate()?)
+        }
+        None => None,
+    };
+    Ok(ProviderTls {
+        server_name: spec.server_name.as_deref().map(str::to_ascii_lowercase),
+        authorities,
+        certificate,
+    })
 }
 
 fn registration(
@@ -271,6 +285,7 @@ fn registration(
         entry.server,
         entry.port,
         entry.transport,
+        entry.tls,
         entry.outbound_proxy,
         entry.contact_user,
         username,

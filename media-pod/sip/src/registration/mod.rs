@@ -307,6 +307,19 @@ impl Registration {
                 Reason::ConnectionRefused,
                 format!("{server} refused the connection: wrong port or transport?"),
             ),
+            ClientError::Transport(TransportError::Untrusted(why)) => (
+                Reason::TlsUntrusted,
+                format!(
+                    "the certificate of {server} is not trusted ({why}): name its authority in spec.tls.caSecretRef, or the name \
+                     that it is issued for in spec.tls.serverName"
+                ),
+            ),
+            ClientError::Transport(TransportError::Tls(why)) => (
+                Reason::TlsFailed,
+                format!(
+                    "no TLS connection to {server} ({why}): does this port speak TLS, and does it ask for a client certificate?"
+                ),
+            ),
             ClientError::Transport(error) => (
                 Reason::NoAnswer,
                 format!("no reply from {server}: {error}; wrong port or transport?"),

@@ -33,6 +33,10 @@ pub enum Reason {
     ServerNotFound,
     /// Nobody listens there.
     ConnectionRefused,
+    /// The carrier's certificate is not good for its name.
+    TlsUntrusted,
+    /// No TLS connection came about.
+    TlsFailed,
     /// The carrier wants a longer interval than can be agreed on.
     IntervalTooShort,
     /// The carrier's server is in trouble (5xx).
@@ -61,6 +65,8 @@ impl Reason {
             Self::NoAnswer => "NoAnswer",
             Self::ServerNotFound => "ServerNotFound",
             Self::ConnectionRefused => "ConnectionRefused",
+            Self::TlsUntrusted => "TlsUntrusted",
+            Self::TlsFailed => "TlsFailed",
             Self::IntervalTooShort => "IntervalTooShort",
             Self::ServerError => "ServerError",
             Self::NotFound => "NotFound",

@@ -344,6 +344,11 @@ fn each_failure_has_its_reason() {
     for (error, reason) in [
         (TransportError::Refused, Reason::ConnectionRefused),
         (TransportError::TimedOut, Reason::NoAnswer),
+        (
+            TransportError::Untrusted("expired".into()),
+            Reason::TlsUntrusted,
+        ),
+        (TransportError::Tls("no TLS".into()), Reason::TlsFailed),
         (TransportError::Closed, Reason::NoAnswer),
     ] {
         let (mut registration, now) = start();

@@ -99,6 +99,10 @@ impl Endpoint {
             "SIP/2.0/{} {via_host}:{via_port};branch={branch};rport",
             flow.transport
         );
+        if flow.transport == Transport::Tls {
+            // RFC 5923 section 5: requests to us may come over the same connection.
+            via.push_str(";alias");
+        }
         request.headers.insert_first(HeaderName::Via, via);
         let key = key::client(&branch, &request.method);
         self.start_client(id, key, request, flow, now);
@@ -129,6 +133,10 @@ impl Endpoint {
             &branch,
         );
         via.request_rport();
+        if transport == Transport::Tls {
+            // RFC 5923 section 5: requests to us may come over the same connection.
+            via.params.set("alias", None);
+        }
         via
     }
 

@@ -15,11 +15,7 @@ fn udp() -> Flow {
 }
 
 fn tcp() -> Flow {
-    Flow {
-        transport: Transport::Tcp,
-        remote: peer(),
-        connection: Some(7),
-    }
+    Flow::open(Transport::Tcp, peer(), 7)
 }
 
 fn endpoint() -> Endpoint {

@@ -48,6 +48,9 @@ pub struct Flow {
     pub remote: SocketAddr,
     /// A stream of the owner's; `None` over UDP, or where the owner has yet to open one.
     pub connection: Option<u64>,
+    /// Who the other side of a TLS connection that is yet to be opened has to prove to be, as the owner numbers them: connections that
+    /// were opened for one are not used for another. 0: it does not matter, as for an open connection.
+    pub peer: u32,
 }
 
 impl Flow {
@@ -57,6 +60,17 @@ impl Flow {
             transport: Transport::Udp,
             remote,
             connection: None,
+            peer: 0,
+        }
+    }
+
+    /// An open connection of the owner's.
+    pub fn open(transport: Transport, remote: SocketAddr, connection: u64) -> Self {
+        Self {
+            transport,
+            remote,
+            connection: Some(connection),
+            peer: 0,
         }
     }
 }
@@ -131,6 +145,12 @@ pub enum TransportError {
     /// The connection could not be opened in time.
     #[error("connection timed out")]
     TimedOut,
+    /// The other side's certificate does not prove that it is who it should be.
+    #[error("certificate not trusted: {0}")]
+    Untrusted(String),
+    /// No TLS came about, for another reason than the certificate.
+    #[error("no TLS: {0}")]
+    Tls(String),
     /// Anything else, as the system words it.
     #[error("{0}")]
     Other(String),

@@ -107,6 +107,7 @@ pub fn flow(reliable: bool, remote: &str) -> Flow {
         },
         remote: remote.parse().unwrap(),
         connection: reliable.then_some(1),
+        peer: 0,
     }
 }
 

@@ -103,11 +103,7 @@ impl Sip {
         stream.set_nodelay(true)?;
         let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
         let (reader, writer) = stream.into_split();
-        let flow = Flow {
-            transport: Transport::Tcp,
-            remote,
-            connection: Some(1),
-        };
+        let flow = Flow::open(Transport::Tcp, remote, 1);
         let (parser, buffer) = (StreamParser::new(), vec![0; 16 * 1024]);
         let wire = Wire::Tcp(Box::new(Tcp {
             reader,

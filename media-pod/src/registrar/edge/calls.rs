@@ -248,8 +248,10 @@ impl Edge {
     pub(super) fn contact_base(&self, flow: &Flow) -> Uri {
         let (host, port) = self.via(flow);
         let mut uri = Uri::sip(None, host, Some(port));
-        if flow.transport != Transport::Udp {
-            uri.params.set("transport", Some("tcp"));
+        match flow.transport {
+            Transport::Udp => {}
+            Transport::Tcp => uri.params.set("transport", Some("tcp")),
+            Transport::Tls => uri.params.set("transport", Some("tls")),
         }
         uri
     }

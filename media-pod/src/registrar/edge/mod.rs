@@ -6,6 +6,7 @@
 
 mod calls;
 mod outward;
+mod peers;
 mod replies;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -26,6 +27,7 @@ use ringwire_sip::transaction::{
     give_back,
 };
 
+pub use self::peers::{Peer, Peers};
 use self::replies::reason_header;
 use super::names::{self, Lookup, Names, Nowhere, Question};
 use super::trunks::Trunks;
@@ -54,6 +56,18 @@ pub struct Local {
     pub udp_port: u16,
     /// TCP port of SIP.
     pub tcp_port: u16,
+    /// TCP port of SIP over TLS.
+    pub tls_port: u16,
+}
+
+impl Local {
+    fn port(&self, transport: Transport) -> u16 {
+        match transport {
+            Transport::Udp => self.udp_port,
+            Transport::Tcp => self.tcp_port,
+            Transport::Tls => self.tls_port,
+        }
+    }
 }
 
 /// What the edge tells its shell, besides bytes.
@@ -146,6 +160,7 @@ pub struct Edge {
     /// Names of in-dialog requests' targets, and until when they are wanted.
     extra_names: BTreeMap<Question, Instant>,
     trunks: Trunks,
+    peers: Peers,
     owns: Owns,
     links: BTreeMap<Incarnation, Link>,
     /// Open connections that a message has come in on, and whose they are.
@@ -183,6 +198,7 @@ impl Edge {
             names: Names::default(),
             extra_names: BTreeMap::new(),
             trunks: Trunks::default(),
+            peers: Peers::default(),
             owns: Arc::new(|_| true),
             links: BTreeMap::new(),
             streams: HashMap::new(),
@@ -204,6 +220,7 @@ impl Edge {
         owns: Owns,
         now: Instant,
     ) {
+        self.peers.configure(&config);
         self.config = config;
         self.local = local;
         self.owns = owns;
@@ -220,6 +237,7 @@ impl Edge {
         };
         self.trunks
             .configure(&self.config, &*self.owns, contact, &self.names, now);
+        self.trunks.set_peers(&self.peers);
         self.outputs
             .push_back(Output::Registrations(self.trunks.ids().cloned().collect()));
     }
@@ -275,7 +293,7 @@ impl Edge {
             self.streams.remove(&connection);
         }
         self.endpoint.flow_failed(flow, error, now);
-        self.trunks.flow_lost(flow.transport, flow.remote, now);
+        self.trunks.flow_lost(flow, now);
         self.pump(now);
     }
 
@@ -296,6 +314,11 @@ impl Edge {
     /// Bytes to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.endpoint.poll_transmit()
+    }
+
+    /// Who the other side of a connection that [`Flow::peer`] numbers has to prove to be.
+    pub fn peer(&self, number: u32) -> Option<&Peer> {
+        self.peers.get(number)
     }
 
     /// Things to do.
@@ -433,14 +456,9 @@ impl Edge {
             .local
             .advertised
             .or_else(|| (self.source_towards)(flow.remote.ip()));
-        let port = if flow.transport == Transport::Udp {
-            self.local.udp_port
-        } else {
-            self.local.tcp_port
-        };
         (
             Host::Ip(address.unwrap_or(IpAddr::from([127, 0, 0, 1]))),
-            port,
+            self.local.port(flow.transport),
         )
     }
 
@@ -517,14 +535,12 @@ fn contact_of(
         Err(Nowhere::Unknown(_)) => (way?.transport(), None),
     };
     let address = local.advertised.or(towards)?;
-    let port = if transport == Transport::Udp {
-        local.udp_port
-    } else {
-        local.tcp_port
-    };
+    let port = local.port(transport);
     let mut uri = Uri::sip(Some(&provider.contact_user), Host::Ip(address), Some(port));
-    if transport != Transport::Udp {
-        uri.params.set("transport", Some("tcp"));
+    match transport {
+        Transport::Udp => {}
+        Transport::Tcp => uri.params.set("transport", Some("tcp")),
+        Transport::Tls => uri.params.set("transport", Some("tls")),
     }
     Some(NameAddr::new(uri))
 }

@@ -78,13 +78,7 @@ impl Edge {
         if let Some(flow) = noted.filter(is_open) {
             return Ok(flow);
         }
-        let way = target.transport().map(|text| {
-            if text.eq_ignore_ascii_case("tcp") {
-                Way::Tcp
-            } else {
-                Way::Udp
-            }
-        });
+        let way = Way::of(target);
         let host = match &target.host {
             Host::Ip(address) => gateway::Host::Address(*address),
             Host::Name(name) => gateway::Host::Name(name.to_ascii_lowercase()),
@@ -96,22 +90,31 @@ impl Edge {
             transport: picked.transport,
             remote: picked.remote,
             connection: None,
+            peer: self.peer_of(request),
         })
+    }
+
+    /// Who the other side of a call of ours has to prove to be.
+    fn peer_of(&self, request: &Request) -> u32 {
+        let provider = request.headers.get(&private::name(private::PROVIDER));
+        let provider = provider.and_then(|text| text.parse().ok());
+        provider.map_or(0, |provider| self.peers.of(&provider))
     }
 }
 
 fn parse_flow(text: &str) -> Option<Flow> {
     let (transport, rest) = text.split_once(':')?;
     let (connection, remote) = rest.split_once(':')?;
-    let transport = if transport == "UDP" {
-        Transport::Udp
-    } else {
-        Transport::Tcp
+    let transport = match transport {
+        "UDP" => Transport::Udp,
+        "TLS" => Transport::Tls,
+        _ => Transport::Tcp,
     };
     let connection = connection.parse().ok().filter(|number| *number != 0);
     Some(Flow {
         transport,
         remote: remote.parse().ok()?,
         connection,
+        peer: 0,
     })
 }

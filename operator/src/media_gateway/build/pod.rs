@@ -214,6 +214,7 @@ fn ports(gateway: &ValidGateway<'_>, role: Role) -> Vec<ContainerPort> {
     if role == Role::Registrar {
         ports.push(port("sip-udp", "UDP", sip.udp_port));
         ports.push(port("sip-tcp", "TCP", sip.tcp_port));
+        ports.extend(sip.tls.as_ref().map(|tls| port("sip-tls", "TCP", tls.port)));
     }
     ports.push(port("control", "TCP", CONTROL_PORT));
     ports

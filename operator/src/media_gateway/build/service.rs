@@ -29,10 +29,12 @@ pub(super) fn build(gateway: &ValidGateway<'_>, role: Role) -> Service {
     match role {
         Role::Registrar => {
             spec.type_ = Some("ClusterIP".to_owned());
-            spec.ports = Some(vec![
+            let mut ports = vec![
                 port("sip-udp", "UDP", sip.udp_port),
                 port("sip-tcp", "TCP", sip.tcp_port),
-            ]);
+            ];
+            ports.extend(sip.tls.as_ref().map(|tls| port("sip-tls", "TCP", tls.port)));
+            spec.ports = Some(ports);
         }
         Role::Media => {
             spec.type_ = Some("ClusterIP".to_owned());

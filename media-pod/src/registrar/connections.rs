@@ -1,0 +1,234 @@
+//! Connections with carriers, those that they make and those that we make, and the links to media pods: which there are, and what
+//! waits for one that is being made.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ringwire_config::state::CutOff;
+use ringwire_sip::transaction::{Flow, Transport, TransportError};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::edge::Peer;
+use super::tls;
+use crate::link::LinkStream;
+use crate::streams::{Idle, Sent, StreamEvent, Streams, transport_error};
+
+/// A carrier's connection that says nothing for so long is closed.
+const IDLE: Duration = Duration::from_secs(900);
+
+/// Connections at a time.
+const MAX_STREAMS: usize = 2_000;
+
+/// Connections that one address may make.
+const MAX_FROM_ONE: usize = 64;
+
+/// A connection of ours has to stand by then, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Messages that wait for a connection to stand.
+const MAX_WAITING: usize = 64;
+
+/// A stream of bytes to a carrier.
+pub type Carrier = Box<dyn LinkStream>;
+
+/// Where a connection of ours leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Destination {
+    transport: Transport,
+    remote: SocketAddr,
+    peer: u32,
+}
+
+impl Destination {
+    fn of(flow: &Flow) -> Self {
+        Self {
+            transport: flow.transport,
+            remote: flow.remote,
+            peer: flow.peer,
+        }
+    }
+
+    fn flow(self) -> Flow {
+        Flow {
+            transport: self.transport,
+            remote: self.remote,
+            connection: None,
+            peer: self.peer,
+        }
+    }
+}
+
+/// A connection that stands, or does not.
+pub type Made = (Destination, Result<Carrier, TransportError>);
+
+/// All of them.
+pub struct Connections {
+    streams: Streams,
+    /// Those that we made.
+    outgoing: HashMap<Destination, u64>,
+    /// Messages for those that are being made.
+    connecting: HashMap<Destination, Vec<Vec<u8>>>,
+    made: mpsc::Sender<Made>,
+    clients: tls::Clients,
+    /// Our own address, or any.
+    bind: IpAddr,
+}
+
+impl Connections {
+    /// None yet. What they bring goes to `events`, what becomes of those that are being made to `made`.
+    pub fn new(events: mpsc::Sender<StreamEvent>, made: mpsc::Sender<Made>, bind: IpAddr) -> Self {
+        Self {
+            streams: Streams::new(events),
+            outgoing: HashMap::new(),
+            connecting: HashMap::new(),
+            made,
+            clients: tls::Clients::default(),
+            bind,
+        }
+    }
+
+    /// Takes a connection that a carrier made.
+    pub fn accept(
+        &mut self,
+        stream: Carrier,
+        transport: Transport,
+        remote: SocketAddr,
+    ) -> Result<(), CutOff> {
+        if self.streams.len() >= MAX_STREAMS || self.streams.with(remote.ip()) >= MAX_FROM_ONE {
+            return Err(CutOff::TooMany);
+        }
+        let ended = CancellationToken::new();
+        let _ = self
+            .streams
+            .add(stream, (transport, remote), Idle::After(IDLE), &ended);
+        Ok(())
+    }
+
+    /// Takes a link to a media pod.
+    pub fn link(&mut self, stream: Box<dyn LinkStream>, closed: &CancellationToken) -> Flow {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        self.streams
+            .add(stream, (Transport::Tcp, nowhere), Idle::Forever, closed)
+    }
+
+    /// A connection of ours stands, or does not: then the flow that failed.
+    pub fn made(&mut self, (destination, result): Made) -> Result<(), (Flow, TransportError)> {
+        let waiting = self.connecting.remove(&destination).unwrap_or_default();
+        let stream = result.map_err(|error| (destination.flow(), error))?;
+        let (ended, idle) = (CancellationToken::new(), Idle::After(IDLE));
+        let way = (destination.transport, destination.remote);
+        let flow = self.streams.add(stream, way, idle, &ended);
+        if let Some(connection) = flow.connection {
+            self.outgoing.insert(destination, connection);
+            for bytes in waiting {
+                self.streams.send(connection, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// A stream has closed. Gives the flow that led there before it was made, if we made it.
+    pub fn closed(&mut self, flow: &Flow) -> Option<Flow> {
+        self.streams.closed(flow);
+        let mut ours = self.outgoing.iter();
+        let (destination, _) =
+            ours.find(|(_, connection)| Some(**connection) == flow.connection)?;
+        let destination = *destination;
+        self.outgoing.remove(&destination);
+        Some(destination.flow())
+    }
+
+    /// Sends bytes over an open connection, or over one that is made for it. `peer` is who the other side has to be, over TLS.
+    pub fn send(
+        &mut self,
+        flow: &Flow,
+        bytes: Vec<u8>,
+        peer: Option<&Peer>,
+    ) -> Result<(), (TransportError, Option<CutOff>)> {
+        if let Some(connection) = flow.connection {
+            return match self.streams.send(connection, bytes) {
+                Sent::Queued => Ok(()),
+                Sent::Nowhere => Err((TransportError::Closed, None)),
+                Sent::CutOff => Err((TransportError::Closed, Some(CutOff::NotReading))),
+            };
+        }
+        let destination = Destination::of(flow);
+        if let Some(connection) = self.outgoing.get(&destination) {
+            match self.streams.send(*connection, bytes.clone()) {
+                Sent::Queued => return Ok(()),
+                Sent::CutOff => return Err((TransportError::Closed, Some(CutOff::NotReading))),
+                // It has closed just now: another takes its place.
+                Sent::Nowhere => drop(self.outgoing.remove(&destination)),
+            }
+        }
+        self.connect(destination, bytes, peer)
+    }
+
+    /// Sends a keep-alive over a connection of ours, if it stands.
+    pub fn ping(&mut self, flow: &Flow) {
+        if let Some(connection) = self.outgoing.get(&Destination::of(flow)) {
+            self.streams.ping(*connection);
+        }
+    }
+
+    /// Closes all.
+    pub fn close_all(&mut self) {
+        self.streams.close_all();
+    }
+
+    fn connect(
+        &mut self,
+        destination: Destination,
+        bytes: Vec<u8>,
+        peer: Option<&Peer>,
+    ) -> Result<(), (TransportError, Option<CutOff>)> {
+        if let Some(waiting) = self.connecting.get_mut(&destination) {
+            if waiting.len() < MAX_WAITING {
+                waiting.push(bytes);
+            }
+            return Ok(());
+        }
+        let secure = match destination.transport {
+            Transport::Tls => {
+                let client = self.clients.client(peer, destination.remote.ip());
+                Some(client.map_err(|error| (error, None))?)
+            }
+            Transport::Udp | Transport::Tcp => None,
+        };
+        self.connecting.insert(destination, vec![bytes]);
+        let (made, bind) = (self.made.clone(), self.bind);
+        tokio::spawn(async move {
+            let connecting = async {
+                let stream = connect_from(bind, destination.remote)
+                    .await
+                    .map_err(|error| transport_error(&error))?;
+                let _ = stream.set_nodelay(true);
+                Ok(match secure {
+                    Some(client) => Box::new(client.connect(stream).await?) as Carrier,
+                    None => Box::new(stream),
+                })
+            };
+            let result = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+            let result = result.unwrap_or(Err(TransportError::TimedOut));
+            let _ = made.send((destination, result)).await;
+        });
+        Ok(())
+    }
+}
+
+/// A connection that leaves from the address we listen on, if that is a certain one: carriers know us by it.
+async fn connect_from(bind: IpAddr, remote: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if remote.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    if !bind.is_unspecified() && bind.is_ipv4() == remote.is_ipv4() {
+        socket.bind(SocketAddr::new(bind, 0))?;
+    }
+    socket.connect(remote).await
+}
