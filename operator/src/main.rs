@@ -9,9 +9,10 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, Config};
 use ringwire_operator::failure::chain;
 use ringwire_operator::http::{self, Health};
+use ringwire_operator::leader::Election;
 use ringwire_operator::logging;
 use ringwire_operator::metrics::Metrics;
-use ringwire_operator::options::{Args, Options};
+use ringwire_operator::options::{Args, Candidacy, Options};
 use ringwire_operator::reconcile::Reconciler;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -92,7 +93,10 @@ async fn run(args: Args) -> Result<(), StartError> {
         Arc::clone(&health),
         stop.clone(),
     );
-    let reconciler = Reconciler::new(client, options, metrics, health, recorder);
+    let Candidacy { lease, identity } = &options.candidacy;
+    let (election, term) = Election::new(client.clone(), &args.namespace, lease, identity);
+    let election = tokio::spawn(election.run(stop.clone()));
+    let reconciler = Reconciler::new(client, options, term, metrics, health, recorder);
     tokio::select! {
         _ = terminate.recv() => tracing::info!("the operator stops"),
         _ = interrupt.recv() => tracing::info!("the operator stops"),
@@ -102,6 +106,10 @@ async fn run(args: Args) -> Result<(), StartError> {
             return served.map_err(|source| StartError::Metrics { address: args.metrics_address, source });
         }
     }
+    // By now the reconciler is gone, and all that it was about to write.
     stop.cancel();
+    if let Ok(election) = election.await {
+        election.resign().await;
+    }
     Ok(())
 }

@@ -37,6 +37,7 @@ pub struct Metrics {
     reconcile: Histogram,
     errors: Family<Labels, Counter>,
     status_writes: Family<Labels, Counter>,
+    leader: Gauge,
     objects: Mutex<Vec<ObjectSample>>,
 }
 
@@ -46,6 +47,7 @@ impl Default for Metrics {
         let reconcile = Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5]);
         let errors = Family::<Labels, Counter>::default();
         let status_writes = Family::<Labels, Counter>::default();
+        let leader = Gauge::default();
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         registry.register(
             "ringwire_operator_build",
@@ -67,11 +69,17 @@ impl Default for Metrics {
             "Written statuses by kind",
             status_writes.clone(),
         );
+        registry.register(
+            "ringwire_operator_leader",
+            "Whether this operator is the one that writes",
+            leader.clone(),
+        );
         Self {
             registry,
             reconcile,
             errors,
             status_writes,
+            leader,
             objects: Mutex::default(),
         }
     }
@@ -95,6 +103,14 @@ impl Metrics {
         self.status_writes
             .get_or_create(&vec![("kind", kind.to_owned())])
             .inc();
+    }
+
+    /// Whether this operator writes. Gauges of objects are the leader's to give.
+    pub fn set_leader(&self, leads: bool) {
+        self.leader.set(leads.into());
+        if !leads {
+            self.set_objects(Vec::new());
+        }
     }
 
     /// All objects there are.

@@ -38,6 +38,9 @@ impl From<PullPolicy> for ImagePullPolicy {
     }
 }
 
+/// The Lease that a working operator holds, if its Deployment is not known.
+const LEASE: &str = "ringwire-operator";
+
 /// Runs SIP trunks, phone numbers and voice agents as Kubernetes resources.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ringwire-operator", version)]
@@ -59,7 +62,8 @@ pub struct Args {
     )]
     pub default_gateway_config: Option<String>,
 
-    /// The operator's own Deployment: it owns the default gateway, so that removing the one removes the other.
+    /// The operator's own Deployment: it owns the default gateway, so that removing the one removes the other. Of its pods one works
+    /// at a time, the one that holds the Lease of the same name (default: ringwire-operator).
     #[arg(long, env = "RINGWIRE_DEPLOYMENT_NAME", value_name = "DEPLOYMENT")]
     pub deployment_name: Option<String>,
 
@@ -71,6 +75,10 @@ pub struct Args {
         value_delimiter = ','
     )]
     pub shared_gateway_namespaces: Vec<String>,
+
+    /// The name of this operator among those of its Deployment; no other may have it. Default: a random one.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub identity: Option<String>,
 
     /// The namespaces to work in, separated by commas; the default gateway's is always one of them. Default: all.
     #[arg(
@@ -118,6 +126,15 @@ pub struct DefaultGatewaySource {
     pub owner: Option<String>,
 }
 
+/// Who this operator is among several, of which one works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidacy {
+    /// The Lease that the working one holds, in the operator's namespace.
+    pub lease: String,
+    /// Our name in it.
+    pub identity: String,
+}
+
 /// What every gateway's pods have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodDefaults {
@@ -138,6 +155,8 @@ pub struct Options {
     pub default_gateway: Option<DefaultGatewaySource>,
     /// For gateways that do not say otherwise.
     pub pods: PodDefaults,
+    /// Our part in the election.
+    pub candidacy: Candidacy,
 }
 
 impl From<&Args> for Options {
@@ -180,6 +199,11 @@ impl From<&Args> for Options {
                 image: args.image.clone(),
                 image_pull_policy: args.image_pull_policy.map(Into::into),
             },
+            candidacy: Candidacy {
+                lease: name(&args.deployment_name).unwrap_or_else(|| LEASE.to_owned()),
+                identity: name(&args.identity)
+                    .unwrap_or_else(|| format!("{:016x}", rand::random::<u64>())),
+            },
         }
     }
 }
@@ -208,6 +232,20 @@ mod tests {
         let options = options(&["--watch-namespaces=a,b", "--default-gateway=voice/main"]);
         let expected = ["a", "b", "voice"].map(ToOwned::to_owned).into();
         assert_eq!(options.scope, Scope::Namespaces(expected));
+    }
+
+    #[test]
+    fn operators_of_one_deployment_stand_for_one_lease() {
+        let Candidacy { lease, identity } =
+            options(&["--deployment-name=blue-operator", "--identity=blue-1"]).candidacy;
+        assert_eq!(
+            (lease.as_str(), identity.as_str()),
+            ("blue-operator", "blue-1")
+        );
+        let alone = options(&["--identity="]).candidacy;
+        assert_eq!(alone.lease, LEASE);
+        assert!(!alone.identity.is_empty(), "an empty name would mean free");
+        assert_ne!(alone, options(&["--identity="]).candidacy);
     }
 
     #[test]

@@ -299,6 +299,7 @@ pub fn get(namespace: &str, kind: &str, name: &str) -> Value {
     let prefix = match kind {
         "pod" | "secret" | "service" | "configmap" => "/api/v1",
         "deployment" => "/apis/apps/v1",
+        "lease" => "/apis/coordination.k8s.io/v1",
         _ => "/apis/ringwire.dev/v1alpha1",
     };
     match raw(&format!("{prefix}/namespaces/{namespace}/{kind}s/{name}")) {
@@ -335,6 +336,58 @@ pub fn pod(component: &str) -> String {
             .find(ready)
             .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
     })
+}
+
+/// The pods of a component of the default gateway that are ready, or the operator's.
+pub fn ready_pods(component: &str) -> Vec<String> {
+    let ready = |pod: &Value| condition(pod, "Ready")["status"] == "True";
+    pods(SYSTEM, component)
+        .iter()
+        .filter(|pod| ready(pod))
+        .filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
+        .collect()
+}
+
+/// A process in a pod, seen from this machine, which is all nodes. Continued when dropped, if it was stopped and still is there.
+pub struct PodProcess {
+    pid: String,
+}
+
+impl PodProcess {
+    /// The process of a program in a pod.
+    #[track_caller]
+    pub fn find(pod: &str, program: &str) -> Self {
+        let name = format!("POD_NAME={pod}");
+        let is_it = |folder: &Path| {
+            let runs =
+                std::fs::read_link(folder.join("exe")).is_ok_and(|exe| exe.ends_with(program));
+            runs && std::fs::read(folder.join("environ")).is_ok_and(|all| {
+                all.split(|byte| *byte == 0)
+                    .any(|variable| variable == name.as_bytes())
+            })
+        };
+        let mut processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let found = processes.find(|entry| is_it(&entry.path()));
+        let found = found.unwrap_or_else(|| panic!("no {program} in pod {pod}"));
+        Self {
+            pid: found.file_name().into_string().unwrap(),
+        }
+    }
+
+    /// Sends it a signal: `KILL`, `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        let _ = Command::new("kill").args(["-s", name, &self.pid]).status();
+    }
+}
+
+impl Drop for PodProcess {
+    fn drop(&mut self) {
+        // Another process that has its number by now is not stopped, and does not notice.
+        let _ = Command::new("kill")
+            .args(["-s", "CONT", &self.pid])
+            .stderr(Stdio::null())
+            .status();
+    }
 }
 
 /// A condition of an object: status, reason and message; null if there is none.

@@ -78,6 +78,7 @@ class ChartTest(unittest.TestCase):
                 ("ConfigMap", "ringwire-default-gateway"),
                 *[("CustomResourceDefinition", f"{kind}.ringwire.dev") for kind in sorted(KINDS)],
                 ("Deployment", "ringwire-operator"),
+                ("PodDisruptionBudget", "ringwire-operator"),
                 ("Service", "ringwire-operator-metrics"),
                 ("ServiceAccount", "ringwire-operator"),
             ],
@@ -114,9 +115,26 @@ class ChartTest(unittest.TestCase):
         )
         self.assertFalse({"hostNetwork", "hostPID", "hostIPC", "volumes"} & set(pod))
 
-    def test_never_runs_two_operators_at_a_time(self):
+    def test_runs_two_operators_on_two_nodes_and_replaces_them_without_a_gap(self):
         deployment = Rendered().one("Deployment")["spec"]
-        self.assertEqual((deployment["replicas"], deployment["strategy"]), (1, {"type": "Recreate"}))
+        self.assertEqual(deployment["replicas"], 2)
+        self.assertEqual(deployment["strategy"]["rollingUpdate"], {"maxSurge": 1, "maxUnavailable": 0})
+        (spread,) = deployment["template"]["spec"]["topologySpreadConstraints"]
+        # A cluster of one node must run both all the same.
+        self.assertEqual((spread["topologyKey"], spread["whenUnsatisfiable"]), ("kubernetes.io/hostname", "ScheduleAnyway"))
+        self.assertEqual(spread["labelSelector"], deployment["selector"])
+
+    def test_one_operator_always_stays_unless_there_is_only_one(self):
+        budget = Rendered().one("PodDisruptionBudget")["spec"]
+        self.assertEqual(budget["minAvailable"], 1)
+        self.assertEqual(budget["selector"], Rendered().one("Deployment")["spec"]["selector"])
+        self.assertEqual(Rendered("--set", "replicas=1").all("PodDisruptionBudget"), [])
+
+    def test_operators_may_elect_one_of_them(self):
+        for chart in (Rendered(), Rendered(*values("watch-namespaces"))):
+            roles = chart.all("ClusterRole") + [item for item in chart.all("Role") if item["metadata"]["namespace"] == NAMESPACE]
+            rules = [rule for role in roles for rule in role["rules"]]
+            self.assertLessEqual({"get", "create", "update"}, allowed(rules, "coordination.k8s.io", "leases"))
 
     def test_probes_and_scrapes_the_port_that_the_operator_listens_on(self):
         chart = Rendered()
@@ -244,8 +262,9 @@ class ChartTest(unittest.TestCase):
             ],
         )
         given = yaml.safe_load((HERE / "values/everything.yaml").read_text())
-        for key in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity", "priorityClassName"):
+        for key in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName"):
             self.assertEqual(pod[key], given[key])
+        self.assertEqual(chart.one("Deployment")["spec"]["replicas"], 3)
         self.assertEqual(container["resources"]["limits"], {"cpu": 1, "memory": "256Mi"})
         self.assertEqual(template["metadata"]["annotations"]["example.com/a"], "b")
         labels = template["metadata"]["labels"]
@@ -276,6 +295,7 @@ class ChartTest(unittest.TestCase):
         for value, says in (
             ("crd.keep=true", "additional properties 'crd' not allowed"),
             ("logFormat=xml", "value must be one of 'json', 'text'"),
+            ("replicas=0", "at '/replicas'"),
             ("crds.enabled=maybe", "at '/crds/enabled': got string, want boolean"),
             ("image.tag=a/b", "at '/image/tag'"),
             ("image.pullPolicy=Sometimes", "at '/image/pullPolicy'"),

@@ -123,8 +123,10 @@ impl Reconciler {
             }
         }
         self.clients.retain(|id| controls.contains_key(id));
-        for write in writes {
-            self.write_keys(write, now);
+        if self.leads {
+            for write in writes {
+                self.write_keys(write, now);
+            }
         }
         (controls, complete)
     }

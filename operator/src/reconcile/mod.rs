@@ -2,6 +2,7 @@
 //!
 //! Level-triggered: a pass depends on the present state alone, so nothing is lost when events are, and nothing is done twice when
 //! they come twice. A pass itself makes no request and blocks on nothing; writes run beside it, one at a time for each object.
+//! Without being the leader it reads and compiles all the same, and writes nothing.
 
 mod compiled;
 mod gateways;
@@ -16,12 +17,13 @@ use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::Recorder;
 use ringwire_config::ObjectRef;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 use crate::http::Health;
+use crate::leader::{self, Term};
 use crate::media_gateway::apply::{Applied, Children};
 use crate::media_gateway::build::ChildKey;
 use crate::media_gateway::certificates::Clients;
@@ -120,6 +122,8 @@ struct StatusDone {
 pub struct Reconciler {
     client: Client,
     options: Options,
+    term: watch::Receiver<Term>,
+    leads: bool,
     views: Views,
     signal: Arc<Signal>,
     metrics: Arc<Metrics>,
@@ -145,10 +149,11 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// Starts the watches.
+    /// Starts the watches. It writes as long as `term` says that this operator leads.
     pub fn new(
         client: Client,
         options: Options,
+        term: watch::Receiver<Term>,
         metrics: Arc<Metrics>,
         health: Arc<Health>,
         recorder: Recorder,
@@ -161,6 +166,8 @@ impl Reconciler {
             observer: Observer::new(Arc::clone(&signal)),
             client,
             options,
+            term,
+            leads: false,
             views,
             signal,
             metrics,
@@ -188,6 +195,7 @@ impl Reconciler {
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let signal = Arc::clone(&self.signal);
+        let mut term = self.term.clone();
         loop {
             // Kept over finished requests: dropping it half-way would lose the change that it has taken.
             let mut changed = pin!(signal.changed());
@@ -201,6 +209,8 @@ impl Reconciler {
                     () = stop.cancelled() => return,
                     () = &mut changed => break,
                     () = &mut due => break,
+                    // Most renewals change nothing.
+                    Ok(()) = term.changed() => if self.leads != self.is_leader(Instant::now()) { break },
                     Some(done) = self.tasks.join_next() => match done {
                         Ok(done) => self.done(done, Instant::now()),
                         // Tasks are never aborted, and a panic ends the process.
@@ -214,6 +224,7 @@ impl Reconciler {
     /// Looks at everything once. Returns when to look again if nothing happens.
     fn pass(&mut self, now: Instant, time: Timestamp) -> Instant {
         let mut deadline = now + HEARTBEAT;
+        self.take_turn(now);
         if let Some(kind) = self.views.incomplete() {
             if self.waiting_for.replace(kind) != Some(kind) {
                 tracing::info!(kind, "waiting for the first complete list");
@@ -232,9 +243,12 @@ impl Reconciler {
             return deadline;
         };
         let pods = self.follow_pods(&known);
-        self.write_gateways(&known, now);
-        self.write_default_gateway(&known, now);
-        let silence = self.write_statuses(&known, &pods, now, time);
+        let mut silence = None;
+        if self.leads {
+            self.write_gateways(&known, now);
+            self.write_default_gateway(&known, now);
+            silence = self.write_statuses(&known, &pods, now, time);
+        }
         self.known = Some(known);
         self.health.set_ready();
         if !self.settled {
@@ -245,6 +259,7 @@ impl Reconciler {
             self.slots.next_retry(),
             self.budget.next(now),
             silence,
+            self.leads.then(|| *self.term.borrow()).flatten(),
         ]
         .into_iter()
         .flatten()
@@ -253,6 +268,35 @@ impl Reconciler {
         }
         // A request in back-off whose time has come is started by the pass, so this never spins.
         deadline.max(now + Duration::from_millis(5))
+    }
+
+    fn is_leader(&self, now: Instant) -> bool {
+        leader::holds(*self.term.borrow(), now)
+    }
+
+    /// Notes whether this operator may write from now on.
+    fn take_turn(&mut self, now: Instant) {
+        let leads = self.is_leader(now);
+        if self.leads == leads {
+            return;
+        }
+        self.leads = leads;
+        self.metrics.set_leader(leads);
+        // Writes that only a compilation starts are due now.
+        self.signal.objects_changed();
+        if leads {
+            tracing::info!("this operator leads: it writes from now on");
+            return;
+        }
+        tracing::warn!("this operator leads no longer: it writes nothing until it does again");
+        // Nobody knows what became of what was under way: it stops, and what was written by us may be another's by the next time.
+        self.tasks = JoinSet::new();
+        self.slots = Slots::new(MAX_REQUESTS);
+        self.budget = Budget::new(now);
+        self.children = Children::default();
+        self.written = Written::default();
+        self.malformed_told.clear();
+        self.default_gateway = DefaultGateway::default();
     }
 
     /// Takes the end of a request.

@@ -11,6 +11,7 @@ mod calls;
 mod conditions;
 mod exposure;
 mod install;
+mod leader;
 mod registration;
 mod resilience;
 mod schema;

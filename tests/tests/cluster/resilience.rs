@@ -148,7 +148,7 @@ fn pods_work_on_without_the_operator_and_take_what_was_missed() {
     });
     works(&space, &mut running);
     space.patch("phonenumber", "main", "{\"spec\":{\"agentRef\":null}}");
-    scale("--replicas=1");
+    scale("--replicas=2");
     space.wait_condition(
         "phonenumber",
         "main",
