@@ -6,7 +6,7 @@ use ringwire_crds::{Codec, ProviderType, SipProvider, Transport, secret_key};
 
 use super::gateway::{network, serves};
 use super::{ProviderFindings, Verdict};
-use crate::gateway::{AllowedSource, Host, Provider, Registration};
+use crate::gateway::{AllowedSource, Host, Limits, Provider, Registration};
 use crate::object::{ObjectRef, Objects, Settings};
 use crate::reason::Reason;
 use crate::secret::Secret;
@@ -108,6 +108,10 @@ pub(super) fn compile(
         },
         called_number_from: spec.called_number_from,
         country_code: spec.country_code.clone(),
+        limits: Limits {
+            max_calls: spec.limits.max_calls,
+            calls_per_second: spec.limits.calls_per_second,
+        },
         numbers: BTreeMap::new(),
         id,
     };

@@ -5,6 +5,8 @@
 //! are flows like others.
 
 mod calls;
+mod limits;
+mod loads;
 mod outward;
 mod replies;
 
@@ -26,9 +28,12 @@ use ringwire_sip::transaction::{
     give_back,
 };
 
+use self::limits::Rates;
+use self::loads::{Loads, Parties};
 use self::replies::reason_header;
 use super::names::{self, Lookup, Names, Nowhere, Question};
 use super::trunks::Trunks;
+use crate::link::Load;
 
 /// A media pod has to say something by then, or another is asked (DESIGN §3).
 const FIRST_SIGN: Duration = Duration::from_millis(300);
@@ -104,9 +109,6 @@ pub struct RefusedCall {
 /// A media pod.
 struct Link {
     flow: Flow,
-    calls: u32,
-    /// Calls handed over since the last report of its load.
-    pending: u32,
     accepting: bool,
 }
 
@@ -116,6 +118,7 @@ enum Kind {
         headers: Vec<(HeaderName, String)>,
         tried: Vec<Incarnation>,
         silent_until: Option<Instant>,
+        parties: Parties,
         /// What to report if no media pod takes it.
         refusal: Box<RefusedCall>,
     },
@@ -148,6 +151,8 @@ pub struct Edge {
     trunks: Trunks,
     owns: Owns,
     links: BTreeMap<Incarnation, Link>,
+    loads: Loads,
+    rates: Rates,
     /// Open connections that a message has come in on, and whose they are.
     streams: HashMap<u64, SocketAddr>,
     relays: HashMap<ServerId, Relay>,
@@ -185,6 +190,8 @@ impl Edge {
             trunks: Trunks::default(),
             owns: Arc::new(|_| true),
             links: BTreeMap::new(),
+            loads: Loads::default(),
+            rates: Rates::default(),
             streams: HashMap::new(),
             relays: HashMap::new(),
             by_client: HashMap::new(),
@@ -204,6 +211,7 @@ impl Edge {
         owns: Owns,
         now: Instant,
     ) {
+        self.rates.configure(&config);
         self.config = config;
         self.local = local;
         self.owns = owns;
@@ -249,28 +257,35 @@ impl Edge {
     }
 
     /// A link to a media pod is up.
-    pub fn link_up(&mut self, incarnation: Incarnation, flow: Flow) {
-        self.links.insert(
-            incarnation,
-            Link {
-                flow,
-                calls: 0,
-                pending: 0,
-                accepting: true,
-            },
-        );
+    pub fn link_up(&mut self, incarnation: Incarnation, flow: Flow, now: Instant) {
+        self.loads.up(incarnation, now);
+        let accepting = true;
+        self.links.insert(incarnation, Link { flow, accepting });
     }
 
     /// A media pod's load.
-    pub fn link_load(&mut self, incarnation: Incarnation, calls: u32, accepting: bool) {
+    pub fn link_load(
+        &mut self,
+        incarnation: Incarnation,
+        load: Arc<Load>,
+        accepting: bool,
+        now: Instant,
+    ) {
         if let Some(link) = self.links.get_mut(&incarnation) {
-            (link.calls, link.pending, link.accepting) = (calls, 0, accepting);
+            link.accepting = accepting;
+            self.loads.report(incarnation, load, now);
         }
     }
 
     /// A stream (to a carrier or a media pod) has closed or could not be opened.
     pub fn flow_failed(&mut self, flow: &Flow, error: TransportError, now: Instant) {
-        self.links.retain(|_, link| link.flow != *flow);
+        self.links.retain(|incarnation, link| {
+            let stays = link.flow != *flow;
+            if !stays {
+                self.loads.lost(*incarnation, now);
+            }
+            stays
+        });
         if let Some(connection) = flow.connection {
             self.streams.remove(&connection);
         }
