@@ -52,8 +52,9 @@ pub use media_gateway::{
 };
 pub use phone_number::{PhoneNumber, PhoneNumberSpec, PhoneNumberState, PhoneNumberStatus};
 pub use sip_provider::{
-    CalledNumberFrom, Codec, ProviderType, RegistrationSpec, RegistrationState, RegistrationStatus,
-    SipProvider, SipProviderSpec, SipProviderStatus, Transport,
+    CalledNumberFrom, Codec, ProviderLimits, ProviderType, RefusalStatus, RegistrationSpec,
+    RegistrationState, RegistrationStatus, SipProvider, SipProviderSpec, SipProviderStatus,
+    Transport,
 };
 pub use voice_agent::{
     AgentLimits, BackendKind, EchoBackend, VoiceAgent, VoiceAgentSpec, VoiceAgentStatus,

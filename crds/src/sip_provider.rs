@@ -169,6 +169,10 @@ pub struct SipProviderSpec {
     #[schemars(length(min = 1, max = 3), regex(pattern = "^[1-9][0-9]{0,2}$"))]
     pub country_code: Option<String>,
 
+    /// How many calls the provider may bring; further ones are refused as busy (486). Default: as many as the gateway can carry.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: ProviderLimits,
+
     /// The MediaGateway that carries the calls. Default: the default gateway of the installation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway_ref: Option<GatewayRef>,
@@ -330,6 +334,23 @@ pub struct RegistrationSpec {
     pub contact_user: Option<String>,
 }
 
+/// How many calls a provider may bring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderLimits {
+    /// The most calls at a time, over all pods of the gateway, 1 to 100000: those in progress and those that ring. Example: the
+    /// number of channels that the carrier sells. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_calls: Option<u32>,
+
+    /// The most new calls per second that each registrar pod takes, 1 to 10000; as many may come at once after a pause.
+    /// Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub calls_per_second: Option<u32>,
+}
+
 fn enabled() -> bool {
     true
 }
@@ -384,6 +405,15 @@ pub struct SipProviderStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 64)), extend("x-kubernetes-list-type" = "atomic"))]
     pub refused_sources: Vec<String>,
+
+    /// Calls of this provider that were refused, by reason, since the registrar pods started, at most 8 reasons. The count is brought
+    /// up to date once a minute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 8),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["reason"])
+    )]
+    pub refusals: Vec<RefusalStatus>,
 
     /// Ready: calls can come in. Registered: the carrier holds our registration. CredentialsResolved: the Secret and its
     /// keys are there. GatewayAccepted: a gateway serves this provider.
@@ -447,4 +477,27 @@ pub struct RegistrationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub by: Option<String>,
+}
+
+/// Calls of a provider that were refused for one reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusalStatus {
+    /// Why, in one word, for example AtCapacity or NumberNotFound.
+    #[schemars(length(max = 128))]
+    pub reason: String,
+
+    /// How many calls were refused for this reason.
+    #[serde(default)]
+    pub count: u64,
+
+    /// What was said of the last one that was reported, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+
+    /// When the last one that was reported was refused, to the minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub last_at: Option<Time>,
 }

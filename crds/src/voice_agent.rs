@@ -176,6 +176,12 @@ pub struct AgentLimits {
     #[serde(default = "max_call_seconds")]
     #[schemars(range(min = 1, max = 86400))]
     pub max_call_seconds: u32,
+
+    /// The most calls at a time that this agent takes, over all providers of a gateway, 1 to 100000; further ones are refused as
+    /// busy (486). Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_calls: Option<u32>,
 }
 
 fn max_call_seconds() -> u32 {
@@ -186,6 +192,7 @@ impl Default for AgentLimits {
     fn default() -> Self {
         Self {
             max_call_seconds: max_call_seconds(),
+            max_calls: None,
         }
     }
 }

@@ -2,6 +2,11 @@
 //!
 //! Not the SIP on a link, which the registrar speaks itself.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ringwire_config::ObjectRef;
+use ringwire_config::state::CallCounts;
 use ringwire_config::token::Incarnation;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
@@ -28,9 +33,33 @@ pub enum LinkEvent {
     Load {
         /// Which run of the pod.
         incarnation: Incarnation,
-        /// Running calls.
-        calls: u32,
+        /// Its calls.
+        load: Arc<Load>,
         /// Whether it takes more.
         accepting: bool,
     },
+}
+
+/// A media pod's calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Running ones, those that ring included.
+    pub calls: u32,
+    /// All that it has taken since it started.
+    pub begun: u64,
+    /// Running ones by provider.
+    pub providers: BTreeMap<ObjectRef, u32>,
+    /// Running ones by agent.
+    pub agents: BTreeMap<ObjectRef, u32>,
+}
+
+impl From<&CallCounts> for Load {
+    fn from(counts: &CallCounts) -> Self {
+        Self {
+            calls: counts.total,
+            begun: counts.begun,
+            providers: counts.providers.clone(),
+            agents: counts.agents.clone(),
+        }
+    }
 }

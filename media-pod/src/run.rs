@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::health;
-use crate::link::LinkEvent;
+use crate::link::{LinkEvent, Load};
 use crate::media::node;
 use crate::registrar::{self, Identity};
 
@@ -252,11 +252,12 @@ fn specific(bind: IpAddr) -> Option<IpAddr> {
 async fn report_load(media: Reporter, incarnation: Incarnation, links: mpsc::Sender<LinkEvent>) {
     let mut changes = media.subscribe();
     loop {
-        let (calls, accepting) = media.read(|state| (state.calls.total, !state.draining));
+        let (load, accepting) =
+            media.read(|state| (Arc::new(Load::from(&state.calls)), !state.draining));
         if links
             .send(LinkEvent::Load {
                 incarnation,
-                calls,
+                load,
                 accepting,
             })
             .await

@@ -195,8 +195,30 @@ pub struct Provider {
     /// Country of national numbers, digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub country_code: Option<String>,
+    /// How many calls it may bring.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
     /// The numbers on this trunk, by E.164.
     pub numbers: BTreeMap<String, Number>,
+}
+
+/// How many calls a trunk may bring; `None`: as many as come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// At a time, over all pods of the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_calls: Option<u32>,
+    /// New ones per second, at each registrar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_per_second: Option<u32>,
+}
+
+impl Limits {
+    /// Whether nothing is limited.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How a trunk registers.
@@ -239,6 +261,9 @@ pub struct Number {
     /// Who answers it; `None`: calls are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<ObjectRef>,
+    /// How many calls at a time that agent takes; `None`: as many as come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_max_calls: Option<u32>,
 }
 
 /// One voice agent.

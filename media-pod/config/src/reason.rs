@@ -120,7 +120,7 @@ reasons! {
     CallRefused,
     /// The peer insists on encryption.
     EncryptionRequired,
-    /// The gateway cannot take more calls.
+    /// A limit was reached, or the gateway cannot take more calls.
     AtCapacity,
     /// The gateway is stopping and takes no new calls.
     Draining,

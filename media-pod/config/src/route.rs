@@ -210,7 +210,7 @@ fn find_number<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::{Exposure, GatewaySettings};
+    use crate::gateway::{Exposure, GatewaySettings, Limits};
     use ringwire_crds::{Codec, Transport};
 
     const CARRIER: &str = "203.0.113.5";
@@ -225,6 +225,7 @@ mod tests {
                     Number {
                         id,
                         agent: agent.map(|agent| ObjectRef::new("voice", agent)),
+                        agent_max_calls: None,
                     },
                 )
             })
@@ -243,6 +244,7 @@ mod tests {
             codecs: vec![Codec::PCMA],
             called_number_from: None,
             country_code: Some("34".into()),
+            limits: Limits::default(),
             numbers,
         }
     }

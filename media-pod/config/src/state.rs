@@ -67,6 +67,10 @@ pub struct PodState {
     /// Connections of carriers that were cut off or refused, since the pod started (registrars).
     #[serde(default)]
     pub cut_off: BTreeMap<CutOff, u64>,
+    /// The same of each provider (registrars); further ones of a minute are told at its end, so that a storm of them is no storm of
+    /// reports.
+    #[serde(default)]
+    pub provider_refusals: BTreeMap<ObjectRef, BTreeMap<Reason, RefusalReport>>,
     /// How each agent was last reached (media pods).
     #[serde(default)]
     pub agents: BTreeMap<ObjectRef, AgentReport>,
@@ -90,6 +94,7 @@ impl PodState {
             refused_sources: BTreeMap::new(),
             refusals: BTreeMap::new(),
             cut_off: BTreeMap::new(),
+            provider_refusals: BTreeMap::new(),
             agents: BTreeMap::new(),
         }
     }
@@ -138,6 +143,9 @@ impl CutOff {
 pub struct CallCounts {
     /// All of them.
     pub total: u32,
+    /// Calls that this pod has taken since it started, those that are over included.
+    #[serde(default)]
+    pub begun: u64,
     /// By provider.
     #[serde(default)]
     pub providers: BTreeMap<ObjectRef, u32>,
@@ -198,6 +206,18 @@ pub struct RefusedSource {
     /// The number that was dialled.
     pub number: String,
     /// When it was last refused, to the minute.
+    pub at: Timestamp,
+}
+
+/// Calls of a provider that were refused for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusalReport {
+    /// How many since the pod started.
+    pub count: u64,
+    /// What was said of the last one.
+    pub detail: String,
+    /// When that was, to the minute.
     pub at: Timestamp,
 }
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::discovery::Pods;
-use crate::link::{LinkEvent, LinkStream};
+use crate::link::{LinkEvent, LinkStream, Load};
 
 /// First pause after a failure.
 const FIRST: Duration = Duration::from_millis(50);
@@ -117,11 +117,11 @@ struct Link {
 }
 
 /// What is known of a pod by its state stream.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, PartialEq)]
 struct Known {
     incarnation: Incarnation,
     port: u16,
-    calls: u32,
+    load: Arc<Load>,
     accepting: bool,
     /// Whether the state stream is open. If not, another run of the pod may be at the port.
     open: bool,
@@ -132,14 +132,14 @@ impl Known {
         Self {
             incarnation: state.incarnation,
             port,
-            calls: state.calls.total,
+            load: Arc::new(Load::from(&state.calls)),
             accepting: state.ready && !state.draining,
             open: true,
         }
     }
 
     /// Whether `now` is about the same run of the pod, and current.
-    fn still(self, now: Option<Self>) -> bool {
+    fn still(&self, now: Option<&Self>) -> bool {
         now.is_some_and(|now| {
             now.open && now.incarnation == self.incarnation && now.port == self.port
         })
@@ -165,7 +165,11 @@ impl Link {
                     let mut state = Some(state);
                     while let Some(current) = &state {
                         let now = Some(Known::of(current, port));
-                        known.send_if_modified(|known| std::mem::replace(known, now) != now);
+                        known.send_if_modified(|known| {
+                            let changed = *known != now;
+                            *known = now;
+                            changed
+                        });
                         state = stream.next().await;
                     }
                     known.send_if_modified(|known| match known {
@@ -196,14 +200,14 @@ impl Link {
         let mut pauses = Pauses::default();
         loop {
             let open = known
-                .wait_for(|known| known.is_some_and(|known| known.open))
+                .wait_for(|known| known.as_ref().is_some_and(|known| known.open))
                 .await
-                .map(|known| *known);
+                .map(|known| known.clone());
             let Ok(Some(target)) = open else { return };
             let config = Arc::clone(&self.tls.load().client_sip);
             match client::connect_sip(self.address, target.port, config).await {
                 // The state stream ended meanwhile: this may be a link to the pod's next run.
-                Ok(_) if !target.still(*known.borrow()) => {}
+                Ok(_) if !target.still(known.borrow().as_ref()) => {}
                 Ok(stream) => {
                     let since = Instant::now();
                     if self
@@ -242,18 +246,18 @@ impl Link {
         self.events.send(up).await.ok()?;
         let mut said = None;
         loop {
-            let now = (*known.borrow_and_update())?;
+            let now = known.borrow_and_update().clone()?;
             if now.incarnation != incarnation {
                 return Some(());
             }
-            let load = (now.calls, now.accepting);
-            if said != Some(load) {
-                said = Some(load);
-                let (calls, accepting) = load;
+            let news = (now.load, now.accepting);
+            if said.as_ref() != Some(&news) {
+                let (load, accepting) = news.clone();
+                said = Some(news);
                 self.events
                     .send(LinkEvent::Load {
                         incarnation,
-                        calls,
+                        load,
                         accepting,
                     })
                     .await
@@ -406,9 +410,9 @@ mod tests {
         match soon("a load", events.recv()).await.unwrap() {
             LinkEvent::Load {
                 incarnation,
-                calls,
+                load,
                 accepting,
-            } => (incarnation.0, calls, accepting),
+            } => (incarnation.0, load.calls, accepting),
             LinkEvent::Up { .. } => panic!("another link"),
         }
     }

@@ -1,9 +1,11 @@
 //! The registrar role: the sockets, look-ups and reports around [`edge::Edge`].
 
+mod bucket;
 mod connections;
 pub mod edge;
 mod lookup;
 mod names;
+mod refusals;
 mod tls;
 mod trunks;
 
@@ -14,10 +16,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
-use ringwire_config::Reason;
 use ringwire_config::address;
 use ringwire_config::gateway::RegistrarConfig;
-use ringwire_config::state::{CutOff, MAX_REFUSED_SOURCES, RefusedSource};
+use ringwire_config::state::CutOff;
 use ringwire_control::Reporter;
 use ringwire_sip::message::{Message, parse_datagram};
 use ringwire_sip::transaction::{Flow, Transmit, Transport};
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use self::connections::{Carrier, Connections, Made};
 use self::edge::{Edge, Local, Output, Owns, RefusedCall};
 use self::names::{Lookup, Question};
+use self::refusals::{Bursts, Ledger};
 use crate::link::LinkEvent;
 use crate::record::CallRecord;
 use crate::streams::{StreamEvent, transport_error};
@@ -38,11 +40,6 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// Datagrams that are read before timers and other sources get their turn.
 const BATCH: usize = 64;
 
-/// The same refusal from the same source is logged once in so long.
-const BURST: Duration = Duration::from_secs(10);
-
-/// Sources whose refusals are remembered for that.
-const MAX_BURSTS: usize = 1_024;
 
 /// How long a stopping registrar goes on relaying what is under way.
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -183,7 +180,8 @@ struct Shell {
     secured: mpsc::Sender<tls::Accepted>,
     wanted_names: watch::Sender<BTreeSet<Question>>,
     reporter: Reporter,
-    bursts: HashMap<(Reason, IpAddr), (Instant, u64)>,
+    refusals: Ledger,
+    bursts: Bursts,
     /// Our own address, or any.
     bind: IpAddr,
     /// The UDP and the TCP port that we listen on.
@@ -238,7 +236,8 @@ pub async fn run(params: Params) -> Result<(), StartError> {
         secured: secured_in,
         wanted_names,
         reporter,
-        bursts: HashMap::new(),
+        refusals: Ledger::default(),
+        bursts: Bursts::default(),
         bind: identity.bind,
         ports,
     };
@@ -254,6 +253,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
         shell.flush();
         beat();
         let now = Instant::now();
+        shell.report_due(now);
         if stopping.is_some_and(|at| at <= now || shell.edge.is_quiet()) {
             break;
         }
@@ -364,6 +364,7 @@ impl Shell {
         );
         self.edge
             .configure(Arc::clone(config), local, Arc::clone(owns), Instant::now());
+        self.refusals.retain(|id| config.providers.contains_key(id));
         self.reporter.update(|state| {
             state.configuration.clone_from(&config.shards);
             state.addresses = addresses;
@@ -375,6 +376,9 @@ impl Shell {
                 .retain(|id, _| config.providers.contains_key(id));
             state
                 .refused_sources
+                .retain(|id, _| config.providers.contains_key(id));
+            state
+                .provider_refusals
                 .retain(|id, _| config.providers.contains_key(id));
             state.last_call.retain(|id, _| {
                 let mut numbers = config.providers.values().flat_map(|p| p.numbers.values());
@@ -476,13 +480,15 @@ impl Shell {
             } => {
                 tracing::info!(%pod, "link to media pod is up");
                 let flow = self.connections.link(stream, &closed);
-                self.edge.link_up(incarnation, flow);
+                self.edge.link_up(incarnation, flow, Instant::now());
             }
             LinkEvent::Load {
                 incarnation,
-                calls,
+                load,
                 accepting,
-            } => self.edge.link_load(incarnation, calls, accepting),
+            } => self
+                .edge
+                .link_load(incarnation, load, accepting, Instant::now()),
         }
     }
 
@@ -576,34 +582,13 @@ impl Shell {
     }
 
     fn report_refused(&mut self, call: RefusedCall) {
+        let (now, at) = (Instant::now(), minute());
         self.reporter.update(|state| {
             *state.refusals.entry(call.reason).or_default() += 1;
-            if call.reason == Reason::SourceNotAllowed
-                && let (Some(provider), Some(number)) = (&call.provider, &call.number)
-            {
-                let refused = state.refused_sources.entry(provider.clone()).or_default();
-                let address = call.source.ip();
-                refused.retain(|other| other.address != address);
-                let minute = jiff::Timestamp::now().as_second() / 60 * 60;
-                let at = jiff::Timestamp::from_second(minute).unwrap_or_default();
-                refused.insert(
-                    0,
-                    RefusedSource {
-                        address,
-                        number: number.clone(),
-                        at,
-                    },
-                );
-                refused.truncate(MAX_REFUSED_SOURCES);
-            }
+            self.refusals.note(&call, now, at, state);
         });
-        let suppressed = if call.provider.is_none() {
-            match self.burst(&call) {
-                Some(suppressed) => suppressed,
-                None => return,
-            }
-        } else {
-            0
+        let Some(suppressed) = self.bursts.admit(&call, now) else {
+            return;
         };
         let started = jiff::Timestamp::now();
         let detail = if suppressed > 0 {
@@ -628,25 +613,17 @@ impl Shell {
         record.write();
     }
 
-    /// How many refusals of a stranger's calls were not logged since the last one that was; `None`: this one is not, either. Scanners
-    /// are refused a million times, and once in a while is enough for the log.
-    fn burst(&mut self, call: &RefusedCall) -> Option<u64> {
-        let now = Instant::now();
-        if self.bursts.len() >= MAX_BURSTS {
-            self.bursts
-                .retain(|_, (since, _)| now.duration_since(*since) < BURST);
+    /// Reports the refusals that have waited for the end of their minute.
+    fn report_due(&mut self, now: Instant) {
+        if self.refusals.is_due(now) {
+            self.reporter
+                .update(|state| self.refusals.publish_due(now, state));
         }
-        let key = (call.reason, call.source.ip());
-        if let Some((since, more)) = self.bursts.get_mut(&key)
-            && now.duration_since(*since) < BURST
-        {
-            *more += 1;
-            return None;
-        }
-        let suppressed = self.bursts.remove(&key).map_or(0, |(_, more)| more);
-        if self.bursts.len() < MAX_BURSTS {
-            self.bursts.insert(key, (now, 0));
-        }
-        Some(suppressed)
     }
+}
+
+/// The time to the minute.
+fn minute() -> jiff::Timestamp {
+    let minute = jiff::Timestamp::now().as_second() / 60 * 60;
+    jiff::Timestamp::from_second(minute).unwrap_or_default()
 }

@@ -14,6 +14,7 @@ mod cli;
 mod dialogs;
 mod ends;
 mod hostile;
+mod limits;
 mod registration;
 mod tls;
 

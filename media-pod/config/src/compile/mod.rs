@@ -127,6 +127,8 @@ pub struct AgentFindings {
     pub backend: Option<BackendKind>,
     /// How many numbers it answers.
     pub numbers: u32,
+    /// How many calls it takes at a time, if that is limited.
+    pub max_calls: Option<u32>,
 }
 
 /// The result of a compilation.
@@ -180,6 +182,7 @@ pub fn compile(objects: &Objects, settings: &Settings) -> Compiled {
                         ready,
                         backend: agent::kind(object),
                         numbers: 0,
+                        max_calls: object.spec.limits.max_calls,
                     },
                 );
                 agents.insert(id, entry);
@@ -191,6 +194,7 @@ pub fn compile(objects: &Objects, settings: &Settings) -> Compiled {
                         ready,
                         backend: agent::kind(object),
                         numbers: 0,
+                        max_calls: object.spec.limits.max_calls,
                     },
                 );
             }

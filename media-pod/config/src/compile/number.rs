@@ -126,12 +126,17 @@ fn one(
         Some((agent, Some(findings))) if findings.ready.is_yes() => Some((*agent).clone()),
         _ => None,
     };
+    let agent_max_calls = usable
+        .as_ref()
+        .and_then(|agent| compiled.agents.get(agent))
+        .and_then(|findings| findings.max_calls);
     if let Some(entry) = entries.get_mut(provider) {
         entry.numbers.insert(
             object.spec.number.clone(),
             Number {
                 id: id.clone(),
                 agent: usable,
+                agent_max_calls,
             },
         );
     }

@@ -6,7 +6,7 @@ use ringwire_crds::{Codec, ProviderType, SipProvider, Transport, secret_key};
 
 use super::gateway::{network, serves};
 use super::{ProviderFindings, Verdict, secrets};
-use crate::gateway::{AllowedSource, Host, Provider, ProviderTls, Registration};
+use crate::gateway::{AllowedSource, Host, Limits, Provider, ProviderTls, Registration};
 use crate::object::{ObjectRef, Objects, Settings};
 use crate::reason::Reason;
 use crate::secret::Secret;
@@ -124,6 +124,10 @@ pub(super) fn compile(
         },
         called_number_from: spec.called_number_from,
         country_code: spec.country_code.clone(),
+        limits: Limits {
+            max_calls: spec.limits.max_calls,
+            calls_per_second: spec.limits.calls_per_second,
+        },
         numbers: BTreeMap::new(),
         id,
     };

@@ -350,3 +350,17 @@ fn a_gateway_that_is_being_set_up_is_no_failure() {
     );
     assert_eq!(compiled.numbers[&voice("main")].ready.holds, Holds::Unknown);
 }
+
+#[test]
+fn tells_registrars_of_the_limits_of_trunk_and_agent() {
+    let mut world = world();
+    world.providers[0].spec.limits.max_calls = Some(30);
+    world.agents[0].spec.limits.max_calls = Some(4);
+    let compiled = compile(&world, &settings());
+    let trunk = &compiled.gateways[&gateway_id()].providers[&voice("trunk")];
+    assert_eq!(
+        (trunk.limits.max_calls, trunk.limits.calls_per_second),
+        (Some(30), None)
+    );
+    assert_eq!(trunk.numbers["+34911234567"].agent_max_calls, Some(4));
+}

@@ -7,13 +7,14 @@ mod observed;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 use ringwire_crds::{
     Condition, MediaGateway, MediaGatewayStatus, PhoneNumber, PhoneNumberState, PhoneNumberStatus,
-    RegistrationState as StateColumn, RegistrationStatus, SipProvider, SipProviderStatus, Time,
-    VoiceAgent, VoiceAgentStatus, clip, condition,
+    RefusalStatus, RegistrationState as StateColumn, RegistrationStatus, SipProvider,
+    SipProviderStatus, Time, VoiceAgent, VoiceAgentStatus, clip, condition,
 };
 
 use crate::address;
@@ -30,6 +31,9 @@ const MAX_MESSAGE: usize = 1024;
 
 /// How many of a server's addresses are shown.
 const MAX_ADDRESSES: usize = 16;
+
+/// How many reasons of refusals are shown.
+const MAX_REFUSALS: usize = 8;
 
 /// Builds a condition, keeping the old transition time if the status is the same.
 pub fn condition(
@@ -119,8 +123,37 @@ pub fn sip_provider(
             .or(Some(findings.transport)),
         resolved_addresses: resolved,
         refused_sources,
+        refusals: refusals(gateway_pods(), &id),
         conditions,
     }
+}
+
+/// The refusals of a provider's calls, of all pods together, the latest first.
+fn refusals<'a>(pods: impl Iterator<Item = &'a ObservedPod>, id: &ObjectRef) -> Vec<RefusalStatus> {
+    let mut sums: BTreeMap<Reason, (u64, Timestamp, &str)> = BTreeMap::new();
+    for (reason, report) in pods
+        .filter_map(|pod| pod.state.provider_refusals.get(id))
+        .flatten()
+    {
+        let (count, at, detail) = sums
+            .entry(*reason)
+            .or_insert((0, report.at, &report.detail));
+        *count += report.count;
+        if report.at > *at {
+            (*at, *detail) = (report.at, &report.detail);
+        }
+    }
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_by_key(|(reason, (_, at, _))| (std::cmp::Reverse(*at), *reason));
+    sums.truncate(MAX_REFUSALS);
+    sums.into_iter()
+        .map(|(reason, (count, at, detail))| RefusalStatus {
+            reason: reason.as_str().to_owned(),
+            count,
+            message: (!detail.is_empty()).then(|| clip(detail, MAX_MESSAGE)),
+            last_at: Some(Time(at)),
+        })
+        .collect()
 }
 
 /// The report that counts: of a pod that can be reached, and of the registration in force, if there is one.

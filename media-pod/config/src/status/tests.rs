@@ -139,3 +139,45 @@ fn a_private_contact_behind_a_nat_is_told() {
             .contains("sees our packets come from 203.0.113.9:40123")
     );
 }
+
+#[test]
+fn the_refusals_of_all_registrars_are_summed_up_and_the_latest_says_why() {
+    use crate::state::RefusalReport;
+    let refusal = |minute: i64, count: u64, detail: &str| RefusalReport {
+        count,
+        detail: detail.into(),
+        at: Timestamp::from_second(minute * 60).unwrap(),
+    };
+    let mut pods = [
+        pod("a", Role::Registrar, "new"),
+        pod("b", Role::Registrar, "new"),
+    ];
+    let told = &mut pods[0].1.state.provider_refusals;
+    let of = told.entry(id("trunk")).or_default();
+    of.insert(Reason::AtCapacity, refusal(1, 3, "two calls"));
+    of.insert(Reason::NumberNotFound, refusal(9, 1, "compared"));
+    let told = &mut pods[1].1.state.provider_refusals;
+    let of = told.entry(id("trunk")).or_default();
+    of.insert(Reason::AtCapacity, refusal(2, 4, "three calls"));
+    let other = told.entry(id("other")).or_default();
+    other.insert(Reason::AtCapacity, refusal(3, 5, "of another"));
+    let observed = observed(pods);
+    let seen = refusals(observed.of(&id("default")), &id("trunk"));
+    let seen: Vec<_> = seen
+        .iter()
+        .map(|refusal| {
+            (
+                refusal.reason.as_str(),
+                refusal.count,
+                refusal.message.as_deref(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("NumberNotFound", 1, Some("compared")),
+            ("AtCapacity", 7, Some("three calls"))
+        ]
+    );
+}

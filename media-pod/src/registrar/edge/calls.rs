@@ -13,7 +13,9 @@ use ringwire_config::token::{self, Incarnation};
 use ringwire_sip::message::{HeaderName, Host, Method, Request, Scheme, Uri};
 use ringwire_sip::transaction::{Flow, ServerId, Transport};
 
-use super::{Edge, FIRST_SIGN, Kind, Link, MAX_TRIES, Output, RefusedCall, Relay, reason_header};
+use super::{
+    Edge, FIRST_SIGN, Kind, Link, MAX_TRIES, Output, Parties, RefusedCall, Relay, reason_header,
+};
 use crate::private;
 
 impl Edge {
@@ -194,6 +196,18 @@ impl Edge {
                 return self.answer(id, &request, status, extra, now);
             }
         };
+        if let Err(detail) = self.rates.admit(&route, &self.loads, now) {
+            let refused = refused(
+                Reason::AtCapacity,
+                486,
+                Some(route.provider.id.clone()),
+                Some(route.number.to_owned()),
+                detail,
+            );
+            let extra = Some(reason_header(486, refused.reason.as_str()));
+            self.outputs.push_back(Output::Refused(refused));
+            return self.answer(id, &request, 486, extra, now);
+        }
         let contact = self.contact_base(flow);
         let codecs: Vec<String> = route
             .provider
@@ -229,6 +243,10 @@ impl Edge {
             headers,
             tried: Vec::new(),
             silent_until: None,
+            parties: Parties {
+                provider: route.provider.id.clone(),
+                agent: route.agent.clone(),
+            },
             refusal: Box::new(refusal),
         };
         self.relays.insert(
@@ -289,10 +307,12 @@ impl Edge {
             self.abandoned.insert(client, relay.request.clone());
             self.endpoint.cancel(client, None, now);
         }
+        self.loads.take_back(id);
         let Kind::Call {
             headers,
             tried,
             silent_until,
+            parties,
             ..
         } = &mut relay.kind
         else {
@@ -313,17 +333,13 @@ impl Edge {
         // The better of two drawn at random: spreads calls evenly although reports of load are late.
         let draw = |rng: &mut StdRng| candidates[rng.random_range(0..candidates.len())];
         let (a, b) = (draw(&mut self.rng), draw(&mut self.rng));
-        let load = |pod: &Incarnation| {
-            self.links
-                .get(pod)
-                .map_or(u32::MAX, |link| link.calls + link.pending)
-        };
+        let load = |pod: &Incarnation| self.loads.of_pod(*pod, now);
         let pod = if load(&b) < load(&a) { b } else { a };
         tried.push(pod);
         *silent_until = Some(now + FIRST_SIGN);
         let headers = headers.clone();
-        if let Some(link) = self.links.get_mut(&pod) {
-            link.pending += 1;
+        self.loads.hand(id, pod, parties.clone(), now);
+        if let Some(link) = self.links.get(&pod) {
             let flow = link.flow.clone();
             self.forward(id, &flow, &headers, now);
         }

@@ -5,6 +5,8 @@
 //! are flows like others.
 
 mod calls;
+mod limits;
+mod loads;
 mod outward;
 mod peers;
 mod replies;
@@ -28,9 +30,12 @@ use ringwire_sip::transaction::{
 };
 
 pub use self::peers::{Peer, Peers};
+use self::limits::Rates;
+use self::loads::{Loads, Parties};
 use self::replies::reason_header;
 use super::names::{self, Lookup, Names, Nowhere, Question};
 use super::trunks::Trunks;
+use crate::link::Load;
 
 /// A media pod has to say something by then, or another is asked (DESIGN §3).
 const FIRST_SIGN: Duration = Duration::from_millis(300);
@@ -118,9 +123,6 @@ pub struct RefusedCall {
 /// A media pod.
 struct Link {
     flow: Flow,
-    calls: u32,
-    /// Calls handed over since the last report of its load.
-    pending: u32,
     accepting: bool,
 }
 
@@ -130,6 +132,7 @@ enum Kind {
         headers: Vec<(HeaderName, String)>,
         tried: Vec<Incarnation>,
         silent_until: Option<Instant>,
+        parties: Parties,
         /// What to report if no media pod takes it.
         refusal: Box<RefusedCall>,
     },
@@ -163,6 +166,8 @@ pub struct Edge {
     peers: Peers,
     owns: Owns,
     links: BTreeMap<Incarnation, Link>,
+    loads: Loads,
+    rates: Rates,
     /// Open connections that a message has come in on, and whose they are.
     streams: HashMap<u64, SocketAddr>,
     relays: HashMap<ServerId, Relay>,
@@ -201,6 +206,8 @@ impl Edge {
             peers: Peers::default(),
             owns: Arc::new(|_| true),
             links: BTreeMap::new(),
+            loads: Loads::default(),
+            rates: Rates::default(),
             streams: HashMap::new(),
             relays: HashMap::new(),
             by_client: HashMap::new(),
@@ -221,6 +228,7 @@ impl Edge {
         now: Instant,
     ) {
         self.peers.configure(&config);
+        self.rates.configure(&config);
         self.config = config;
         self.local = local;
         self.owns = owns;
@@ -267,28 +275,35 @@ impl Edge {
     }
 
     /// A link to a media pod is up.
-    pub fn link_up(&mut self, incarnation: Incarnation, flow: Flow) {
-        self.links.insert(
-            incarnation,
-            Link {
-                flow,
-                calls: 0,
-                pending: 0,
-                accepting: true,
-            },
-        );
+    pub fn link_up(&mut self, incarnation: Incarnation, flow: Flow, now: Instant) {
+        self.loads.up(incarnation, now);
+        let accepting = true;
+        self.links.insert(incarnation, Link { flow, accepting });
     }
 
     /// A media pod's load.
-    pub fn link_load(&mut self, incarnation: Incarnation, calls: u32, accepting: bool) {
+    pub fn link_load(
+        &mut self,
+        incarnation: Incarnation,
+        load: Arc<Load>,
+        accepting: bool,
+        now: Instant,
+    ) {
         if let Some(link) = self.links.get_mut(&incarnation) {
-            (link.calls, link.pending, link.accepting) = (calls, 0, accepting);
+            link.accepting = accepting;
+            self.loads.report(incarnation, load, now);
         }
     }
 
     /// A stream (to a carrier or a media pod) has closed or could not be opened.
     pub fn flow_failed(&mut self, flow: &Flow, error: TransportError, now: Instant) {
-        self.links.retain(|_, link| link.flow != *flow);
+        self.links.retain(|incarnation, link| {
+            let stays = link.flow != *flow;
+            if !stays {
+                self.loads.lost(*incarnation, now);
+            }
+            stays
+        });
         if let Some(connection) = flow.connection {
             self.streams.remove(&connection);
         }

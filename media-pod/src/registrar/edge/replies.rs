@@ -90,6 +90,9 @@ impl Edge {
             private::strip(&mut relayed.headers);
         }
         relay.done |= relayed.status >= 200;
+        if is_call && relayed.status >= 300 {
+            self.loads.refused(id);
+        }
         self.endpoint.respond(id, relayed, now);
     }
 
@@ -223,6 +226,7 @@ impl Edge {
         response.headers.push(HeaderName::Server, USER_AGENT);
         if let Some(relay) = self.relays.get_mut(&id) {
             relay.done = true;
+            self.loads.refused(id);
         }
         self.endpoint.respond(id, response, now);
     }
