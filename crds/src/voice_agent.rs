@@ -132,7 +132,8 @@ pub struct WebSocketBackend {
     pub headers_secret_ref: Option<SecretRef>,
 
     /// Names and values that the agent gets at the start of each call (customParameters of Twilio's start message), at most
-    /// 32. Names up to 128, values up to 1024 characters. Default: none.
+    /// 32, beside what is known of the caller: caller_id, called_number, from_uri and others. Of two with the same name the one
+    /// given here holds. Names up to 128, values up to 1024 characters. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(transform = custom_parameters_rule)]
     pub custom_parameters: BTreeMap<String, String>,

@@ -2,7 +2,7 @@
 
 use ringwire_sip::message::{HeaderName, Headers};
 
-/// The SipProvider, `namespace/name`.
+/// The SipProvider, `namespace/name`; for a call that takes another's place, all that it may be from, comma-separated.
 pub const PROVIDER: &str = "X-Ringwire-Provider";
 /// The PhoneNumber, `namespace/name`.
 pub const NUMBER: &str = "X-Ringwire-Number";

@@ -15,6 +15,14 @@ pub struct CallRecord {
     pub end: Option<jiff::Timestamp>,
     /// The caller's user part.
     pub from: String,
+    /// The caller's display name.
+    pub from_display_name: Option<String>,
+    /// Who the carrier says the caller is (`P-Asserted-Identity`).
+    pub asserted_identity: Option<String>,
+    /// What the caller wants withheld (`Privacy`), such as `id`.
+    pub privacy: Option<String>,
+    /// Who sent the call on to us last (`Diversion`, `History-Info`).
+    pub diversion: Option<String>,
     /// The called number.
     pub to: String,
     /// The SipProvider.
@@ -59,6 +67,10 @@ impl CallRecord {
             answer = %time(self.answer),
             end = %time(self.end),
             from = %self.from,
+            from_display_name = self.from_display_name.as_deref(),
+            asserted_identity = self.asserted_identity.as_deref(),
+            privacy = self.privacy.as_deref(),
+            diversion = self.diversion.as_deref(),
             to = %self.to,
             provider = self.provider.as_deref().unwrap_or_default(),
             number = self.number.as_deref().unwrap_or_default(),

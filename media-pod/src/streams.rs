@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringwire_config::state::CutOff;
+use ringwire_sip::message::limits::HeaderLimits;
 use ringwire_sip::message::{Message, ParseError, ParseFailure, StreamItem, StreamParser};
 use ringwire_sip::transaction::{Flow, Transport, TransportError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, WriteHalf};
@@ -192,7 +193,10 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// Reads until the stream ends. Gives why, and why we ended it if it was us.
     async fn run<R: AsyncRead + Unpin>(&self, mut reader: R) -> (TransportError, Option<CutOff>) {
-        let mut parser = StreamParser::new();
+        let mut parser = StreamParser::with_limits(match self.idle {
+            Idle::Forever => HeaderLimits::OWN,
+            Idle::After(_) => HeaderLimits::STRANGERS,
+        });
         let mut buffer = vec![0; 16 * 1024];
         let mut heard = Instant::now();
         // When the message began that is not complete yet: a peer that sends it byte by byte wins no time.

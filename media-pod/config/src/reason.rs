@@ -140,6 +140,8 @@ reasons! {
     ApplyFailed,
     /// The caller hung up.
     CallerHungUp,
+    /// Another call took this one's place, with the same agent.
+    Replaced,
     /// The caller gave up before the answer.
     CallerCancelled,
     /// The caller is gone: no packets, and no answer to OPTIONS.

@@ -120,7 +120,7 @@ pub fn route<'a>(
 }
 
 /// The providers that may be calling: by secret contact user exactly one, else all that accept the source.
-fn callers<'a>(
+pub fn callers<'a>(
     config: &'a RegistrarConfig,
     call: IncomingCall<'_>,
     resolved: &impl ResolvedAddresses,

@@ -225,6 +225,32 @@ impl RtpStream {
         }
     }
 
+    /// The stream of a call that takes this one's place: what the agent has said and nobody heard yet goes over, the agent's frames are
+    /// numbered on, and nothing else of the old peer's stays. It ticks if this one did.
+    #[must_use]
+    pub fn into_successor(self, config: StreamConfig, now: Instant) -> Self {
+        let mut successor = Self {
+            playback: self.playback,
+            ticks: self.ticks,
+            next_tick: self.next_tick.map(|_| now),
+            ..Self::new(config, now)
+        };
+        // Keys and marks, but no sound: that was the old peer's.
+        successor.events.extend(
+            self.events
+                .into_iter()
+                .filter(|event| !matches!(event, StreamEvent::Frame { .. })),
+        );
+        if let Some(reports) = successor
+            .reports
+            .as_mut()
+            .filter(|_| self.next_tick.is_some())
+        {
+            reports.start(now);
+        }
+        successor
+    }
+
     /// Starts the 20 ms tick; the first packet and frame are due at once.
     pub fn start(&mut self, now: Instant) {
         if self.next_tick.is_none() {

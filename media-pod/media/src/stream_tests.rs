@@ -496,3 +496,42 @@ fn the_peers_reports_tell_what_it_has_lost_and_ours_go_beside_the_rtp() {
     let next = later + Duration::from_secs(10);
     assert_eq!(stream.poll_report(&mut out, next).unwrap().1, from);
 }
+
+#[test]
+fn a_successor_plays_what_was_said_and_counts_the_agents_frames_on() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    bench.tick();
+    bench.stream.play(&[7; 4 * 160]);
+    bench.stream.mark("said".to_owned());
+    bench.tick();
+    bench.tick();
+    let config = StreamConfig {
+        session: session(Codec::Pcma),
+        signalling_ip: None,
+        ssrc: 77,
+        sequence: 9,
+        timestamp: 1,
+        jitter_target_millis: 0,
+        reports: true,
+    };
+    let before = bench.stream;
+    bench.stream = before.into_successor(config, bench.now);
+    assert_eq!(bench.stream.stats().packets_sent, 0);
+    let (packets, events) = bench.tick();
+    let [(_, payload_type, sequence, _, payload)] = &packets[..] else {
+        panic!("{packets:?}")
+    };
+    assert_eq!((*payload_type, *sequence), (8, 9));
+    assert_eq!(*payload, [ulaw_to_alaw(7); 160]);
+    let frames = events.iter().find_map(|event| match event {
+        StreamEvent::Frame {
+            timestamp_millis, ..
+        } => Some(*timestamp_millis),
+        _ => None,
+    });
+    assert_eq!(frames, Some(60));
+    let played = (0..3)
+        .flat_map(|_| bench.tick().1)
+        .any(|event| matches!(event, StreamEvent::MarkPlayed(name) if name == "said"));
+    assert!(played, "the mark comes back in the successor");
+}

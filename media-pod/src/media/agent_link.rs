@@ -1,5 +1,6 @@
 //! A call's connection to its agent, whatever protocol it speaks.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -83,11 +84,12 @@ pub struct TwilioLink {
     dropped: u64,
 }
 
-/// Connects to an agent. `rng` makes the identifiers of the stream.
+/// Connects to an agent. `about` is what it is told of the call, `rng` makes the identifiers of the stream.
 pub async fn connect(
     agent: &Agent,
     settings: &GatewaySettings,
     connector: &Connector,
+    about: BTreeMap<String, String>,
     mut rng: StdRng,
 ) -> Result<AgentLink, Unreachable> {
     let Backend::TwilioWebSocket {
@@ -133,7 +135,7 @@ pub async fn connect(
         account_sid: twilio::new_sid("AC", &mut rng),
         call_sid: twilio::new_sid("CA", &mut rng),
         stream_sid: twilio::new_sid("MZ", &mut rng),
-        custom_parameters: custom_parameters.clone(),
+        custom_parameters: start_parameters(about, custom_parameters),
     });
     let (sender, receiver) = socket.split();
     let (queue, queued) = mpsc::channel(QUEUE);
@@ -146,6 +148,15 @@ pub async fn connect(
         stuck,
         dropped: 0,
     })))
+}
+
+/// What the agent gets at the start. What was configured outranks what the caller says.
+fn start_parameters(
+    mut about: BTreeMap<String, String>,
+    configured: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    about.extend(configured.clone());
+    about
 }
 
 /// Sends what is queued, then closes. Tells why if it cannot go on.

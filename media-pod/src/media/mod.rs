@@ -2,6 +2,11 @@
 
 mod agent_link;
 mod call;
+mod caller;
+mod exchange;
 pub mod node;
 mod ports;
 mod retired;
+mod shared;
+mod switch;
+mod worker;

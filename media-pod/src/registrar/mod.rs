@@ -9,7 +9,7 @@ mod refusals;
 mod tls;
 mod trunks;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -39,7 +39,6 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Datagrams that are read before timers and other sources get their turn.
 const BATCH: usize = 64;
-
 
 /// How long a stopping registrar goes on relaying what is under way.
 const STOP_GRACE: Duration = Duration::from_secs(3);

@@ -68,10 +68,10 @@ fn the_agent_gets_connected_start_media_and_stop_as_twilio_sends_them() {
         body["mediaFormat"],
         serde_json::json!({"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1})
     );
-    assert_eq!(
-        body["customParameters"],
-        serde_json::json!({"language": "es", "empty": ""})
-    );
+    let parameters = &body["customParameters"];
+    for (name, value) in [("language", "es"), ("empty", ""), ("called_number", NUMBER)] {
+        assert_eq!(parameters[name], value, "{name}: {parameters}");
+    }
 
     let media = agent.events("media");
     // 50 in a second, for three seconds, less what the caller needs to begin.

@@ -14,9 +14,11 @@ mod cli;
 mod dialogs;
 mod ends;
 mod hostile;
+mod identity;
 mod limits;
 mod registration;
 mod tls;
+mod transfers;
 
 use ringwire_tests::agent::Agent;
 use ringwire_tests::gateway::Gateway;

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::RespondTo;
 use super::outbox::Outbox;
+use super::refusal::{SUPPORTED, SUPPORTED_WITH_REPLACES};
 use super::session::{ALLOW, ALLOW_WITH_REFER, Session};
 use crate::message::{HeaderName, Request};
 use crate::refer::{ReferId, Referral, Refers, Scene};
@@ -15,6 +16,15 @@ impl Session {
             ALLOW_WITH_REFER
         } else {
             ALLOW
+        }
+    }
+
+    /// The extensions that we know.
+    pub fn supported(&self) -> &'static str {
+        if self.replaceable {
+            SUPPORTED_WITH_REPLACES
+        } else {
+            SUPPORTED
         }
     }
 

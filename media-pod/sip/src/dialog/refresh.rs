@@ -5,7 +5,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use super::outbox::Outbox;
-use super::refusal::SUPPORTED;
 use super::session::Session;
 use super::{Action, EndedBy, body};
 use crate::message::{HeaderName, Method, Request, Response};
@@ -58,7 +57,9 @@ impl Session {
         };
         let mut request = self.dialog.request(method);
         request.headers.push(HeaderName::Allow, self.allow());
-        request.headers.push(HeaderName::Supported, SUPPORTED);
+        request
+            .headers
+            .push(HeaderName::Supported, self.supported());
         self.timer.ask(&mut request);
         request
             .headers

@@ -8,6 +8,8 @@ use crate::sdp::{self, OfferError};
 const EXTENSIONS: [&str; 2] = ["100rel", "timer"];
 /// The same as the `Supported` header.
 pub(crate) const SUPPORTED: &str = "100rel, timer";
+/// The same where the owner takes calls that replace others.
+pub(crate) const SUPPORTED_WITH_REPLACES: &str = "100rel, timer, replaces";
 
 /// 420 with what we don't know, if a request requires it (RFC 3261 section 8.2.2.3).
 pub(crate) fn refuse_unknown_extensions(request: &Request) -> Option<Response> {

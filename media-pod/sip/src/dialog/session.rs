@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::body::{self, Info};
 use super::outbox::Outbox;
 use super::refresh::{Acked, Refresh};
-use super::refusal::{self, SUPPORTED};
+use super::refusal;
 use super::timer::{Due, SessionTimer};
 use super::{Action, CallEvent, Dialog, EndedBy, RespondTo};
 use crate::message::{HeaderName, Headers, Method, Request, Response};
@@ -66,6 +66,8 @@ pub(crate) struct Session {
     pub(super) refresh: Option<Refresh>,
     pub(super) acked: Option<Acked>,
     pub refers: Refers,
+    /// Whether the owner takes calls that replace this one.
+    pub replaceable: bool,
 }
 
 impl Session {
@@ -87,6 +89,7 @@ impl Session {
             refresh: None,
             acked: None,
             refers: Refers::default(),
+            replaceable: false,
         }
     }
 
@@ -125,7 +128,9 @@ impl Session {
             .headers
             .push(HeaderName::Contact, self.dialog.contact().to_string());
         response.headers.push(HeaderName::Allow, self.allow());
-        response.headers.push(HeaderName::Supported, SUPPORTED);
+        response
+            .headers
+            .push(HeaderName::Supported, self.supported());
         if let Some(body) = body {
             response.set_body(sdp::CONTENT_TYPE, body.to_bytes());
         }

@@ -44,6 +44,8 @@ pub enum HeaderName {
     ReferTo,
     Replaces,
     Diversion,
+    HistoryInfo,
+    Privacy,
     Event,
     SubscriptionState,
     Rack,
@@ -110,6 +112,8 @@ names! {
     ReferTo "Refer-To" Some(b'r');
     Replaces "Replaces" None;
     Diversion "Diversion" None;
+    HistoryInfo "History-Info" None;
+    Privacy "Privacy" None;
     Event "Event" Some(b'o');
     SubscriptionState "Subscription-State" None;
     Rack "RAck" None;

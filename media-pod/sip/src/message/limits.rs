@@ -12,3 +12,32 @@ pub const MAX_BODY: usize = 64 * 1024;
 pub const MAX_PARAMS: usize = 64;
 /// Most unread bytes that a stream may hold back: one whole message and one read more.
 pub const MAX_STREAM_BUFFER: usize = MAX_HEADER_BYTES + MAX_BODY + 64 * 1024;
+
+/// How large the header section of a message may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderLimits {
+    /// Start line and header section together, in bytes.
+    pub bytes: usize,
+    /// Header fields.
+    pub fields: usize,
+}
+
+impl HeaderLimits {
+    /// For what comes from strangers.
+    pub const STRANGERS: Self = Self {
+        bytes: MAX_HEADER_BYTES,
+        fields: MAX_HEADERS,
+    };
+    /// For what our own pass on among themselves: a message that was just small enough when it came in has their headers as well by
+    /// then.
+    pub const OWN: Self = Self {
+        bytes: MAX_HEADER_BYTES + 16 * 1024,
+        fields: MAX_HEADERS + 64,
+    };
+}
+
+impl Default for HeaderLimits {
+    fn default() -> Self {
+        Self::STRANGERS
+    }
+}

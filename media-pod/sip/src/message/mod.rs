@@ -7,6 +7,7 @@
 mod error;
 mod header_name;
 mod headers;
+mod identity;
 mod lex;
 pub mod limits;
 mod method;
@@ -23,6 +24,7 @@ mod via;
 pub use error::{ParseError, ParseFailure};
 pub use header_name::HeaderName;
 pub use headers::Headers;
+pub use identity::{CallerIdentity, Diversion, HistoryEntry, Privacy};
 pub use method::Method;
 pub use name_addr::NameAddr;
 pub use params::Params;

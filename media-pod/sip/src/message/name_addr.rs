@@ -50,6 +50,17 @@ impl NameAddr {
         })
     }
 
+    /// The address for people and agents: without name, password and parameters.
+    pub fn bare(&self) -> String {
+        let uri = Uri {
+            password: None,
+            params: Params::new(),
+            headers: None,
+            ..self.uri.clone()
+        };
+        uri.to_string()
+    }
+
     /// The `tag` parameter.
     pub fn tag(&self) -> Option<&str> {
         self.params.get("tag").filter(|tag| !tag.is_empty())

@@ -10,7 +10,7 @@ use super::error::{ParseError, ParseFailure};
 use super::header_name::HeaderName;
 use super::headers::Headers;
 use super::lex;
-use super::limits::{MAX_BODY, MAX_HEADER_BYTES, MAX_HEADERS};
+use super::limits::{HeaderLimits, MAX_BODY};
 use super::method::Method;
 use super::name_addr;
 use super::text::Text;
@@ -28,7 +28,7 @@ pub fn parse_datagram(bytes: &[u8]) -> Result<Message, ParseFailure> {
         .ok_or(ParseError::KeepAlive)?;
     let bytes = &bytes[start..];
     let (head_len, body_start) = find_head_end(bytes, 0).unwrap_or((bytes.len(), bytes.len()));
-    let head = Head::parse(&bytes[..head_len]);
+    let head = Head::parse(&bytes[..head_len], HeaderLimits::STRANGERS);
     let rest = &bytes[body_start..];
     let body = head.content_length().and_then(|length| match length {
         Some(length) if length > rest.len() => Err(ParseError::BodyTruncated),
@@ -73,9 +73,9 @@ pub(super) struct Head {
 }
 
 impl Head {
-    pub(super) fn parse(bytes: &[u8]) -> Self {
-        let mut too_large = bytes.len() > MAX_HEADER_BYTES;
-        let head = decode(&bytes[..bytes.len().min(MAX_HEADER_BYTES)]);
+    pub(super) fn parse(bytes: &[u8], limits: HeaderLimits) -> Self {
+        let mut too_large = bytes.len() > limits.bytes;
+        let head = decode(&bytes[..bytes.len().min(limits.bytes)]);
         let mut lines = head
             .split('\n')
             .map(|line| line.strip_suffix('\r').unwrap_or(line));
@@ -92,13 +92,13 @@ impl Head {
                     }
                     continue;
                 }
-                if !store(&mut headers, &head, current.take()) {
+                if !store(&mut headers, &head, current.take(), limits.fields) {
                     too_large = true;
                     break;
                 }
                 current = split_field(line);
             }
-            too_large |= !store(&mut headers, &head, current);
+            too_large |= !store(&mut headers, &head, current, limits.fields);
         }
         Self {
             start,
@@ -253,20 +253,21 @@ fn store(
     headers: &mut Headers,
     head: &Arc<str>,
     field: Option<(HeaderName, Cow<'_, str>)>,
+    most: usize,
 ) -> bool {
     let Some((name, value)) = field else {
         return true;
     };
     if name.is_split_when_read() && lex::find_outside(&value, |byte| byte == b',').is_some() {
         for part in lex::split_list(&value) {
-            if headers.len() >= MAX_HEADERS {
+            if headers.len() >= most {
                 return false;
             }
             headers.push_read(name.clone(), text(head, part));
         }
         return true;
     }
-    if headers.len() >= MAX_HEADERS {
+    if headers.len() >= most {
         return false;
     }
     headers.push_read(name, text(head, &value));

@@ -2,7 +2,7 @@
 
 use super::Message;
 use super::error::{ParseError, ParseFailure};
-use super::limits::{MAX_BODY, MAX_HEADER_BYTES, MAX_STREAM_BUFFER};
+use super::limits::{HeaderLimits, MAX_BODY, MAX_STREAM_BUFFER};
 use super::parse::{Head, find_head_end};
 
 /// What a stream gave.
@@ -25,6 +25,7 @@ pub enum StreamItem {
 /// is too large, gets an error after which the stream is to be closed.
 #[derive(Debug, Default)]
 pub struct StreamParser {
+    limits: HeaderLimits,
     buffer: Vec<u8>,
     /// Bytes at the beginning of the buffer that are done with.
     consumed: usize,
@@ -39,6 +40,14 @@ impl StreamParser {
     /// A parser at the beginning of a stream.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A parser that takes header sections as large as that.
+    pub fn with_limits(limits: HeaderLimits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
     }
 
     /// Adds what was read. Call [`Self::next`] until it gives `None` before reading more: beyond
@@ -74,15 +83,15 @@ impl StreamParser {
             }
             let rest = &self.buffer[self.consumed..];
             let Some((head_len, body_start)) = find_head_end(rest, self.scanned) else {
-                if rest.len() > MAX_HEADER_BYTES {
-                    let failure = Head::parse(rest).fail(ParseError::HeadersTooLarge);
+                if rest.len() > self.limits.bytes {
+                    let failure = Head::parse(rest, self.limits).fail(ParseError::HeadersTooLarge);
                     return Err(self.fail(failure));
                 }
                 // The empty line may be cut anywhere: LF, CR, LF.
                 self.scanned = rest.len().saturating_sub(3);
                 return Ok(None);
             };
-            let head = Head::parse(&rest[..head_len]);
+            let head = Head::parse(&rest[..head_len], self.limits);
             self.consumed += body_start;
             self.scanned = 0;
             let length = if head.is_not_sip() {

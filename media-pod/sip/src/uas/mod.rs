@@ -255,6 +255,12 @@ impl UasCall {
         self.session.refers.taken = true;
     }
 
+    /// From here on we say that calls which replace this one are taken (RFC 3891): the owner looks for `Replaces`
+    /// ([`Replaces::take`](crate::refer::Replaces::take)) in each INVITE.
+    pub fn take_replaces(&mut self) {
+        self.session.replaceable = true;
+    }
+
     /// Follows a REFER (202) or declines it (603).
     pub fn answer_refer(&mut self, id: ReferId, accept: bool, now: Instant) {
         self.session.answer_refer(id, accept, now, &mut self.out);

@@ -7,10 +7,12 @@ use std::time::Instant;
 use rand::Rng;
 use rand::rngs::StdRng;
 use ringwire_config::Reason;
+use ringwire_config::gateway::Provider;
 use ringwire_config::object::ObjectRef;
 use ringwire_config::route::{self, IncomingCall, Refusal};
 use ringwire_config::token::{self, Incarnation};
 use ringwire_sip::message::{HeaderName, Host, Method, Request, Scheme, Uri};
+use ringwire_sip::refer::Replaces;
 use ringwire_sip::transaction::{Flow, ServerId, Transport};
 
 use super::{
@@ -136,6 +138,9 @@ impl Edge {
                 now,
             );
         }
+        if self.endpoint.is_merged(id) {
+            return self.answer(id, &request, 482, None, now);
+        }
         let config = Arc::clone(&self.config);
         let call = IncomingCall {
             source: flow.remote.ip(),
@@ -143,6 +148,14 @@ impl Edge {
             called_party_user: called_party.as_deref(),
             to_user: to.as_deref(),
         };
+        if let Some(to_tag) = replaced_tag(&request) {
+            // It need not dial a number of ours: our Contact does as well. Several trunks of one carrier share its addresses.
+            let callers = route::callers(&config, call, &self.names);
+            if !callers.is_empty() {
+                let headers = takeover_headers(&callers, &self.contact_base(flow), flow);
+                return self.on_takeover(id, request, &to_tag, &headers, now);
+            }
+        }
         let route = match route::route(&config, call, &self.names) {
             Ok(route) => route,
             Err(refusal) => {
@@ -209,12 +222,6 @@ impl Edge {
             return self.answer(id, &request, 486, extra, now);
         }
         let contact = self.contact_base(flow);
-        let codecs: Vec<String> = route
-            .provider
-            .codecs
-            .iter()
-            .map(|codec| format!("{codec:?}"))
-            .collect();
         let headers = vec![
             (
                 private::name(private::PROVIDER),
@@ -223,7 +230,7 @@ impl Edge {
             (private::name(private::NUMBER), route.entry.id.to_string()),
             (private::name(private::CALLED), route.number.to_owned()),
             (private::name(private::AGENT), route.agent.to_string()),
-            (private::name(private::CODECS), codecs.join(",")),
+            (private::name(private::CODECS), codec_names(route.provider)),
             (private::name(private::CONTACT), contact.to_string()),
             source_header(flow),
             flow_header(flow),
@@ -260,6 +267,33 @@ impl Edge {
             },
         );
         self.next_pod(id, now);
+    }
+
+    /// A call that takes the place of another (RFC 3891) goes to the media pod that has that one, and nowhere else.
+    fn on_takeover(
+        &mut self,
+        id: ServerId,
+        request: Request,
+        to_tag: &str,
+        headers: &[(HeaderName, String)],
+        now: Instant,
+    ) {
+        let pod = token::verify(&self.config.settings.token_keys, to_tag);
+        let Some(link) = pod.and_then(|pod| self.links.get(&pod)) else {
+            return self.answer(id, &request, 481, None, now);
+        };
+        let link = link.flow.clone();
+        self.relays.insert(
+            id,
+            Relay {
+                request,
+                kind: Kind::ToPod,
+                client: None,
+                cancelled: false,
+                done: false,
+            },
+        );
+        self.forward(id, &link, headers, now);
     }
 
     /// The URI of our Contact towards a peer, still without user part.
@@ -380,6 +414,38 @@ impl Edge {
         relay.client = Some(client);
         self.by_client.insert(client, id);
     }
+}
+
+/// Our tag of the call whose place an INVITE wants to take. What can't be read is for the media pod to refuse.
+fn replaced_tag(invite: &Request) -> Option<String> {
+    invite.headers.has(&HeaderName::Replaces).then_some(())?;
+    let replaces = Replaces::take(&mut invite.clone()).ok()??;
+    Some(replaces.to_tag)
+}
+
+/// What the media pod has to know of such a call; all else it knows from the other one, which must be of one of these providers.
+fn takeover_headers(
+    callers: &[&Provider],
+    contact: &Uri,
+    flow: &Flow,
+) -> Vec<(HeaderName, String)> {
+    let providers: Vec<String> = callers.iter().map(|caller| caller.id.to_string()).collect();
+    vec![
+        (private::name(private::PROVIDER), providers.join(",")),
+        (private::name(private::CONTACT), contact.to_string()),
+        source_header(flow),
+        flow_header(flow),
+    ]
+}
+
+/// The provider's codecs, the best first.
+fn codec_names(provider: &Provider) -> String {
+    let names: Vec<String> = provider
+        .codecs
+        .iter()
+        .map(|codec| format!("{codec:?}"))
+        .collect();
+    names.join(",")
 }
 
 /// The media pods that a call can still go to.

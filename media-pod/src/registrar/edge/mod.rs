@@ -29,9 +29,9 @@ use ringwire_sip::transaction::{
     give_back,
 };
 
-pub use self::peers::{Peer, Peers};
 use self::limits::Rates;
 use self::loads::{Loads, Parties};
+pub use self::peers::{Peer, Peers};
 use self::replies::reason_header;
 use super::names::{self, Lookup, Names, Nowhere, Question};
 use super::trunks::Trunks;
@@ -511,7 +511,7 @@ impl Edge {
                 if self.trunks.owns_client(id) {
                     self.trunks.on_failed(id, &error, &mut self.names, now);
                 } else if let Some(server) = self.by_client.get(&id).copied() {
-                    self.on_failed(server, now);
+                    self.on_failed(server, &error, now);
                 }
             }
             Event::ClientEnded { id } => {

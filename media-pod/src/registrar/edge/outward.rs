@@ -38,7 +38,7 @@ impl Edge {
             .clone();
         let flow = match self.next_hop(&relay.request, &target, now) {
             Ok(flow) => flow,
-            Err(Nowhere::Failed(_)) => return self.refuse(id, 408, None, now),
+            Err(Nowhere::Failed(_)) => return self.unreachable(id, now),
             Err(Nowhere::Unknown(question)) => {
                 self.extra_names
                     .insert(question.clone(), now + PARK_LIMIT * 2);

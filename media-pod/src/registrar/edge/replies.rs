@@ -6,7 +6,7 @@ use std::time::Instant;
 use rand::Rng;
 use ringwire_config::Reason;
 use ringwire_sip::message::{HeaderName, Host, Message, Method, NameAddr, Request, Response};
-use ringwire_sip::transaction::{ClientId, Flow, ServerId};
+use ringwire_sip::transaction::{ClientError, ClientId, Flow, ServerId};
 
 use super::{Edge, Kind, Output, RefusedCall};
 use crate::registrar::trunks::ALLOW;
@@ -132,7 +132,7 @@ impl Edge {
     }
 
     /// No final response will come to a relayed request.
-    pub(super) fn on_failed(&mut self, id: ServerId, now: Instant) {
+    pub(super) fn on_failed(&mut self, id: ServerId, error: &ClientError, now: Instant) {
         let Some(relay) = self.relays.get_mut(&id) else {
             return;
         };
@@ -151,8 +151,19 @@ impl Edge {
                 self.give_up(id, (480, Reason::InternalError), detail, now);
             }
             Kind::ToPod => self.refuse(id, 481, None, now),
-            Kind::ToCarrier => self.refuse(id, 408, None, now),
+            Kind::ToCarrier if *error == ClientError::Timeout => self.refuse(id, 408, None, now),
+            Kind::ToCarrier => self.unreachable(id, now),
         }
+    }
+
+    /// There is no way to the carrier at present. A refresh can be tried again as long as the session lasts (RFC 4028 section 10); who
+    /// is asked whether he is still there is not.
+    pub(super) fn unreachable(&mut self, id: ServerId, now: Instant) {
+        let refresh = self
+            .relays
+            .get(&id)
+            .is_some_and(|relay| matches!(relay.request.method, Method::INVITE | Method::UPDATE));
+        self.refuse(id, if refresh { 503 } else { 408 }, None, now);
     }
 
     /// Refuses a call that no media pod takes, and reports it: there is nobody else to do so.

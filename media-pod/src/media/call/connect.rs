@@ -1,0 +1,123 @@
+//! Until the answer: the agent is connected while the caller hears ringing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use ringwire_config::gateway::MediaConfig;
+use ringwire_config::{ObjectRef, Reason};
+use ringwire_sip::message::HeaderName;
+
+use super::{Call, sleep_until};
+use crate::media::agent_link::{self, Unreachable};
+
+/// An agent that was configured a moment ago may not have reached us yet.
+const CONFIG_WAIT: Duration = Duration::from_secs(1);
+
+impl Call<'_> {
+    /// Connects the agent while the caller hears ringing. True if it was answered.
+    pub(super) async fn connect(&mut self, agent: &ObjectRef) -> bool {
+        let shared = self.shared;
+        let found = {
+            let mut config = shared.config.clone();
+            let has = |config: &Option<Arc<MediaConfig>>| {
+                config
+                    .as_ref()
+                    .is_some_and(|config| config.agents.contains_key(agent))
+            };
+            let waiting = tokio::time::timeout(CONFIG_WAIT, config.wait_for(has));
+            let config = waiting
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .and_then(|config| config.clone());
+            config.and_then(|config| {
+                Some((config.agents.get(agent)?.clone(), config.settings.clone()))
+            })
+        };
+        let Some((entry, settings)) = found else {
+            self.refuse(
+                480,
+                Reason::AgentNotFound,
+                format!("agent {agent} is not configured"),
+            );
+            self.act().await;
+            return false;
+        };
+        let rng = StdRng::from_rng(&mut self.rng);
+        let about = std::mem::take(&mut self.about);
+        let started = Instant::now();
+        let connecting = agent_link::connect(&entry, &settings, &shared.connector, about, rng);
+        tokio::pin!(connecting);
+        let connected = loop {
+            let timer = self.uas.poll_timeout();
+            tokio::select! {
+                biased;
+                message = self.inbox.recv() => {
+                    self.on_inbox(message);
+                    self.act().await;
+                    if self.ended {
+                        // Dropping the attempt closes whatever stands of the connection.
+                        return false;
+                    }
+                }
+                connected = &mut connecting => break connected,
+                () = sleep_until(timer) => {
+                    self.uas.handle_timeout(Instant::now());
+                    self.act().await;
+                }
+            }
+        };
+        match connected {
+            Ok(link) => {
+                shared.report_agent(
+                    agent,
+                    true,
+                    Reason::AgentReachable,
+                    "the agent accepted the last call",
+                );
+                self.link = Some(link);
+                tracing::debug!(
+                    millis = started.elapsed().as_millis() as u64,
+                    "agent connected"
+                );
+                self.limit = Instant::now() + Duration::from_secs(entry.max_call_seconds.into());
+                if let Some(link) = &mut self.link {
+                    link.start();
+                }
+                self.answer().await;
+                true
+            }
+            Err(Unreachable { reason, message }) => {
+                shared.report_agent(agent, false, reason, &message);
+                self.refuse(480, reason, message);
+                self.act().await;
+                false
+            }
+        }
+    }
+
+    /// 200, and the RTP stream if all is agreed on.
+    pub(super) async fn answer(&mut self) {
+        self.uas.accept(Instant::now());
+        self.record.status = 200;
+        self.record.answer = Some(jiff::Timestamp::now());
+        // With an offer in the INVITE all is agreed by now; without one the ACK brings the answer.
+        if let Some(negotiated) = self.uas.negotiated().cloned() {
+            self.media_changed(&negotiated);
+        }
+        self.act().await;
+    }
+
+    /// Refuses the call before its answer.
+    pub(super) fn refuse(&mut self, status: u16, reason: Reason, detail: String) {
+        let header = (
+            HeaderName::Reason,
+            format!("SIP;cause={status};text=\"{}\"", reason.as_str()),
+        );
+        self.uas.reject(status, None, vec![header], Instant::now());
+        (self.record.reason, self.record.status, self.record.detail) =
+            (Some(reason), status, detail);
+    }
+}

@@ -1,0 +1,101 @@
+//! What the registrar decided on a call, as its private headers say, and the call in the counters.
+
+use std::net::SocketAddr;
+
+use ringwire_config::ObjectRef;
+use ringwire_sip::message::{Request, Uri};
+use ringwire_sip::sdp::Codec;
+
+use crate::media::shared::Shared;
+use crate::private;
+
+/// What the registrar decided.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// The SipProvider.
+    pub provider: ObjectRef,
+    /// The PhoneNumber.
+    pub number: ObjectRef,
+    /// The dialled number in E.164.
+    pub called: String,
+    /// The VoiceAgent.
+    pub agent: ObjectRef,
+    /// The provider's codecs, the best first.
+    pub codecs: Vec<Codec>,
+    /// Our Contact's URI, still without user part.
+    pub contact: Uri,
+    /// Where the INVITE came from.
+    pub source: SocketAddr,
+}
+
+impl Decision {
+    /// Reads the private headers; nothing if one is missing or can't be read.
+    pub fn read(invite: &Request) -> Option<Self> {
+        let text = |name| invite.headers.get(&private::name(name));
+        Some(Self {
+            provider: text(private::PROVIDER)?.parse().ok()?,
+            number: text(private::NUMBER)?.parse().ok()?,
+            called: text(private::CALLED)?.to_owned(),
+            agent: text(private::AGENT)?.parse().ok()?,
+            codecs: codecs(text(private::CODECS)?),
+            contact: Uri::parse(text(private::CONTACT)?).ok()?,
+            source: text(private::SOURCE)?.parse().ok()?,
+        })
+    }
+
+    /// The same for a call that takes this one's place: provider, number and agent stay. Nothing if it comes from elsewhere.
+    pub fn succeeded_by(&self, invite: &Request) -> Option<Self> {
+        let text = |name| invite.headers.get(&private::name(name));
+        let provider = self.provider.to_string();
+        let mut providers = text(private::PROVIDER)?.split(',');
+        providers.any(|allowed| allowed == provider).then_some(())?;
+        Some(Self {
+            contact: Uri::parse(text(private::CONTACT)?).ok()?,
+            source: text(private::SOURCE)?.parse().ok()?,
+            ..self.clone()
+        })
+    }
+}
+
+fn codecs(names: &str) -> Vec<Codec> {
+    let known = names.split(',').filter_map(|name| match name {
+        "PCMU" => Some(Codec::Pcmu),
+        "PCMA" => Some(Codec::Pcma),
+        _ => None,
+    });
+    known.collect()
+}
+
+/// A call in the counters; out of them when it is dropped, even by a panic.
+pub struct Counted<'a> {
+    shared: &'a Shared,
+    provider: ObjectRef,
+    number: ObjectRef,
+    agent: ObjectRef,
+}
+
+impl<'a> Counted<'a> {
+    /// Counts a call in.
+    pub fn new(shared: &'a Shared, decision: &Decision) -> Self {
+        let Decision {
+            provider,
+            number,
+            agent,
+            ..
+        } = decision;
+        shared.count(provider, number, agent, 1);
+        Self {
+            shared,
+            provider: provider.clone(),
+            number: number.clone(),
+            agent: agent.clone(),
+        }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.shared
+            .count(&self.provider, &self.number, &self.agent, -1);
+    }
+}
