@@ -39,6 +39,7 @@ impl Shared {
         self.reporter.update(|state| {
             let calls = &mut state.calls;
             calls.total = calls.total.saturating_add_signed(change);
+            calls.begun += u64::from(change > 0);
             for (counts, id) in [
                 (&mut calls.providers, provider),
                 (&mut calls.numbers, number),
