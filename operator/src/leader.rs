@@ -8,8 +8,9 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::sync::watch;
@@ -128,6 +129,9 @@ enum Leader {
 /// The election from one operator's side.
 pub struct Election {
     leases: Api<Lease>,
+    deployments: Api<Deployment>,
+    /// Our Deployment, which the Lease goes with; nobody's if it is not known.
+    owner: Option<String>,
     candidate: Candidate,
     term: watch::Sender<Term>,
     /// Who led when it was last told.
@@ -142,10 +146,13 @@ impl Election {
         namespace: &str,
         name: &str,
         identity: &str,
+        owner: Option<String>,
     ) -> (Self, watch::Receiver<Term>) {
         let (term, receiver) = watch::channel(None);
         let election = Self {
-            leases: Api::namespaced(client, namespace),
+            leases: Api::namespaced(client.clone(), namespace),
+            deployments: Api::namespaced(client, namespace),
+            owner,
             candidate: Candidate {
                 name: name.to_owned(),
                 identity: identity.to_owned(),
@@ -236,7 +243,11 @@ impl Election {
             .candidate
             .judge(found.as_ref(), Instant::now(), Timestamp::now());
         let written = match step {
-            Step::Create(lease) => patient(self.leases.create(&params, &lease)).await,
+            Step::Create(mut lease) => {
+                // Without its Deployment there is nothing to lead any more: no Lease is left behind.
+                lease.metadata.owner_references = self.owner().await?.map(|owner| vec![owner]);
+                patient(self.leases.create(&params, &lease)).await
+            }
             Step::Replace(lease) => patient(self.leases.replace(&name, &params, &lease)).await,
             Step::Stand => return Ok(self.leader(found.as_ref())),
         };
@@ -249,6 +260,21 @@ impl Election {
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    async fn owner(&self) -> Result<Option<OwnerReference>, Failure> {
+        let Some(name) = &self.owner else {
+            return Ok(None);
+        };
+        let deployment = patient(self.deployments.get_metadata(name)).await?;
+        Ok(Some(OwnerReference {
+            api_version: "apps/v1".to_owned(),
+            kind: "Deployment".to_owned(),
+            name: name.clone(),
+            uid: deployment.metadata.uid.unwrap_or_default(),
+            controller: Some(false),
+            block_owner_deletion: Some(false),
+        }))
     }
 
     fn leader(&self, lease: Option<&Lease>) -> Leader {

@@ -94,7 +94,8 @@ async fn run(args: Args) -> Result<(), StartError> {
         stop.clone(),
     );
     let Candidacy { lease, identity } = &options.candidacy;
-    let (election, term) = Election::new(client.clone(), &args.namespace, lease, identity);
+    let owner = args.deployment_name.clone().filter(|name| !name.is_empty());
+    let (election, term) = Election::new(client.clone(), &args.namespace, lease, identity, owner);
     let election = tokio::spawn(election.run(stop.clone()));
     let reconciler = Reconciler::new(client, options, term, metrics, health, recorder);
     tokio::select! {
