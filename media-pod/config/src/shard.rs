@@ -263,46 +263,18 @@ impl Assembly {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::{Backend, Exposure};
+    use crate::fixture;
 
     fn config(agents: usize) -> GatewayConfig {
-        let settings = GatewaySettings {
-            gateway: ObjectRef::new("ringwire", "default"),
-            sip: Exposure::default(),
-            sip_udp_port: 5060,
-            sip_tcp_port: 5060,
-            rtp: Exposure::default(),
-            rtp_ports: (20000, 20999),
-            drain_seconds: 300,
-            allowed_agent_addresses: vec!["10.0.0.0/8".parse().unwrap()],
-            restrict_agent_addresses: true,
-            nodes: BTreeMap::new(),
-            token_keys: vec![TokenKeyFixture::key()],
-        };
-        let agents = (0..agents)
-            .map(|n| {
-                let id = ObjectRef::new("voice", format!("agent-{n}"));
-                let agent = Agent {
-                    id: id.clone(),
-                    backend: Backend::Echo,
-                    connect_timeout_seconds: 5,
-                    max_call_seconds: 7200,
-                };
-                (id, agent)
-            })
-            .collect();
+        let agents = (0..agents).map(|n| fixture::agent(&format!("agent-{n}")));
         GatewayConfig {
-            settings,
+            settings: GatewaySettings {
+                allowed_agent_addresses: vec!["10.0.0.0/8".parse().unwrap()],
+                ..fixture::settings()
+            },
             tls: None,
             providers: BTreeMap::new(),
-            agents,
-        }
-    }
-
-    struct TokenKeyFixture;
-    impl TokenKeyFixture {
-        fn key() -> crate::token::TokenKey {
-            crate::token::TokenKey::from_bytes(1, [7; 32])
+            agents: agents.map(|agent| (agent.id.clone(), agent)).collect(),
         }
     }
 
@@ -332,7 +304,7 @@ mod tests {
         let before = config(100);
         let mut after = before.clone();
         let id = ObjectRef::new("voice", "agent-7");
-        after.agents.get_mut(&id).unwrap().max_call_seconds = 60;
+        after.agents.get_mut(&id).unwrap().max_call_seconds += 1;
         let changed: Vec<usize> = (0..SHARDS)
             .filter(|&index| {
                 let encoded = |config| encode(&split(config, Role::Media)[index], index).unwrap();

@@ -495,34 +495,21 @@ pub const ALLOW: (HeaderName, &str) = (
 
 #[cfg(test)]
 mod tests {
-    use ringwire_config::gateway::GatewaySettings;
+    use ringwire_config::fixture;
     use serde_json::json;
 
     use super::super::names::{Lookup, Place, Question};
     use super::*;
 
     fn config() -> RegistrarConfig {
-        let provider: Provider = serde_json::from_value(json!({
-            "id": "voice/trunk", "server": {"name": "carrier.test"}, "contactUser": "token", "contactUserIsSecret": true,
-            "allowedSources": [], "codecs": ["PCMA"], "numbers": {},
-            "registration": {
-                "username": "alice", "authUsername": "alice", "password": "hunter2", "fromDomain": "carrier.test",
-                "expirySeconds": 300, "revision": "1",
-            },
-        }))
-        .unwrap();
-        let settings: GatewaySettings = serde_json::from_value(json!({
-            "gateway": "voice/default", "sip": {"hostNetwork": false}, "rtp": {"hostNetwork": false}, "sipUdpPort": 5060,
-            "sipTcpPort": 5060, "rtpPorts": [20000, 20999], "drainSeconds": 300, "allowedAgentAddresses": [],
-            "restrictAgentAddresses": true, "nodes": {}, "tokenKeys": [],
-        }))
-        .unwrap();
-        RegistrarConfig {
-            settings,
-            tls: None,
-            providers: BTreeMap::from([(provider.id.clone(), provider)]),
-            shards: Vec::new(),
-        }
+        let registration = json!({
+            "username": "alice", "authUsername": "alice", "password": "hunter2", "fromDomain": "carrier.test",
+            "expirySeconds": 300, "revision": "1",
+        });
+        fixture::registrar([Provider {
+            registration: serde_json::from_value(registration).unwrap(),
+            ..fixture::provider("trunk")
+        }])
     }
 
     /// A domain with two servers.

@@ -77,36 +77,15 @@ fn expected(provider: &Provider) -> Option<Peer> {
 
 #[cfg(test)]
 mod tests {
-    use ringwire_config::gateway::GatewaySettings;
-    use serde_json::json;
+    use ringwire_config::fixture;
 
     use super::*;
 
-    fn provider(name: &str, more: &serde_json::Value) -> Provider {
-        let mut value = json!({
-            "id": format!("voice/{name}"), "server": {"name": "carrier.test"}, "contactUser": "token",
-            "contactUserIsSecret": true, "allowedSources": [], "codecs": ["PCMA"], "numbers": {}, "transport": "TLS",
-        });
-        let fields = more.as_object().cloned().unwrap_or_default();
-        value.as_object_mut().unwrap().extend(fields);
-        serde_json::from_value(value).unwrap()
-    }
-
-    fn config(providers: &[Provider]) -> RegistrarConfig {
-        let settings: GatewaySettings = serde_json::from_value(json!({
-            "gateway": "voice/default", "sip": {"hostNetwork": false}, "rtp": {"hostNetwork": false}, "sipUdpPort": 5060,
-            "sipTcpPort": 5060, "rtpPorts": [20000, 20999], "drainSeconds": 300, "allowedAgentAddresses": [],
-            "restrictAgentAddresses": true, "nodes": {}, "tokenKeys": [],
-        }))
-        .unwrap();
-        RegistrarConfig {
-            settings,
-            tls: None,
-            providers: providers
-                .iter()
-                .map(|p| (p.id.clone(), p.clone()))
-                .collect(),
-            shards: Vec::new(),
+    fn provider(name: &str, tls: ProviderTls) -> Provider {
+        Provider {
+            transport: Some(ringwire_crds::Transport::TLS),
+            tls,
+            ..fixture::provider(name)
         }
     }
 
@@ -114,10 +93,23 @@ mod tests {
     fn who_expects_the_same_shares_connections_and_an_edit_makes_a_new_one() {
         let mut peers = Peers::default();
         let of = |peers: &Peers, name| peers.of(&ObjectRef::new("voice", name));
-        let plain = provider("plain", &json!({"transport": "UDP"}));
-        let (one, two) = (provider("one", &json!({})), provider("two", &json!({})));
-        let other = provider("other", &json!({"tls": {"serverName": "sip.example.com"}}));
-        peers.configure(&config(&[plain, one, two.clone(), other.clone()]));
+        let same = ProviderTls::default;
+        let (one, two) = (provider("one", same()), provider("two", same()));
+        let named = ProviderTls {
+            server_name: Some("sip.example.com".to_owned()),
+            ..same()
+        };
+        let other = provider("other", named);
+        let plain = Provider {
+            transport: Some(ringwire_crds::Transport::UDP),
+            ..fixture::provider("plain")
+        };
+        peers.configure(&fixture::registrar([
+            plain,
+            one,
+            two.clone(),
+            other.clone(),
+        ]));
         assert_eq!(of(&peers, "plain"), 0);
         assert_eq!(of(&peers, "one"), of(&peers, "two"));
         assert_ne!(of(&peers, "one"), of(&peers, "other"));
@@ -125,8 +117,11 @@ mod tests {
         assert_eq!(peer.name, "carrier.test");
 
         let before = (of(&peers, "one"), of(&peers, "other"));
-        let edited = provider("one", &json!({"tls": {"authorities": "PEM"}}));
-        peers.configure(&config(&[edited, two, other]));
+        let own = ProviderTls {
+            authorities: Some("PEM".to_owned()),
+            ..same()
+        };
+        peers.configure(&fixture::registrar([provider("one", own), two, other]));
         assert!(![0, before.0, before.1].contains(&of(&peers, "one")));
         assert_eq!((of(&peers, "two"), of(&peers, "other")), before);
     }
