@@ -12,6 +12,8 @@ mod private;
 mod record;
 mod registrar;
 mod run;
+#[cfg(test)]
+mod simulation;
 mod streams;
 
 use std::process::ExitCode;
