@@ -58,6 +58,12 @@ impl Carrier {
         std::fs::read_to_string(self.scratch.path().join("ca.crt")).unwrap()
     }
 
+    /// What one of its programs printed: `kamailio` or `rtpengine`.
+    pub fn log(&self, program: &str) -> String {
+        let file = self.scratch.path().join(format!("logs/{program}.log"));
+        std::fs::read_to_string(file).unwrap_or_default()
+    }
+
     /// Its address.
     pub fn ip(&self) -> IpAddr {
         self.ip
@@ -143,8 +149,7 @@ impl Carrier {
 impl Drop for Carrier {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.scratch.path().join("logs/kamailio.log"))
-                .unwrap_or_default();
+            let log = self.log("kamailio");
             let lines: Vec<&str> = log.lines().collect();
             eprintln!(
                 "---- the carrier said:\n{}\n----",

@@ -16,6 +16,7 @@ mod ends;
 mod hostile;
 mod identity;
 mod limits;
+mod proxied;
 mod registration;
 mod tls;
 mod transfers;
