@@ -344,6 +344,12 @@ impl Registration {
         self.in_flight.map(|flight| flight.token)
     }
 
+    /// Whether that request follows from an answer of the carrier's to an earlier one, and so is expected there.
+    pub fn follows_up(&self) -> bool {
+        self.in_flight
+            .is_some_and(|flight| flight.answers > 0 || flight.lengthened)
+    }
+
     /// The server that the request with that token went to does not answer, but there is another one: makes the request anew, at once
     /// and without a word about it. `false` if nobody waits for that request.
     pub fn ask_again(&mut self, token: u64, now: Instant) -> bool {
@@ -648,6 +654,7 @@ impl Registration {
         };
         let bound = found.map(|contact| contact.uri.to_string());
         let left_over = self.left_over(&contacts);
+        let is_first = self.binding.is_none();
         let since = self.binding.as_ref().map_or(now, |binding| binding.since);
         let expires_at = now + Duration::from_secs(u64::from(granted));
         self.binding = Some(Binding { expires_at, since });
@@ -656,7 +663,7 @@ impl Registration {
         self.backoff.reset();
         self.last_success = Some(now);
         self.service_route = response.headers.readable(&HeaderName::ServiceRoute);
-        self.next_try = Some(now + backoff::refresh_after(granted, &mut self.rng));
+        self.next_try = Some(now + backoff::refresh_after(granted, is_first, &mut self.rng));
         self.set_status(RegistrationStatus {
             state: State::Registered,
             reason: Reason::Registered,
