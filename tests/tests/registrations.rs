@@ -73,10 +73,18 @@ impl Used {
         let read = |name: &str| std::fs::read_to_string(format!("/proc/{process}/{name}")).unwrap();
         let (stat, status) = (read("stat"), read("status"));
         // proc(5): fields 14 and 15, in ticks of 10 ms.
-        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_whitespace()
+            .collect();
         let ticks = |field: usize| fields[field].parse::<f64>().unwrap();
         let kib = |key: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(key))
+                .unwrap();
             line.trim().trim_end_matches(" kB").parse().unwrap()
         };
         Self {
@@ -125,13 +133,19 @@ struct Arrivals(Vec<(Instant, u64)>);
 impl Arrivals {
     /// The most in any second from `begin` to `end`, and the mean.
     fn rates(&self, begin: Instant, end: Instant) -> (f64, f64) {
-        let within: Vec<_> = self.0.iter().filter(|(at, _)| (begin..=end).contains(at)).collect();
+        let within: Vec<_> = self
+            .0
+            .iter()
+            .filter(|(at, _)| (begin..=end).contains(at))
+            .collect();
         let rate = |(from, before): &(Instant, u64), (to, after): &(Instant, u64)| {
             (after - before) as f64 / (*to - *from).as_secs_f64()
         };
         let mut largest = 0.0_f64;
         for (index, first) in within.iter().enumerate() {
-            let second = within[index..].iter().find(|(at, _)| *at >= first.0 + seconds(1));
+            let second = within[index..]
+                .iter()
+                .find(|(at, _)| *at >= first.0 + seconds(1));
             largest = second.map_or(largest, |second| largest.max(rate(first, second)));
         }
         (largest, rate(within[0], within[within.len() - 1]))
@@ -159,7 +173,7 @@ fn thousands_of_trunks_register_evenly_and_cost_little() {
     let steady = seconds(setting("RINGWIRE_STEADY_SECONDS", 25).into());
     let calls = setting("RINGWIRE_CALLS_PER_SECOND", 0);
     let limit = seconds(setting("RINGWIRE_LIMIT_SECONDS", 30).into());
-    let checked = std::env::var_os("RINGWIRE_MEASURE_ONLY").is_none();
+    let checks = std::env::var_os("RINGWIRE_MEASURE_ONLY").is_none();
 
     let carrier = Carrier::start(&["--users", &users(trunks), "--children", "2"]);
     let counters = carrier.counters();
@@ -176,7 +190,10 @@ fn thousands_of_trunks_register_evenly_and_cost_little() {
     let all = Instant::now();
     let at_first = Used::of(process);
     println!("{trunks} trunks, bindings of {expiry} s");
-    println!("ready                {:.1} s after the start", (ready - began).as_secs_f64());
+    println!(
+        "ready                {:.1} s after the start",
+        (ready - began).as_secs_f64()
+    );
     println!(
         "{registered} registered      {:.1} s later; {:.1} s of CPU and {} MiB (at most {}) until then",
         (all - ready).as_secs_f64(),
@@ -184,10 +201,12 @@ fn thousands_of_trunks_register_evenly_and_cost_little() {
         at_first.memory >> 10,
         at_first.peak >> 10,
     );
-    assert_eq!(registered, u64::from(trunks), "registered within {limit:?}");
+    if checks {
+        assert_eq!(registered, u64::from(trunks), "registered within {limit:?}");
+    }
 
-    // What the last of them has to tell is told.
-    std::thread::sleep(seconds(2));
+    // What the last of them has to tell is told; a benchmark waits for the first refreshes, too.
+    std::thread::sleep(seconds(setting("RINGWIRE_SETTLE_SECONDS", 2).into()));
     let before = Used::of(process);
     std::thread::sleep(steady);
     let after = Used::of(process);
@@ -201,7 +220,9 @@ fn thousands_of_trunks_register_evenly_and_cost_little() {
     if calls > 0 {
         let count = (u64::from(calls) * steady.as_secs()).to_string();
         let rate = calls.to_string();
-        let arguments = ["-m", &count, "-r", &rate, "-l", "2000", "-d", "1000", "-timeout", "390s"];
+        let arguments = [
+            "-m", &count, "-r", &rate, "-l", "2000", "-d", "1000", "-timeout", "390s",
+        ];
         let running = sipp::start("call.xml", gateway.sip(), &arguments);
         let before = Used::of(process);
         running.end();
@@ -221,15 +242,21 @@ fn thousands_of_trunks_register_evenly_and_cost_little() {
     println!("second by second     {}", arrivals.histogram(began));
     println!("still bound          {held}");
 
-    assert_eq!(held, u64::from(trunks), "a binding has lapsed");
-    if !checked {
+    if !checks {
         return;
     }
+    assert_eq!(held, u64::from(trunks), "a binding has lapsed");
     assert!(after.peak >> 10 <= MEMORY, "{} KiB", after.peak);
-    assert!(burst <= PACE * 2.0 * 1.2, "{burst} REGISTERs in a second at first");
+    assert!(
+        burst <= PACE * 2.0 * 1.2,
+        "{burst} REGISTERs in a second at first"
+    );
     // Were they not spread, all would come within a tenth of the interval.
     let even = f64::from(trunks) / f64::from(expiry);
-    assert!(peak <= even * 5.0, "{peak} REGISTERs in a second, where {even:.0} were even");
+    assert!(
+        peak <= even * 5.0,
+        "{peak} REGISTERs in a second, where {even:.0} were even"
+    );
     // Others use the processor, too: what counts is measured by the benchmark.
     assert!(percent <= 25.0, "{percent} % of a core");
 }

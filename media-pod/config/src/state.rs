@@ -120,7 +120,10 @@ impl PodState {
             _ => Map::new(),
         };
         let parts = [
-            ("registrations", entries(&old.registrations, &self.registrations)),
+            (
+                "registrations",
+                entries(&old.registrations, &self.registrations),
+            ),
             ("resolved", entries(&old.resolved, &self.resolved)),
             ("lastCall", entries(&old.last_call, &self.last_call)),
         ];

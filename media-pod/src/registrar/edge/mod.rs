@@ -350,15 +350,12 @@ impl Edge {
             Kind::Call { silent_until, .. } => silent_until,
             _ => None,
         });
-        [
-            self.endpoint.poll_timeout(),
-            self.trunks.poll_timeout(),
-        ]
-        .into_iter()
-        .flatten()
-        .chain(silent)
-        .chain(self.parked.iter().map(|(.., limit)| *limit))
-        .min()
+        [self.endpoint.poll_timeout(), self.trunks.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .chain(silent)
+            .chain(self.parked.iter().map(|(.., limit)| *limit))
+            .min()
     }
 
     /// Runs due timers.

@@ -122,7 +122,11 @@ mod tests {
         let later = now + Duration::from_secs(1);
         flows.bind((target(5070), 0), 100, later);
         assert_eq!(flows.next(), Some(now + KEEP_ALIVE));
-        assert!(flows.due(now + KEEP_ALIVE - Duration::from_millis(1)).is_empty());
+        assert!(
+            flows
+                .due(now + KEEP_ALIVE - Duration::from_millis(1))
+                .is_empty()
+        );
         assert_eq!(flows.due(now + KEEP_ALIVE), [flow(target(5060), 0)]);
         assert_eq!(flows.due(now + KEEP_ALIVE), []);
         assert_eq!(flows.due(later + KEEP_ALIVE), [flow(target(5070), 0)]);
@@ -151,7 +155,10 @@ mod tests {
         flows.bind((target, 1), 10, now);
         flows.bind((target, 2), 20, now);
         assert_eq!(flows.lost(&flow(target, 2)), [20]);
-        assert_eq!(flows.lost(&Flow::open(Transport::Tls, target.remote, 7)), [10, 20]);
+        assert_eq!(
+            flows.lost(&Flow::open(Transport::Tls, target.remote, 7)),
+            [10, 20]
+        );
         assert!(flows.lost(&Flow::udp(target.remote)).is_empty());
     }
 }

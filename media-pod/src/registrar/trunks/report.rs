@@ -10,11 +10,7 @@ use std::time::Instant;
 use super::trunk::Trunk;
 
 /// Its report as it stands.
-pub fn report(
-    trunk: &Trunk,
-    wall: jiff::Timestamp,
-    now: Instant,
-) -> RegistrationReport {
+pub fn report(trunk: &Trunk, wall: jiff::Timestamp, now: Instant) -> RegistrationReport {
     use registration::Reason as Sip;
     let status = trunk.registration.status();
     RegistrationReport {

@@ -195,7 +195,9 @@ impl Trunk {
     /// The flow that its calls come in over: keep-alives are due there.
     pub fn bound(&self) -> Option<(Target, u32)> {
         let registered = self.registration.status().state == registration::State::Registered;
-        let target = self.target.filter(|_| registered && self.stay == Stay::Stays)?;
+        let target = self
+            .target
+            .filter(|_| registered && self.stay == Stay::Stays)?;
         Some((target, peer(target, self.peer)))
     }
 

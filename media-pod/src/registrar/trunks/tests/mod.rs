@@ -1,3 +1,6 @@
+mod index;
+mod thousands;
+
 use ringwire_config::gateway::GatewaySettings;
 use ringwire_sip::message::Host;
 use serde_json::json;
@@ -6,15 +9,14 @@ use super::*;
 use crate::registrar::names::{Lookup, Place};
 
 fn config() -> RegistrarConfig {
-    let provider: Provider = serde_json::from_value(json!({
-        "id": "voice/trunk", "server": {"name": "carrier.test"}, "contactUser": "token", "contactUserIsSecret": true,
-        "allowedSources": [], "codecs": ["PCMA"], "numbers": {},
-        "registration": {
-            "username": "alice", "authUsername": "alice", "password": "hunter2", "fromDomain": "carrier.test",
-            "expirySeconds": 300, "revision": "1",
-        },
-    }))
-    .unwrap();
+    config_of(["trunk".to_owned()])
+}
+
+fn config_of(names: impl IntoIterator<Item = String>) -> RegistrarConfig {
+    let provider = |name: String| -> (ObjectRef, Provider) {
+        let provider = provider(&name);
+        (provider.id.clone(), provider)
+    };
     let settings: GatewaySettings = serde_json::from_value(json!({
         "gateway": "voice/default", "sip": {"hostNetwork": false}, "rtp": {"hostNetwork": false}, "sipUdpPort": 5060,
         "sipTcpPort": 5060, "rtpPorts": [20000, 20999], "drainSeconds": 300, "allowedAgentAddresses": [],
@@ -24,9 +26,21 @@ fn config() -> RegistrarConfig {
     RegistrarConfig {
         settings,
         tls: None,
-        providers: BTreeMap::from([(provider.id.clone(), provider)]),
+        providers: names.into_iter().map(provider).collect(),
         shards: Vec::new(),
     }
+}
+
+fn provider(name: &str) -> Provider {
+    serde_json::from_value(json!({
+        "id": format!("voice/{name}"), "server": {"name": "carrier.test"}, "contactUser": "token", "contactUserIsSecret": true,
+        "allowedSources": [], "codecs": ["PCMA"], "numbers": {},
+        "registration": {
+            "username": "alice", "authUsername": "alice", "password": "hunter2", "fromDomain": "carrier.test",
+            "expirySeconds": 300, "revision": "1",
+        },
+    }))
+    .unwrap()
 }
 
 /// A domain with two servers.
