@@ -55,6 +55,7 @@ run_local() {
     step "local" cargo test --locked --package ringwire-tests --test local -- --test-threads=8
     step "sound" cargo test --locked --package ringwire-tests --test audio
     step "leaks" cargo test --locked --package ringwire-tests --test leak -- --nocapture
+    step "5,000 registrations" cargo test --locked --package ringwire-tests --test registrations -- --nocapture
 }
 
 run_cluster() {

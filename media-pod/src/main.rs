@@ -1,5 +1,6 @@
 //! `ringwire`: the pods' roles, the embedded server and the command line.
 
+mod board;
 mod cli;
 mod cluster;
 mod health;

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::State;
 use axum::routing::get;
@@ -19,16 +19,16 @@ use ringwire_config::gateway::{MediaConfig, RegistrarConfig};
 use ringwire_config::manifests::{self, Manifests};
 use ringwire_config::shard::Role;
 use ringwire_config::state::PodState;
-use ringwire_config::status::{self, GatewayWorkload, Observed, ObservedPod};
 use ringwire_config::token::{Incarnation, TokenKey};
-use ringwire_config::{ObjectRef, Objects, Reason, Settings};
+use ringwire_config::{ObjectRef, Objects, Settings};
 use ringwire_control::Reporter;
-use ringwire_crds::{Condition, MediaGateway, MediaGatewaySpec, NamespacesFrom, Time};
+use ringwire_crds::{MediaGateway, MediaGatewaySpec, NamespacesFrom, Time};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::board::Board;
 use crate::health;
 use crate::link::{LinkEvent, Load};
 use crate::media::node;
@@ -63,8 +63,14 @@ pub struct Args {
     state_dir: Option<PathBuf>,
 }
 
-/// The objects with their status, as `kubectl get -o json` would show them.
-type StatusBoard = Arc<Mutex<Vec<Value>>>;
+/// Changes of the status within this time are worked in together.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// After work on the status or a look at the files, so many times its duration is for others.
+const BUSY: u32 = 20;
+
+/// What `/status` shows.
+type SharedBoard = Arc<Mutex<Board>>;
 
 /// Where new configurations go.
 type Configs = (
@@ -185,7 +191,13 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         beat: Box::new(|| {}),
     }));
 
-    let board = StatusBoard::default();
+    let Loaded {
+        objects,
+        compiled,
+        gateway,
+        ..
+    } = first;
+    let board: SharedBoard = Arc::new(Mutex::new(Board::new(objects, compiled, gateway)));
     let listener = tokio::net::TcpListener::bind(args.http)
         .await
         .map_err(|error| {
@@ -211,7 +223,6 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let mut keeper = tokio::spawn(keep(
         world,
         stamp,
-        first,
         board,
         (registrar_report, media_report),
         (registrar_config, media_config),
@@ -424,8 +435,7 @@ impl World {
 async fn keep(
     mut world: World,
     mut stamp: Vec<(PathBuf, Option<SystemTime>, u64)>,
-    mut loaded: Loaded,
-    board: StatusBoard,
+    board: SharedBoard,
     (registrar, media): (Reporter, Reporter),
     configs: Configs,
 ) {
@@ -434,173 +444,44 @@ async fn keep(
     let mut poll = tokio::time::interval(POLL);
     poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let observed = observe(&loaded.gateway, &registrar, &media);
-        write_board(&mut loaded, &observed, &board);
-        tokio::select! {
-            _ = from_registrar.changed() => {}
-            _ = from_media.changed() => {}
-            _ = poll.tick() => {
-                let now = world.stamp();
-                if now == stamp {
-                    continue;
+        from_registrar.borrow_and_update();
+        from_media.borrow_and_update();
+        let begun = Instant::now();
+        lock(&board).observe([registrar.snapshot(), media.snapshot()]);
+        // However many objects there are, and however fast they change: most of the time is for others.
+        tokio::time::sleep(GATHER.max(begun.elapsed() * BUSY)).await;
+        loop {
+            tokio::select! {
+                _ = from_registrar.changed() => break,
+                _ = from_media.changed() => break,
+                _ = poll.tick() => {}
+            }
+            let begun = Instant::now();
+            let now = world.stamp();
+            poll.reset_after(POLL.max(begun.elapsed() * BUSY));
+            if now == stamp {
+                continue;
+            }
+            stamp = now;
+            match world.load() {
+                Ok(loaded) => {
+                    lock(&board).load(loaded.objects, loaded.compiled, loaded.gateway);
+                    configs.0.send_replace(Some(loaded.registrar));
+                    configs.1.send_replace(Some(loaded.media));
+                    tracing::info!("manifests read again");
+                    break;
                 }
-                stamp = now;
-                match world.load() {
-                    Ok(mut fresh) => {
-                        keep_statuses(&loaded.objects, &mut fresh.objects);
-                        loaded = fresh;
-                        configs.0.send_replace(Some(Arc::clone(&loaded.registrar)));
-                        configs.1.send_replace(Some(Arc::clone(&loaded.media)));
-                        tracing::info!("manifests read again");
-                    }
-                    Err(error) => tracing::error!(%error, "the manifests cannot be read; the last ones stay"),
+                Err(error) => {
+                    tracing::error!(%error, "the manifests cannot be read; the last ones stay");
                 }
             }
-        }
-    }
-}
-
-/// Conditions keep their times over a reload.
-fn keep_statuses(old: &Objects, new: &mut Objects) {
-    macro_rules! keep {
-        ($($field:ident),*) => {$(
-            for object in &mut new.$field {
-                let id = ObjectRef::of(object);
-                object.status = old.$field.iter().find(|other| ObjectRef::of(*other) == id).and_then(|o| o.status.clone());
-            }
-        )*};
-    }
-    keep!(providers, numbers, agents, gateways);
-}
-
-fn observe(gateway: &ObjectRef, registrar: &Reporter, media: &Reporter) -> Observed {
-    let pods = [registrar, media].map(|reporter| {
-        let state = reporter.snapshot();
-        (
-            state.pod.clone(),
-            ObservedPod {
-                state,
-                reachable: true,
-            },
-        )
-    });
-    Observed {
-        pods: BTreeMap::from([(gateway.clone(), pods.into())]),
-        ..Observed::default()
-    }
-}
-
-fn write_board(loaded: &mut Loaded, observed: &Observed, board: &StatusBoard) {
-    let now = jiff::Timestamp::now();
-    let Loaded {
-        objects, compiled, ..
-    } = loaded;
-    let mut items = Vec::new();
-    for object in &mut objects.providers {
-        let Some(findings) = compiled.providers.get(&ObjectRef::of(object)) else {
-            continue;
-        };
-        let fresh = status::sip_provider(object, findings, observed, now);
-        tell(
-            "SipProvider",
-            &ObjectRef::of(object),
-            object.status.as_ref().map(|s| &s.conditions[..]),
-            &fresh.conditions,
-        );
-        object.status = Some(fresh);
-        items.push(json!(object));
-    }
-    for object in &mut objects.numbers {
-        let Some(findings) = compiled.numbers.get(&ObjectRef::of(object)) else {
-            continue;
-        };
-        let fresh = status::phone_number(object, findings, observed, now);
-        tell(
-            "PhoneNumber",
-            &ObjectRef::of(object),
-            object.status.as_ref().map(|s| &s.conditions[..]),
-            &fresh.conditions,
-        );
-        object.status = Some(fresh);
-        items.push(json!(object));
-    }
-    for object in &mut objects.agents {
-        let Some(findings) = compiled.agents.get(&ObjectRef::of(object)) else {
-            continue;
-        };
-        let fresh = status::voice_agent(object, findings, observed, now);
-        tell(
-            "VoiceAgent",
-            &ObjectRef::of(object),
-            object.status.as_ref().map(|s| &s.conditions[..]),
-            &fresh.conditions,
-        );
-        object.status = Some(fresh);
-        items.push(json!(object));
-    }
-    let ready = |role| {
-        observed
-            .pods
-            .values()
-            .flat_map(BTreeMap::values)
-            .any(|pod| pod.state.role == role && pod.state.ready)
-    };
-    for object in &mut objects.gateways {
-        let trouble = compiled.gateway_troubles.get(&ObjectRef::of(object));
-        let workload = GatewayWorkload {
-            replicas: 1,
-            ready_replicas: i32::from(ready(Role::Media)),
-            ready_registrars: i32::from(ready(Role::Registrar)),
-            selector: None,
-            trouble: trouble.map(|found| (found.reason, found.message.clone())),
-        };
-        let fresh = status::media_gateway(object, &workload, observed, now);
-        tell(
-            "MediaGateway",
-            &ObjectRef::of(object),
-            object.status.as_ref().map(|s| &s.conditions[..]),
-            &fresh.conditions,
-        );
-        object.status = Some(fresh);
-        items.push(json!(object));
-    }
-    *board.lock().unwrap_or_else(PoisonError::into_inner) = items;
-}
-
-/// Logs a condition that changed, as an Event would tell it.
-fn tell(kind: &str, object: &ObjectRef, old: Option<&[Condition]>, new: &[Condition]) {
-    for condition in new {
-        let before = old
-            .unwrap_or_default()
-            .iter()
-            .find(|other| other.type_ == condition.type_);
-        if before.is_some_and(|before| {
-            before.status == condition.status && before.reason == condition.reason
-        }) {
-            continue;
-        }
-        let Condition {
-            type_,
-            status,
-            reason,
-            message,
-            ..
-        } = condition;
-        // What is switched off on purpose is no trouble.
-        let chosen = [Reason::RegistrationDisabled, Reason::Paused]
-            .iter()
-            .any(|r| r.as_str() == reason);
-        if status == "False" && !chosen {
-            tracing::warn!(kind, %object, condition = type_, status, reason, "{message}");
-        } else {
-            tracing::info!(kind, %object, condition = type_, status, reason, "{message}");
         }
     }
 }
 
 async fn serve_http(
     listener: tokio::net::TcpListener,
-    board: StatusBoard,
+    board: SharedBoard,
     registrar: Reporter,
     media: Reporter,
 ) {
@@ -626,7 +507,11 @@ async fn serve_http(
     }
 }
 
-async fn board_json(State(board): State<StatusBoard>) -> Json<Value> {
-    let items = board.lock().unwrap_or_else(PoisonError::into_inner).clone();
+async fn board_json(State(board): State<SharedBoard>) -> Json<Value> {
+    let items = lock(&board).items();
     Json(json!({"apiVersion": "v1", "kind": "List", "items": items}))
+}
+
+fn lock(board: &SharedBoard) -> MutexGuard<'_, Board> {
+    board.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
 //! The carrier: Kamailio by `hack/carrier.sh`.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -132,6 +132,11 @@ impl Carrier {
         contacts
     }
 
+    /// What it counts.
+    pub fn counters(&self) -> Counters {
+        Counters(self.scratch.path().join("ctl.sock"))
+    }
+
     /// Waits until `trunk1` has so many Contacts.
     #[track_caller]
     pub fn wait_contacts(&self, count: usize, limit: Duration) -> Vec<String> {
@@ -157,6 +162,33 @@ impl Drop for Carrier {
             );
         }
         self.down();
+    }
+}
+
+/// What a carrier counts. Cheap to ask often.
+pub struct Counters(PathBuf);
+
+impl Counters {
+    /// REGISTERs that have come to it since it started.
+    pub fn registers(&self) -> u64 {
+        self.get("core.rcv_requests_register")
+    }
+
+    /// Contacts that are bound there.
+    pub fn contacts(&self) -> u64 {
+        self.get("usrloc.location_contacts")
+    }
+
+    fn get(&self, name: &str) -> u64 {
+        let socket = format!("unix:{}", self.0.display());
+        let output = Command::new("kamcmd")
+            .args(["-s", &socket, "stats.fetchn", name])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.rsplit_once(": ")
+            .and_then(|(_, value)| value.trim().trim_end_matches('}').trim().parse().ok())
+            .unwrap_or_else(|| panic!("the carrier has no {name}: {text}"))
     }
 }
 

@@ -9,7 +9,7 @@ mod refusals;
 mod tls;
 mod trunks;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -177,7 +177,7 @@ struct Shell {
     /// SIP over TLS for carriers that connect to us.
     tls: Option<tls::Listener>,
     secured: mpsc::Sender<tls::Accepted>,
-    wanted_names: watch::Sender<BTreeSet<Question>>,
+    wanted_names: watch::Sender<Arc<BTreeSet<Question>>>,
     reporter: Reporter,
     refusals: Ledger,
     bursts: Bursts,
@@ -218,7 +218,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
     let (made_in, mut made) = mpsc::channel(64);
     let (secured_in, mut secured) = mpsc::channel(64);
     let (names_in, mut names) = mpsc::channel(64);
-    let (wanted_names, wanted) = watch::channel(BTreeSet::new());
+    let (wanted_names, wanted) = watch::channel(Arc::default());
     let looking_up = tokio::spawn(lookup::run(resolver, wanted, names_in, stop.clone()));
 
     let ports = (first.settings.sip_udp_port, first.settings.sip_tcp_port);
@@ -367,22 +367,18 @@ impl Shell {
         self.reporter.update(|state| {
             state.configuration.clone_from(&config.shards);
             state.addresses = addresses;
-            state
-                .registrations
+            Arc::make_mut(&mut state.registrations)
                 .retain(|id, _| config.providers.contains_key(id));
-            state
-                .resolved
-                .retain(|id, _| config.providers.contains_key(id));
+            Arc::make_mut(&mut state.resolved).retain(|id, _| config.providers.contains_key(id));
             state
                 .refused_sources
                 .retain(|id, _| config.providers.contains_key(id));
             state
                 .provider_refusals
                 .retain(|id, _| config.providers.contains_key(id));
-            state.last_call.retain(|id, _| {
-                let mut numbers = config.providers.values().flat_map(|p| p.numbers.values());
-                numbers.any(|number| number.id == *id)
-            });
+            let numbers = config.providers.values().flat_map(|p| p.numbers.values());
+            let numbers: HashSet<_> = numbers.map(|number| &number.id).collect();
+            Arc::make_mut(&mut state.last_call).retain(|id, _| numbers.contains(id));
         });
     }
 
@@ -537,16 +533,18 @@ impl Shell {
                 tracing::info!(
                     kind = "SipProvider", object = %id, reason = %report.reason, message = %report.message, "registration"
                 );
-                self.reporter
-                    .update(|state| drop(state.registrations.insert(id, report)));
+                self.reporter.update(|state| {
+                    Arc::make_mut(&mut state.registrations).insert(id, report);
+                });
             }
             Output::Registrations(ids) => {
                 let stale = self
                     .reporter
                     .read(|state| state.registrations.keys().any(|id| !ids.contains(id)));
                 if stale {
-                    self.reporter
-                        .update(|state| state.registrations.retain(|id, _| ids.contains(id)));
+                    self.reporter.update(|state| {
+                        Arc::make_mut(&mut state.registrations).retain(|id, _| ids.contains(id));
+                    });
                 }
             }
             Output::Resolved(resolved) => self.report_resolved(resolved),
@@ -560,7 +558,7 @@ impl Shell {
                     .read(|state| state.last_call.get(&number) != Some(&now))
                 {
                     self.reporter.update(|state| {
-                        state.last_call.insert(number, now);
+                        Arc::make_mut(&mut state.last_call).insert(number, now);
                     });
                 }
             }
@@ -575,8 +573,13 @@ impl Shell {
     }
 
     fn report_resolved(&mut self, resolved: BTreeMap<ringwire_config::ObjectRef, Vec<IpAddr>>) {
-        if self.reporter.read(|state| state.resolved != resolved) {
-            self.reporter.update(|state| state.resolved = resolved);
+        let news = self.reporter.read(|state| {
+            let mut each = resolved.iter();
+            each.any(|(id, addresses)| state.resolved.get(id) != Some(addresses))
+        });
+        if news {
+            self.reporter
+                .update(|state| Arc::make_mut(&mut state.resolved).extend(resolved));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Who carriers have to prove to be where they are spoken to over TLS. Providers that expect the same share connections.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use ringwire_config::gateway::{Host, Provider, ProviderTls, RegistrarConfig};
 use ringwire_config::object::ObjectRef;
@@ -18,7 +19,8 @@ pub struct Peer {
 /// All of them, numbered. A number is never used for another one.
 #[derive(Debug, Default)]
 pub struct Peers {
-    numbers: HashMap<Peer, u32>,
+    numbers: HashMap<Arc<Peer>, u32>,
+    known: HashMap<u32, Arc<Peer>>,
     of: BTreeMap<ObjectRef, u32>,
     last: u32,
 }
@@ -28,6 +30,7 @@ impl Peers {
     pub fn configure(&mut self, config: &RegistrarConfig) {
         let mut before = std::mem::take(&mut self.numbers);
         self.of.clear();
+        self.known.clear();
         for (id, provider) in &config.providers {
             let Some(peer) = expected(provider) else {
                 continue;
@@ -38,6 +41,8 @@ impl Peers {
                 self.last += 1;
                 self.last
             });
+            let peer = Arc::new(peer);
+            self.known.insert(number, Arc::clone(&peer));
             self.numbers.insert(peer, number);
             self.of.insert(id.clone(), number);
         }
@@ -50,8 +55,7 @@ impl Peers {
 
     /// By its number.
     pub fn get(&self, number: u32) -> Option<&Peer> {
-        let mut known = self.numbers.iter();
-        known.find_map(|(peer, known)| (*known == number).then_some(peer))
+        self.known.get(&number).map(|peer| &**peer)
     }
 }
 

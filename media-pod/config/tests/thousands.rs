@@ -1,0 +1,118 @@
+//! What thousands of objects cost to compile: nothing grows with their square.
+//!
+//! ```text
+//! cargo test --profile image -p ringwire-config --test thousands -- --nocapture
+//! ```
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ringwire_config::compile::compile;
+use ringwire_config::manifests::{self, Manifests};
+use ringwire_config::shard::{self, Assembly, Role};
+use ringwire_config::token::TokenKey;
+use ringwire_config::{ObjectRef, Objects, Settings};
+
+/// Providers at one carrier, each with a Secret and a number of its own, that one agent answers.
+fn objects(count: usize) -> (Objects, Duration) {
+    let mut text = String::from(
+        "apiVersion: ringwire.dev/v1alpha1\nkind: MediaGateway\nmetadata: {name: default}\nspec: {}\n---\n\
+         apiVersion: ringwire.dev/v1alpha1\nkind: VoiceAgent\nmetadata: {name: bot}\nspec: {echo: {}}\n",
+    );
+    for number in 0..count {
+        write!(
+            text,
+            "---\napiVersion: ringwire.dev/v1alpha1\nkind: SipProvider\nmetadata: {{name: t{number}}}\n\
+             spec: {{server: sip.carrier.test, credentialsSecretRef: {{name: t{number}}}}}\n\
+             ---\napiVersion: v1\nkind: Secret\nmetadata: {{name: t{number}}}\n\
+             stringData: {{username: t{number}, password: p{number}}}\n\
+             ---\napiVersion: ringwire.dev/v1alpha1\nkind: PhoneNumber\nmetadata: {{name: t{number}}}\n\
+             spec: {{number: \"+3480{number:07}\", providerRef: {{name: t{number}}}, agentRef: {{name: bot}}}}\n"
+        )
+        .unwrap();
+    }
+    let folder = std::env::temp_dir().join(format!("rw-thousands-{}-{count}", std::process::id()));
+    std::fs::write(&folder, text).unwrap();
+    let begun = Instant::now();
+    let Manifests {
+        mut objects,
+        problems,
+        ..
+    } = manifests::read(Path::new(&folder)).unwrap();
+    let took = begun.elapsed();
+    std::fs::remove_file(&folder).unwrap();
+    assert_eq!(problems, []);
+    let key = TokenKey::from_bytes(1, [1; 32]);
+    objects.keys.insert(gateway(), vec![key]);
+    (objects, took)
+}
+
+fn gateway() -> ObjectRef {
+    ObjectRef::new("default", "default")
+}
+
+/// The shortest of three runs.
+fn time<T>(mut run: impl FnMut() -> T) -> (T, Duration) {
+    let once = |run: &mut dyn FnMut() -> T| {
+        let begun = Instant::now();
+        let result = run();
+        (result, begun.elapsed())
+    };
+    let mut best = once(&mut run);
+    for _ in 1..3 {
+        let next = once(&mut run);
+        if next.1 < best.1 {
+            best = next;
+        }
+    }
+    best
+}
+
+/// How long each step takes.
+fn measure(count: usize) -> Vec<(&'static str, Duration)> {
+    let (objects, read) = objects(count);
+    let settings = Settings {
+        default_gateway: gateway(),
+        shared_gateway_namespaces: [].into(),
+        restrict_agent_addresses: false,
+    };
+    let (compiled, compiling) = time(|| compile(&objects, &settings));
+    let config = &compiled.gateways[&gateway()];
+    assert_eq!(config.providers.len(), count);
+    let (encoded, encoding) = time(|| {
+        let shards = shard::split(config, Role::Registrar);
+        let shards = shards.iter().enumerate();
+        shards
+            .map(|(index, shard)| shard::encode(shard, index).unwrap())
+            .collect::<Vec<_>>()
+    });
+    let largest = encoded.iter().map(Vec::len).max().unwrap();
+    assert!(largest < shard::MAX_SHARD_BYTES / 4, "{largest} bytes");
+    let (config, decoding) = time(|| {
+        let mut assembly = Assembly::default();
+        for (index, bytes) in encoded.iter().enumerate() {
+            assembly.insert(index, shard::decode(bytes).unwrap());
+        }
+        assembly.registrar().unwrap()
+    });
+    assert_eq!(config.providers.len(), count);
+    vec![
+        ("read the manifests", read),
+        ("compile", compiling),
+        ("write the shards", encoding),
+        ("read the shards", decoding),
+    ]
+}
+
+#[test]
+fn costs_grow_with_the_number_of_objects_and_not_faster() {
+    let (few, many) = (measure(1_250), measure(5_000));
+    for ((what, few), (_, many)) in few.into_iter().zip(many) {
+        println!("{what:<20} {few:>8.1?} for 1,250 trunks, {many:>8.1?} for 5,000");
+        // The square would be 16 times as much.
+        let limit = few * 9 + Duration::from_millis(50);
+        assert!(many <= limit, "{what}: {few:?}, then {many:?}");
+    }
+}
