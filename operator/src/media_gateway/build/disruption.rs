@@ -1,4 +1,4 @@
-//! PodDisruptionBudgets: nodes are drained one registrar at a time.
+//! `PodDisruptionBudgets`: nodes are drained one registrar at a time.
 //!
 //! Media pods have none: they wait for their calls by themselves, as long as `drainSeconds` says.
 
