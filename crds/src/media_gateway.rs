@@ -105,6 +105,10 @@ pub struct MediaGatewaySpec {
     #[serde(default)]
     pub rtp: RtpSpec,
 
+    /// The pods that speak SIP with carriers.
+    #[serde(default)]
+    pub registrar: RegistrarSpec,
+
     /// How long a pod that is stopped lets its calls go on, in seconds, 0 to 86400; then they are hung up. Meanwhile it takes
     /// no new calls. Default: 300.
     #[serde(default = "drain_seconds")]
@@ -145,6 +149,7 @@ impl Default for MediaGatewaySpec {
             replicas: replicas(),
             sip: SipSpec::default(),
             rtp: RtpSpec::default(),
+            registrar: RegistrarSpec::default(),
             drain_seconds: drain_seconds(),
             allowed_namespaces: AllowedNamespaces::default(),
             allowed_agent_addresses: Vec::new(),
@@ -213,6 +218,30 @@ impl Default for SipSpec {
             udp_port: sip_port(),
             tcp_port: sip_port(),
             tls: None,
+        }
+    }
+}
+
+/// The pods that speak SIP with carriers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistrarSpec {
+    /// How many registrar pods there are, 1 to 16. They share the providers, and when one dies the others take its registrations
+    /// over within 10 s; answered calls go on. Each runs on a node of its own: on the host network always, so that there must be
+    /// as many nodes, else where possible. Default: 2.
+    #[serde(default = "registrar_replicas")]
+    #[schemars(range(min = 1, max = 16))]
+    pub replicas: i32,
+}
+
+fn registrar_replicas() -> i32 {
+    2
+}
+
+impl Default for RegistrarSpec {
+    fn default() -> Self {
+        Self {
+            replicas: registrar_replicas(),
         }
     }
 }

@@ -112,7 +112,12 @@ impl Board {
             let workload = GatewayWorkload {
                 replicas: 1,
                 ready_replicas: i32::from(ready(Role::Media)),
-                ready_registrars: i32::from(ready(Role::Registrar)),
+                // This process is all of them.
+                ready_registrars: if ready(Role::Registrar) {
+                    object.spec.registrar.replicas
+                } else {
+                    0
+                },
                 selector: None,
                 trouble: trouble.map(|found| (found.reason, found.message.clone())),
             };

@@ -12,6 +12,7 @@ mod conditions;
 mod exposure;
 mod install;
 mod leader;
+mod registrars;
 mod registration;
 mod resilience;
 mod schema;
