@@ -20,6 +20,7 @@ use crate::health::{self, Health, Need};
 use crate::link::LinkStream;
 use crate::media::node;
 use crate::registrar::{self, Identity, edge::Owns};
+use crate::trace;
 
 /// Flags that both roles have. The operator sets them; nobody else needs to.
 #[derive(clap::Args)]
@@ -216,6 +217,12 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
     let pods = cluster::discovery::media_pods(&client, &args.gateway);
     tokio::spawn(cluster::links::run(pods, tls, links_in, stop.clone()));
 
+    let (tap, hub) = trace::open(&args.pod_name);
+    match trace::socket::serve(&trace::socket::path_in_pod(), hub, stop.clone()) {
+        Ok(serving) => drop(tokio::spawn(serving)),
+        // Calls do not need it.
+        Err(error) => tracing::warn!(%error, "`ringwire trace` will not find this pod"),
+    }
     let heart = health.heart("registrar");
     let bound = health.clone();
     let mut configured = config.clone();
@@ -236,6 +243,7 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
         stop: drain,
         ready: Box::new(move || health.met(Need::SipSockets)),
         beat: Box::new(move || heart.beat()),
+        tap,
     });
     let result = running.await;
     // The others, or the successor, need not wait for the Lease to lapse.

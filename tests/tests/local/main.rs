@@ -18,6 +18,7 @@ mod identity;
 mod limits;
 mod registration;
 mod tls;
+mod trace;
 mod transfers;
 
 use ringwire_tests::agent::Agent;
