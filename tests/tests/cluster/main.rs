@@ -15,4 +15,5 @@ mod leader;
 mod registration;
 mod resilience;
 mod schema;
+mod trace;
 mod uninstall;

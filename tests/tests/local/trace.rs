@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use ringwire_tests::address::Address;
 use ringwire_tests::carrier::Carrier;
-use ringwire_tests::gateway::{Gateway, run};
+use ringwire_tests::gateway::{self, Gateway, run};
 use ringwire_tests::manifests::{NUMBER, account, registering_trunk};
 use ringwire_tests::phone::Phone;
 use ringwire_tests::process::{self, Process};
@@ -12,7 +13,7 @@ use ringwire_tests::sipp;
 use ringwire_tests::wait::{self, seconds};
 use serde_json::Value;
 
-use crate::echo_gateway;
+use crate::{echo_gateway, tls};
 
 /// Starts `ringwire trace` with these options and waits until it follows.
 #[track_caller]
@@ -114,6 +115,38 @@ fn a_registration_is_shown_without_its_secrets() {
     for secret in ["secret1", "response=", user] {
         assert!(!log.contains(secret), "{secret} is in\n{log}");
     }
+}
+
+#[test]
+fn what_goes_over_tls_is_shown_in_the_clear_and_marked() {
+    let carrier = Carrier::start(&tls::TLS);
+    let gateway = tls::start(&carrier, "", &carrier.authority());
+    gateway.wait_registration("trunk", "Registered", "Registered", seconds(5));
+    let scratch = Scratch::new("trace");
+    let trace = trace(&gateway, scratch.path(), &["-o", "json"]);
+    let caller = Address::claim();
+    let target = format!("sip:{NUMBER}@{}", carrier.sip());
+    let call = gateway::call(
+        &target,
+        caller.ip(),
+        &["--header", "X-Provider: network", "--duration", "1"],
+    );
+    assert!(call.success, "{}", call.result);
+    let log = wait_for(&trace, "\"BYE\"");
+    let all = messages(&log);
+    let outside = |message: &&Value| message["peer"] == "outside";
+    for message in all.iter().filter(outside) {
+        assert_eq!(message["transport"], "TLS", "{message}");
+    }
+    let invite = all
+        .iter()
+        .find(|message| outside(message) && message["method"] == "INVITE")
+        .unwrap_or_else(|| panic!("no INVITE from the carrier in\n{log}"));
+    assert_eq!(invite["provider"], "default/trunk", "{invite}");
+    assert!(
+        !log.contains("secret1") && !log.contains("response="),
+        "{log}"
+    );
 }
 
 #[test]

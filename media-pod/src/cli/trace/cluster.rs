@@ -87,6 +87,12 @@ async fn follow_pods(
     let mut following: BTreeMap<(String, String), JoinHandle<()>> = BTreeMap::new();
     let (mut away, mut none) = (false, false);
     loop {
+        // Nobody gets rights by waiting.
+        if !following.is_empty() && following.values().all(JoinHandle::is_finished) {
+            return format!(
+                "no registrar pod of {place} can be followed without the right to create pods/exec"
+            );
+        }
         match api.list(&ListParams::default().labels(SELECTOR)).await {
             Ok(pods) => {
                 away = false;
@@ -150,7 +156,7 @@ fn running(pod: &Pod) -> Option<((String, String), String)> {
     Some(((pod.namespace()?, pod.name_any()), container))
 }
 
-/// Follows one pod for as long as it is there.
+/// Follows one pod for as long as it is there, unless that is not allowed.
 async fn follow_pod(
     client: &Client,
     (namespace, name): (String, String),
@@ -165,24 +171,39 @@ async fn follow_pod(
         if told.is_closed() {
             return;
         }
-        let text = format!("{namespace}/{name}: {ended}");
+        let (text, forbidden) = match ended {
+            Ended::Forbidden(text) => (text, true),
+            Ended::Else(text) => (text, false),
+        };
+        let text = format!("{namespace}/{name}: {text}");
         // The same once: it may go on for long.
         if complained.as_ref() != Some(&text) {
             let _ = told.send(Told::Note(text.clone())).await;
             complained = Some(text);
         }
+        if forbidden {
+            return;
+        }
         tokio::time::sleep(AGAIN).await;
     }
 }
 
-/// Runs the trace in a pod and tells its lines; gives back why it ended.
+/// Why the trace in a pod has ended.
+enum Ended {
+    /// It has not begun: the API server says that we may not.
+    Forbidden(String),
+    /// Whatever may be otherwise the next time.
+    Else(String),
+}
+
+/// Runs the trace in a pod and tells its lines.
 async fn exec(
     api: &Api<Pod>,
     pod: &str,
     container: &str,
     request: &Request,
     told: &mpsc::Sender<Told>,
-) -> String {
+) -> Ended {
     // Standard input stays open as long as we are here: the end of a connection does not end a program that writes nothing.
     let parameters = AttachParams::default()
         .container(container)
@@ -192,16 +213,13 @@ async fn exec(
     let mut process = match api.exec(pod, command(request), &parameters).await {
         Ok(process) => process,
         Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403) => {
-            return format!(
-                "not allowed to exec into it (pods/exec): {}",
-                status.message
-            );
+            return Ended::Forbidden(format!("not allowed to exec into it: {}", status.message));
         }
-        Err(error) => return format!("cannot exec into it: {}", chain(&error)),
+        Err(error) => return Ended::Else(format!("cannot exec into it: {}", chain(&error))),
     };
     let _stdin = process.stdin();
     let (Some(stdout), Some(stderr)) = (process.stdout(), process.stderr()) else {
-        return "exec gave no output".to_owned();
+        return Ended::Else("exec gave no output".to_owned());
     };
     let complaint = tokio::spawn(async move {
         let mut text = Vec::new();
@@ -213,20 +231,23 @@ async fn exec(
         let line = match lines.next_line().await {
             Ok(Some(line)) => line,
             Ok(None) => break,
-            Err(error) => return format!("the connection broke: {error}"),
+            Err(error) => return Ended::Else(format!("the connection broke: {error}")),
         };
         let told = match serde_json::from_str::<Line>(&line) {
             Ok(line) => told.send(Told::Line(line)).await,
-            Err(_) => return "it says something that this version does not understand; is it of the same version?".to_owned(),
+            Err(_) => {
+                let text = "it says something that this version does not understand; is it of the same version?";
+                return Ended::Else(text.to_owned());
+            }
         };
         if told.is_err() {
-            return String::new();
+            return Ended::Else(String::new());
         }
     }
-    match complaint.await {
+    Ended::Else(match complaint.await {
         Ok(text) if !text.is_empty() => text,
         _ => "the trace has ended".to_owned(),
-    }
+    })
 }
 
 fn command(request: &Request) -> Vec<String> {
