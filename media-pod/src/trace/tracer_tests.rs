@@ -22,11 +22,8 @@ fn carrier() -> Flow {
 /// A tap with a media pod called `media-0`, and the link to it.
 fn start() -> (Tap, Hub, Flow) {
     let (mut tap, hub) = open("registrar-0");
-    let link = Flow {
-        transport: Transport::Tcp,
-        remote: SocketAddr::from(([0, 0, 0, 0], 0)),
-        connection: Some(7),
-    };
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let link = Flow::open(Transport::Tcp, nowhere, 7);
     tap.link(&link, "media-0");
     (tap, hub, link)
 }
