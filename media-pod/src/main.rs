@@ -16,6 +16,7 @@ mod run;
 #[cfg(test)]
 mod simulation;
 mod streams;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,7 @@ enum Command {
     Run(run::Args),
     Call(Box<cli::call::Args>),
     Get(cli::get::Args),
+    Trace(cli::trace::Args),
     Check(cli::check::Args),
     Explain(cli::explain::Args),
     Completion(cli::completion::Args),
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
             Command::Run(args) => run::run(args).await,
             Command::Call(args) => cli::call::run(*args).await,
             Command::Get(args) => cli::get::run(args).await,
+            Command::Trace(args) => cli::trace::run(args).await,
             Command::Check(args) => cli::check::run(&args),
             Command::Explain(args) => cli::explain::run(&args),
             Command::Completion(args) => cli::completion::run(&args, Cli::command()),

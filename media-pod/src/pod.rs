@@ -23,6 +23,7 @@ use crate::health::{self, Health, Need};
 use crate::link::LinkStream;
 use crate::media::node;
 use crate::registrar::{self, Identity, edge::Owns};
+use crate::trace;
 
 /// Flags that both roles have. The operator sets them; nobody else needs to.
 #[derive(clap::Args)]
@@ -225,6 +226,12 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
     tokio::spawn(cluster::links::run(pods, tls, links_in, stop.clone()));
 
     let handed_over = CancellationToken::new();
+    let (tap, hub) = trace::open(&args.pod_name);
+    match trace::socket::serve(&trace::socket::path_in_pod(), hub, stop.clone()) {
+        Ok(serving) => drop(tokio::spawn(serving)),
+        // Calls do not need it.
+        Err(error) => tracing::warn!(%error, "`ringwire trace` will not find this pod"),
+    }
     let heart = health.heart("registrar");
     let bound = health.clone();
     let mut configured = config.clone();
@@ -244,6 +251,7 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
         stop: handed_over.clone(),
         ready: Box::new(move || health.met(Need::SipSockets)),
         beat: Box::new(move || heart.beat()),
+        tap,
     }));
     tokio::select! {
         result = &mut running => {

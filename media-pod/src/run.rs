@@ -33,6 +33,7 @@ use crate::health;
 use crate::link::{LinkEvent, Load};
 use crate::media::node;
 use crate::registrar::{self, Identity};
+use crate::trace;
 
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_millis(250);
@@ -154,7 +155,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let (ours, theirs) = tokio::io::duplex(PIPE);
     let up = LinkEvent::Up {
         incarnation,
-        pod: "local".into(),
+        pod: "local-media".into(),
         stream: Box::new(ours),
         closed: CancellationToken::new(),
     };
@@ -178,6 +179,8 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         ready: Box::new(|| {}),
         beat: Box::new(|| {}),
     }));
+    let (tap, hub) = trace::open("local-registrar");
+    let traces = serve_traces(args.state_dir.as_deref(), args.http, hub, &stop);
     let mut edge = tokio::spawn(registrar::run(registrar::Params {
         config: registrar_configs,
         owns,
@@ -189,6 +192,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         stop: stop.clone(),
         ready: Box::new(|| {}),
         beat: Box::new(|| {}),
+        tap,
     }));
 
     let Loaded {
@@ -218,6 +222,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         Arc::clone(&board),
         registrar_report.clone(),
         media_report.clone(),
+        traces,
     ));
 
     let mut keeper = tokio::spawn(keep(
@@ -280,15 +285,45 @@ async fn report_load(media: Reporter, incarnation: Incarnation, links: mpsc::Sen
     }
 }
 
-/// The key that signs Contacts: kept in a file, so that a restart doesn't orphan our bindings.
-fn signing_key(dir: Option<&Path>) -> TokenKey {
+/// Where files are kept over restarts: what a flag says, else as the XDG specification has it.
+fn state_directory(flag: Option<&Path>) -> Option<PathBuf> {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-    let dir = dir.map(Path::to_owned).or_else(|| {
+    flag.map(Path::to_owned).or_else(|| {
         let state = std::env::var_os("XDG_STATE_HOME")
             .map(PathBuf::from)
             .or_else(home)?;
         Some(state.join("ringwire"))
-    });
+    })
+}
+
+/// Serves `ringwire trace` on a socket beside the state. A file and not the HTTP port, which other users of the machine reach too.
+fn serve_traces(
+    state_dir: Option<&Path>,
+    http: SocketAddr,
+    hub: trace::Hub,
+    stop: &CancellationToken,
+) -> Option<PathBuf> {
+    let directory = state_directory(state_dir)?;
+    // Servers side by side share the directory but not the address.
+    let path = directory.join(format!("trace-{}-{}.sock", http.ip(), http.port()));
+    let serving = std::fs::create_dir_all(&directory)
+        .and_then(|()| std::path::absolute(&path))
+        .and_then(|path| Ok((trace::socket::serve(&path, hub, stop.clone())?, path)));
+    match serving {
+        Ok((serving, path)) => {
+            tokio::spawn(serving);
+            Some(path)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no socket {} for `ringwire trace`", path.display());
+            None
+        }
+    }
+}
+
+/// The key that signs Contacts: kept in a file, so that a restart doesn't orphan our bindings.
+fn signing_key(dir: Option<&Path>) -> TokenKey {
+    let dir = state_directory(dir);
     let random = || TokenKey::from_bytes(1, rand::random());
     let Some(dir) = dir else { return random() };
     let file = dir.join("signing-key");
@@ -484,6 +519,7 @@ async fn serve_http(
     board: SharedBoard,
     registrar: Reporter,
     media: Reporter,
+    traces: Option<PathBuf>,
 ) {
     let metrics = health::metrics::embedded(registrar.clone(), media.clone());
     let ready = move || {
@@ -500,6 +536,10 @@ async fn serve_http(
         .route("/status", get(board_json))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route(
+            "/trace",
+            get(move || std::future::ready(where_traces_are(traces))),
+        )
         .with_state(board)
         .merge(health::http::metrics_route(metrics));
     if let Err(error) = axum::serve(listener, router).await {
@@ -510,6 +550,12 @@ async fn serve_http(
 async fn board_json(State(board): State<SharedBoard>) -> Json<Value> {
     let items = lock(&board).items();
     Json(json!({"apiVersion": "v1", "kind": "List", "items": items}))
+}
+
+/// Where `ringwire trace` has to ask. The path is no secret; the file is for the server's user only.
+fn where_traces_are(socket: Option<PathBuf>) -> Result<Json<Value>, http::StatusCode> {
+    let socket = socket.ok_or(http::StatusCode::NOT_FOUND)?;
+    Ok(Json(json!({"socket": socket})))
 }
 
 fn lock(board: &SharedBoard) -> MutexGuard<'_, Board> {

@@ -813,6 +813,13 @@ pub fn print_state(namespace: &str) {
     }
 }
 
+/// A command of the program under test, with the administrator's kubeconfig.
+pub fn ringwire() -> Command {
+    let mut command = process::command(process::ringwire());
+    with_environment(&mut command);
+    command
+}
+
 /// A call from the carrier's host.
 pub struct Call {
     process: Process,

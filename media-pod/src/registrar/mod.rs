@@ -33,6 +33,7 @@ use self::refusals::{Bursts, Ledger};
 use crate::link::LinkEvent;
 use crate::record::CallRecord;
 use crate::streams::{StreamEvent, transport_error};
+use crate::trace::Tap;
 
 /// Receive buffer to ask for; the kernel may give less.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -82,6 +83,8 @@ pub struct Params {
     pub ready: Box<dyn FnOnce() + Send>,
     /// Told that the loop turns.
     pub beat: Box<dyn Fn() + Send>,
+    /// Shows every message to those who listen.
+    pub tap: Tap,
 }
 
 /// A registrar could not be started.
@@ -180,6 +183,7 @@ struct Shell {
     wanted_names: watch::Sender<Arc<BTreeSet<Question>>>,
     reporter: Reporter,
     refusals: Ledger,
+    tap: Tap,
     bursts: Bursts,
     /// Our own address, or any.
     bind: IpAddr,
@@ -200,6 +204,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
         stop,
         ready,
         beat,
+        tap,
     } = params;
     let first = config
         .wait_for(Option::is_some)
@@ -237,6 +242,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
         reporter,
         refusals: Ledger::default(),
         bursts: Bursts::default(),
+        tap,
         bind: identity.bind,
         ports,
     };
@@ -364,6 +370,7 @@ impl Shell {
         self.edge
             .configure(Arc::clone(config), local, Arc::clone(owns), Instant::now());
         self.refusals.retain(|id| config.providers.contains_key(id));
+        self.tap.configured(config);
         self.reporter.update(|state| {
             state.configuration.clone_from(&config.shards);
             state.addresses = addresses;
@@ -389,6 +396,7 @@ impl Shell {
             Err(error) => return tracing::debug!(%error, "UDP"),
         };
         let flow = Flow::udp(SocketAddr::new(remote.ip().to_canonical(), remote.port()));
+        self.tap.received(&flow, &buffer[..length]);
         match parse_datagram(&buffer[..length]) {
             Ok(message) => self.edge.receive(message, flow, Instant::now()),
             Err(failure) => self.reply_to_unreadable(flow, failure),
@@ -406,9 +414,13 @@ impl Shell {
     fn on_stream(&mut self, event: StreamEvent) {
         let now = Instant::now();
         match event {
-            StreamEvent::Message(flow, message) => self.edge.receive(*message, flow, now),
+            StreamEvent::Message(flow, message) => {
+                self.tap.received_message(&flow, &message);
+                self.edge.receive(*message, flow, now);
+            }
             StreamEvent::Unreadable(flow, failure) => self.reply_to_unreadable(flow, *failure),
             StreamEvent::Closed(flow, error, cut) => {
+                self.tap.closed(&flow);
                 self.count(cut, flow.remote);
                 if let Some(ours) = self.connections.closed(&flow) {
                     self.edge.flow_failed(&ours, error.clone(), now);
@@ -475,6 +487,7 @@ impl Shell {
             } => {
                 tracing::info!(%pod, "link to media pod is up");
                 let flow = self.connections.link(stream, &closed);
+                self.tap.link(&flow, &pod);
                 self.edge.link_up(incarnation, flow, Instant::now());
             }
             LinkEvent::Load {
@@ -500,12 +513,14 @@ impl Shell {
                 self.perform(output);
             }
             if idle {
+                self.tap.turn();
                 return;
             }
         }
     }
 
     fn transmit(&mut self, Transmit { flow, bytes }: Transmit) {
+        self.tap.sent(&flow, &bytes);
         if flow.transport == Transport::Udp {
             match self.udp.try_send_to(&bytes, flow.remote) {
                 Ok(_) => {}
@@ -580,10 +595,17 @@ impl Shell {
         if news {
             self.reporter
                 .update(|state| Arc::make_mut(&mut state.resolved).extend(resolved));
+            let known = self.reporter.read(|state| Arc::clone(&state.resolved));
+            self.tap.resolved(known);
         }
     }
 
     fn report_refused(&mut self, call: RefusedCall) {
+        self.tap.refused(
+            &call.call_id,
+            call.provider.as_ref(),
+            call.number.as_deref(),
+        );
         let (now, at) = (Instant::now(), minute());
         self.reporter.update(|state| {
             *state.refusals.entry(call.reason).or_default() += 1;

@@ -16,4 +16,5 @@ mod registrars;
 mod registration;
 mod resilience;
 mod schema;
+mod trace;
 mod uninstall;

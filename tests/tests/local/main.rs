@@ -19,6 +19,7 @@ mod limits;
 mod proxied;
 mod registration;
 mod tls;
+mod trace;
 mod transfers;
 
 use ringwire_tests::agent::Agent;
