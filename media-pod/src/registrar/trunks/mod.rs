@@ -19,7 +19,7 @@ use ringwire_sip::message::{HeaderName, NameAddr, Request, Response};
 use ringwire_sip::transaction::{ClientError, ClientId, Flow, give_back};
 
 use self::flows::Flows;
-use self::trunk::{Account, PATIENCE, Stay, Trunk};
+use self::trunk::{Account, Stay, Trunk};
 use super::bucket::Bucket;
 use super::edge::Peers;
 use super::names::{Names, Nowhere, Question};
@@ -90,7 +90,8 @@ impl Trunks {
             .cloned()
             .collect();
         for id in gone {
-            self.take_out(id, !wanted(&id), now);
+            let un_register = !wanted(&id);
+            self.take_out(id, un_register, now);
         }
         for provider in config.providers.values().filter(|p| owns(&p.id)) {
             let peer = peers.of(&provider.id);
