@@ -197,7 +197,9 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         gateway,
         ..
     } = first;
-    let board: SharedBoard = Arc::new(Mutex::new(Board::new(objects, compiled, gateway)));
+    let mut board = Board::new(objects, compiled, gateway);
+    board.observe([registrar_report.snapshot(), media_report.snapshot()]);
+    let board: SharedBoard = Arc::new(Mutex::new(board));
     let listener = tokio::net::TcpListener::bind(args.http)
         .await
         .map_err(|error| {
@@ -465,7 +467,10 @@ async fn keep(
             stamp = now;
             match world.load() {
                 Ok(loaded) => {
-                    lock(&board).load(loaded.objects, loaded.compiled, loaded.gateway);
+                    let mut board = lock(&board);
+                    board.load(loaded.objects, loaded.compiled, loaded.gateway);
+                    board.observe([registrar.snapshot(), media.snapshot()]);
+                    drop(board);
                     configs.0.send_replace(Some(loaded.registrar));
                     configs.1.send_replace(Some(loaded.media));
                     tracing::info!("manifests read again");

@@ -7,13 +7,15 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringwire_config::compile::compile;
 use ringwire_config::manifests::{self, Manifests};
 use ringwire_config::shard::{self, Assembly, Role};
-use ringwire_config::token::TokenKey;
-use ringwire_config::{ObjectRef, Objects, Settings};
+use ringwire_config::state::{PodState, RegistrationReport, RegistrationState};
+use ringwire_config::token::{Incarnation, TokenKey};
+use ringwire_config::{ObjectRef, Objects, Reason, Settings};
 
 /// Providers at one carrier, each with a Secret and a number of its own, that one agent answers.
 fn objects(count: usize) -> (Objects, Duration) {
@@ -115,4 +117,63 @@ fn costs_grow_with_the_number_of_objects_and_not_faster() {
         let limit = few * 9 + Duration::from_millis(50);
         assert!(many <= limit, "{what}: {few:?}, then {many:?}");
     }
+}
+
+#[test]
+fn a_small_change_of_a_large_report_costs_little() {
+    let report = |number: usize| RegistrationReport {
+        revision: format!("{number:016x}"),
+        state: RegistrationState::Registered,
+        reason: Reason::Registered,
+        message: "registered at sip.carrier.test".into(),
+        last_response: Some("200 OK".into()),
+        transport: None,
+        contact: Some(format!("sip:{number:026}@192.0.2.9:5060")),
+        observed_address: Some("192.0.2.9:5060".into()),
+        registered_at: None,
+    };
+    let id = |number: usize| ObjectRef::new("default", format!("t{number}"));
+    let mut state = PodState::new("registrar-0", Role::Registrar, Incarnation(1));
+    state.registrations = Arc::new(
+        (0..5_000)
+            .map(|number| (id(number), report(number)))
+            .collect(),
+    );
+    let address = "192.0.2.1".parse().unwrap();
+    state.resolved = Arc::new(
+        (0..5_000)
+            .map(|number| (id(number), vec![address]))
+            .collect(),
+    );
+    let called = |number| (id(number), jiff::Timestamp::UNIX_EPOCH);
+    state.last_call = Arc::new((0..5_000).map(called).collect());
+
+    let (line, whole) = time(|| serde_json::to_value(&state).unwrap().to_string());
+    println!(
+        "{:<20} {whole:>8.1?}, {} KiB",
+        "the whole report",
+        line.len() >> 10
+    );
+    let (_, copied) = time(|| state.clone());
+    println!("{:<20} {copied:>8.1?}", "a copy of it");
+    let mut called = state.clone();
+    let (patch, after_call) = time(|| {
+        Arc::make_mut(&mut called.last_call).insert(id(17), jiff::Timestamp::now());
+        called.patch_from(&state).unwrap().to_string()
+    });
+    println!("{:<20} {after_call:>8.1?}, {} bytes", "a call", patch.len());
+    let mut changed = state.clone();
+    let (patch, after_change) = time(|| {
+        Arc::make_mut(&mut changed.registrations).insert(id(17), report(18));
+        changed.patch_from(&state).unwrap().to_string()
+    });
+    println!(
+        "{:<20} {after_change:>8.1?}, {} bytes",
+        "a registration",
+        patch.len()
+    );
+    assert!(patch.len() < 400, "{patch}");
+    assert!(copied * 20 < whole, "{copied:?} of {whole:?}");
+    assert!(after_call * 3 < whole, "{after_call:?} of {whole:?}");
+    assert!(after_change * 3 < whole, "{after_change:?} of {whole:?}");
 }

@@ -22,9 +22,8 @@ use rand::{Rng, SeedableRng};
 use backoff::Backoff;
 pub use status::{Reason, RegistrationStatus, State};
 
-use crate::digest::{Challenge, Credentials, DigestClient, DigestError};
-use crate::message::{HeaderName, Method, NameAddr, Request, Response, Uri};
-use crate::transaction::{ClientError, TransportError};
+use crate::digest::{Challenge, Credentials, DigestClient};
+use crate::message::{NameAddr, Request, Uri};
 
 /// Most challenges that are answered before one REGISTER counts as refused.
 const MAX_ANSWERS: u32 = 3;

@@ -1,6 +1,8 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::message::{HeaderName, Response};
+use crate::transaction::{ClientError, TransportError};
 
 fn config() -> RegistrationConfig {
     RegistrationConfig {

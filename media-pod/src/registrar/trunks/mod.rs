@@ -90,7 +90,8 @@ impl Trunks {
             .cloned()
             .collect();
         for id in gone {
-            self.take_out(id, !wanted(&id), now);
+            let un_register = !wanted(&id);
+            self.take_out(id, un_register, now);
         }
         for provider in config.providers.values().filter(|p| owns(&p.id)) {
             let peer = peers.of(&provider.id);
