@@ -3,11 +3,14 @@
 mod bucket;
 mod connections;
 pub mod edge;
+mod guard;
+mod intake;
 mod lookup;
 mod names;
 mod refusals;
 mod tls;
 mod trunks;
+mod udp;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -22,20 +25,20 @@ use ringwire_config::state::CutOff;
 use ringwire_control::Reporter;
 use ringwire_sip::message::{Message, parse_datagram};
 use ringwire_sip::transaction::{Flow, Transmit, Transport};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::connections::{Carrier, Connections, Made};
 use self::edge::{Edge, Local, Output, Owns, RefusedCall};
+use self::guard::sight::{Datagram as Seen, Sight};
+use self::intake::Intake;
 use self::names::{Lookup, Question};
 use self::refusals::{Bursts, Ledger};
+use self::udp::{Datagram, Udp};
 use crate::link::LinkEvent;
 use crate::record::CallRecord;
 use crate::streams::{StreamEvent, transport_error};
-
-/// Receive buffer to ask for; the kernel may give less.
-const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Datagrams that are read before timers and other sources get their turn.
 const BATCH: usize = 64;
@@ -101,10 +104,13 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The thread that reads the UDP socket has ended.
+    #[error("nobody reads the SIP socket any more")]
+    Deaf,
 }
 
 struct Sockets {
-    udp: UdpSocket,
+    udp: std::net::UdpSocket,
     tcp: TcpListener,
 }
 
@@ -127,7 +133,7 @@ impl Sockets {
         let tcp_address = SocketAddr::new(address, config.settings.sip_tcp_port);
         let begun = Instant::now();
         loop {
-            let udp = udp_socket(udp_address).map_err(failed(udp_address, "UDP"));
+            let udp = udp::bind(udp_address).map_err(failed(udp_address, "UDP"));
             let tcp = TcpListener::bind(tcp_address)
                 .await
                 .map_err(failed(tcp_address, "TCP"));
@@ -145,18 +151,6 @@ impl Sockets {
     }
 }
 
-fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = socket2::Socket::new(
-        socket2::Domain::for_address(address),
-        socket2::Type::DGRAM,
-        None,
-    )?;
-    socket.set_nonblocking(true)?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
-}
-
 /// Which of our addresses leads to `peer`: what the kernel would send from. No packet is sent.
 fn source_towards(peer: IpAddr) -> Option<IpAddr> {
     let any: IpAddr = if peer.is_ipv4() {
@@ -172,7 +166,7 @@ fn source_towards(peer: IpAddr) -> Option<IpAddr> {
 /// A running registrar's moving parts.
 struct Shell {
     edge: Edge,
-    udp: UdpSocket,
+    intake: Intake,
     connections: Connections,
     /// SIP over TLS for carriers that connect to us.
     tls: Option<tls::Listener>,
@@ -221,6 +215,12 @@ pub async fn run(params: Params) -> Result<(), StartError> {
     let (wanted_names, wanted) = watch::channel(BTreeSet::new());
     let looking_up = tokio::spawn(lookup::run(resolver, wanted, names_in, stop.clone()));
 
+    let udp_address = SocketAddr::new(identity.bind, first.settings.sip_udp_port);
+    let (udp, mut inbox) = Udp::start(udp).map_err(|source| StartError::Bind {
+        address: udp_address,
+        transport: "UDP",
+        source,
+    })?;
     let ports = (first.settings.sip_udp_port, first.settings.sip_tcp_port);
     let mut shell = Shell {
         edge: Edge::new(
@@ -229,7 +229,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
             source_towards,
             rand::random(),
         ),
-        udp,
+        intake: Intake::new(udp, Arc::clone(&first)),
         connections: Connections::new(events_in, made_in, identity.bind),
         tls: None,
         secured: secured_in,
@@ -244,7 +244,6 @@ pub async fn run(params: Params) -> Result<(), StartError> {
     shell.reporter.update(|state| state.ready = true);
     ready();
 
-    let mut buffer = vec![0; 65_535];
     let mut draining = false;
     let mut stopping = None;
     let mut followed = true;
@@ -267,12 +266,15 @@ pub async fn run(params: Params) -> Result<(), StartError> {
             })
             .min(Duration::from_secs(1));
         tokio::select! {
-            received = shell.udp.recv_from(&mut buffer) => {
-                shell.on_datagram(received, &buffer);
+            received = inbox.recv() => {
+                let Some(first) = received else {
+                    return Err(StartError::Deaf);
+                };
+                shell.on_datagram(&first);
                 for _ in 1..BATCH {
-                    match shell.udp.try_recv_from(&mut buffer) {
-                        Ok(received) => shell.on_datagram(Ok(received), &buffer),
-                        Err(_) => break,
+                    match inbox.try_recv() {
+                        Some(datagram) => shell.on_datagram(&datagram),
+                        None => break,
                     }
                 }
             }
@@ -363,6 +365,7 @@ impl Shell {
         );
         self.edge
             .configure(Arc::clone(config), local, Arc::clone(owns), Instant::now());
+        self.intake.configure(Arc::clone(config));
         self.refusals.retain(|id| config.providers.contains_key(id));
         self.reporter.update(|state| {
             state.configuration.clone_from(&config.shards);
@@ -386,14 +389,9 @@ impl Shell {
         });
     }
 
-    fn on_datagram(&mut self, received: io::Result<(usize, SocketAddr)>, buffer: &[u8]) {
-        let (length, remote) = match received {
-            Ok(received) => received,
-            // An ICMP error of an earlier packet; the transaction finds out by itself.
-            Err(error) => return tracing::debug!(%error, "UDP"),
-        };
-        let flow = Flow::udp(SocketAddr::new(remote.ip().to_canonical(), remote.port()));
-        match parse_datagram(&buffer[..length]) {
+    fn on_datagram(&mut self, datagram: &Datagram) {
+        let flow = Flow::udp(datagram.source);
+        match parse_datagram(&datagram.bytes) {
             Ok(message) => self.edge.receive(message, flow, Instant::now()),
             Err(failure) => self.reply_to_unreadable(flow, failure),
         }
@@ -410,8 +408,16 @@ impl Shell {
     fn on_stream(&mut self, event: StreamEvent) {
         let now = Instant::now();
         match event {
-            StreamEvent::Message(flow, message) => self.edge.receive(*message, flow, now),
-            StreamEvent::Unreadable(flow, failure) => self.reply_to_unreadable(flow, *failure),
+            StreamEvent::Message(flow, message) => {
+                if self.hears(&flow, &*message, now) {
+                    self.edge.receive(*message, flow, now);
+                }
+            }
+            StreamEvent::Unreadable(flow, failure) => {
+                if self.hears(&flow, &Seen(b""), now) {
+                    self.reply_to_unreadable(flow, *failure);
+                }
+            }
             StreamEvent::Closed(flow, error, cut) => {
                 self.count(cut, flow.remote);
                 if let Some(ours) = self.connections.closed(&flow) {
@@ -422,8 +428,19 @@ impl Shell {
         }
     }
 
+    /// Whether a message on a connection is for the edge; the connection of one who is shut out is closed.
+    fn hears(&mut self, flow: &Flow, message: &impl Sight, now: Instant) -> bool {
+        let is_heard = self.intake.hears(flow, message, now);
+        if !is_heard {
+            self.connections.close(flow);
+        }
+        is_heard
+    }
+
     async fn on_accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         match accepted {
+            // Closed without a word.
+            Ok((_, remote)) if self.intake.shuts_out(remote.ip(), Instant::now()) => {}
             Ok((stream, remote)) => {
                 let _ = stream.set_nodelay(true);
                 let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
@@ -511,15 +528,10 @@ impl Shell {
 
     fn transmit(&mut self, Transmit { flow, bytes }: Transmit) {
         if flow.transport == Transport::Udp {
-            match self.udp.try_send_to(&bytes, flow.remote) {
-                Ok(_) => {}
-                // The buffer is full: lost like any other datagram.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => {
-                    tracing::debug!(remote = %flow.remote, %error, "cannot send");
-                    self.edge
-                        .flow_failed(&flow, transport_error(&error), Instant::now());
-                }
+            if let Err(error) = self.intake.udp.send(&bytes, flow.remote) {
+                tracing::debug!(remote = %flow.remote, %error, "cannot send");
+                self.edge
+                    .flow_failed(&flow, transport_error(&error), Instant::now());
             }
             return;
         }
@@ -551,7 +563,8 @@ impl Shell {
             }
             Output::Resolved(resolved) => self.report_resolved(resolved),
             Output::Refused(call) => self.report_refused(call),
-            Output::Forwarded { number } => {
+            Output::Forwarded { number, source } => {
+                self.intake.learn(source);
                 // To the second: two calls within one need no second report.
                 let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())
                     .unwrap_or_default();
@@ -575,6 +588,7 @@ impl Shell {
     }
 
     fn report_resolved(&mut self, resolved: BTreeMap<ringwire_config::ObjectRef, Vec<IpAddr>>) {
+        self.intake.set_resolved(&resolved);
         if self.reporter.read(|state| state.resolved != resolved) {
             self.reporter.update(|state| state.resolved = resolved);
         }
@@ -612,8 +626,9 @@ impl Shell {
         record.write();
     }
 
-    /// Reports the refusals that have waited for the end of their minute.
+    /// Reports the refusals that have waited for the end of their minute, and what was not even looked at.
     fn report_due(&mut self, now: Instant) {
+        self.intake.report(&self.reporter, now);
         if self.refusals.is_due(now) {
             self.reporter
                 .update(|state| self.refusals.publish_due(now, state));
