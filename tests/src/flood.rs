@@ -21,6 +21,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub struct Flood {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
+    /// Nanoseconds of a processor.
+    cost: Arc<AtomicU64>,
     begun: Instant,
     sending: Option<JoinHandle<()>>,
 }
@@ -30,7 +32,7 @@ impl Flood {
     pub fn start(target: SocketAddr, sources: u32, per_second: u32) -> Self {
         assert!(target.ip().is_loopback(), "{target} is not on this machine");
         assert!((1..=60_000).contains(&sources));
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let (stop, sent, cost) = <(Arc<AtomicBool>, Arc<AtomicU64>, Arc<AtomicU64>)>::default();
         let sockets: Vec<UdpSocket> = (0..sources)
             .map(|number| {
                 let base = Ipv4Addr::new(127, 230, 0, 1).to_bits();
@@ -38,13 +40,14 @@ impl Flood {
                 UdpSocket::bind((address, 0)).unwrap()
             })
             .collect();
-        let (stopping, counted) = (Arc::clone(&stop), Arc::clone(&sent));
+        let (stopping, counts) = (Arc::clone(&stop), (Arc::clone(&sent), Arc::clone(&cost)));
         let sending = std::thread::spawn(move || {
-            send(target, &sockets, per_second, &stopping, &counted);
+            send(target, &sockets, per_second, &stopping, &counts);
         });
         Self {
             stop,
             sent,
+            cost,
             begun: Instant::now(),
             sending: Some(sending),
         }
@@ -54,6 +57,12 @@ impl Flood {
     pub fn rate(&self) -> f64 {
         let sent = u32::try_from(self.sent.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
         f64::from(sent) / self.begun.elapsed().as_secs_f64()
+    }
+
+    /// The part of a processor that sending takes: what the kernel does with a packet on loopback is the sender's time.
+    pub fn load(&self) -> f64 {
+        let spent = Duration::from_nanos(self.cost.load(Ordering::Relaxed));
+        spent.as_secs_f64() / self.begun.elapsed().as_secs_f64()
     }
 }
 
@@ -71,7 +80,7 @@ fn send(
     sockets: &[UdpSocket],
     per_second: u32,
     stop: &AtomicBool,
-    sent: &AtomicU64,
+    (sent, cost): &(Arc<AtomicU64>, Arc<AtomicU64>),
 ) {
     let packets: Vec<String> = (0..PACKETS).map(|number| packet(number, target)).collect();
     let begun = Instant::now();
@@ -86,8 +95,16 @@ fn send(
             number += 1;
         }
         sent.store(number, Ordering::Relaxed);
+        cost.store(thread_time(), Ordering::Relaxed);
         std::thread::sleep(BUNCH);
     }
+}
+
+/// Nanoseconds that this thread has had of a processor.
+fn thread_time() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let first = text.split(' ').next().unwrap_or_default();
+    first.parse().unwrap_or_default()
 }
 
 /// What scanners send, by turns; each is another transaction.

@@ -1,20 +1,22 @@
-//! What comes in over UDP and TCP before the edge sees it: the guards of both, and whom they know.
+//! What comes in over UDP, TCP and TLS before the edge sees it: the guards of datagrams and streams, and whom they know.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringwire_config::gateway::RegistrarConfig;
+use ringwire_config::ObjectRef;
+use ringwire_config::gateway::{AllowedSource, RegistrarConfig};
 use ringwire_config::state::UdpReport;
-use ringwire_config::{ObjectRef, Reason};
 use ringwire_control::Reporter;
 use ringwire_sip::transaction::Flow;
+use tokio::sync::watch;
 
 use super::guard::known::{Known, Learned, Standing};
 use super::guard::sight::Sight;
-use super::guard::{Guard, Verdict};
-use super::udp::{self, Dropped, Udp};
+use super::guard::{Banned, Guard, Verdict, Why};
+use super::udp::{self, Dropped, Inbox, Udp};
 
 /// How often what was dropped is reported: a flood must not be one of reports.
 const REPORT_PAUSE: Duration = Duration::from_secs(1);
@@ -24,33 +26,39 @@ pub struct Intake {
     pub udp: Udp,
     /// Of the streams; datagrams have their own where they are read.
     guard: Guard,
+    /// Who may not connect.
+    banned: watch::Sender<Banned>,
     known: Arc<Known>,
     config: Arc<RegistrarConfig>,
     resolved: BTreeMap<ObjectRef, Vec<IpAddr>>,
     learned: Learned,
-    /// What the streams' guard dropped, and not yet reported.
-    dropped: BTreeMap<Reason, u64>,
-    /// What was reported of the socket.
-    reported: Dropped,
+    /// What the streams' guard dropped.
+    dropped: [u64; Why::ALL.len()],
+    /// What was reported of it and of the socket.
+    reported: [u64; Why::ALL.len()],
     report_at: Instant,
 }
 
 impl Intake {
-    /// Nobody is known until names are looked up.
-    pub fn new(udp: Udp, config: Arc<RegistrarConfig>) -> Self {
-        let (known, now) = (Arc::new(Known::default()), Instant::now());
-        let reported = udp.dropped();
-        Self {
+    /// Begins to read the socket. Carriers' names are known when they are looked up.
+    pub fn start(socket: UdpSocket, config: Arc<RegistrarConfig>) -> io::Result<(Self, Inbox)> {
+        let (resolved, learned) = (BTreeMap::new(), Learned::default());
+        let known = Arc::new(Known::new(&config, &resolved, learned.iter()));
+        let (udp, inbox) = Udp::start(socket, Arc::clone(&known))?;
+        let now = Instant::now();
+        let intake = Self {
             udp,
             guard: Guard::new(Arc::clone(&known), now),
+            banned: watch::Sender::default(),
             known,
             config,
-            resolved: BTreeMap::new(),
-            learned: Learned::default(),
-            dropped: BTreeMap::new(),
-            reported,
+            resolved,
+            learned,
+            dropped: Default::default(),
+            reported: Default::default(),
             report_at: now,
-        }
+        };
+        Ok((intake, inbox))
     }
 
     /// Takes a configuration.
@@ -67,10 +75,10 @@ impl Intake {
         }
     }
 
-    /// A call from there was let in: whoever it is, he is no stranger any more.
-    pub fn learn(&mut self, source: IpAddr) {
-        let is_stranger = self.known.standing(source.to_canonical()) == Standing::Stranger;
-        if is_stranger && self.learned.note(source) {
+    /// A call from there was let in, or a carrier has us ask something there: it is no stranger any more.
+    pub fn learn(&mut self, address: IpAddr) {
+        let is_stranger = self.known.standing(address.to_canonical()) == Standing::Stranger;
+        if is_stranger && !address.is_unspecified() && self.learned.note(address) {
             self.publish();
         }
     }
@@ -87,54 +95,67 @@ impl Intake {
         if flow.remote.ip().is_unspecified() {
             return true;
         }
-        match self.guard.judge(flow.remote.ip(), message, now) {
-            Verdict::Carrier | Verdict::Stranger => true,
-            Verdict::Drop(why) => {
-                *self.dropped.entry(udp::reason(why)).or_default() += 1;
-                if let Some(ban) = self.guard.take_ban() {
-                    udp::log_ban(ban, 0);
-                }
-                false
+        let verdict = self.guard.judge(flow.remote.ip(), message, now);
+        if let Verdict::Drop(why) = verdict {
+            self.dropped[why as usize] += 1;
+            self.tell_banned(now);
+            if let Some(ban) = self.guard.take_ban() {
+                udp::log_ban(ban, 0);
             }
         }
+        !matches!(verdict, Verdict::Drop(_))
     }
 
-    /// Whether connections from there are refused.
-    pub fn shuts_out(&mut self, source: IpAddr, now: Instant) -> bool {
-        let is_banned = self.guard.is_banned(source, now);
-        if is_banned {
-            *self.dropped.entry(Reason::SourceBanned).or_default() += 1;
+    /// Who may not connect at present. Nobody can forge the source of a connection, so nobody is in there for what another sent.
+    pub fn banned(&self) -> watch::Receiver<Banned> {
+        self.banned.subscribe()
+    }
+
+    /// The providers that take calls from everybody.
+    pub fn open_to_everybody(&self) -> impl Iterator<Item = &ObjectRef> {
+        let all = self.config.providers.values();
+        let open = all.filter(|provider| {
+            let mut allowed = provider.allowed_sources.iter();
+            allowed.any(|source| matches!(source, AllowedSource::Net(net) if net.prefix_len() == 0))
+        });
+        open.map(|provider| &provider.id)
+    }
+
+    fn tell_banned(&mut self, now: Instant) {
+        if let Some(banned) = self.guard.take_banned(now) {
+            self.banned.send_replace(banned);
         }
-        is_banned
     }
 
-    /// Reports what was dropped, if there is news and it is time.
-    pub fn report(&mut self, reporter: &Reporter, now: Instant) {
+    /// Reports what was dropped, if there is news and it is time. Gives how much of it came from where a provider takes calls from
+    /// everybody.
+    pub fn report(&mut self, reporter: &Reporter, now: Instant) -> u64 {
         if now < self.report_at {
-            return;
+            return 0;
         }
         self.report_at = now + REPORT_PAUSE;
-        let dropped = self.udp.dropped();
-        for ((reason, count), (_, before)) in dropped.by_reason.iter().zip(&self.reported.by_reason)
-        {
-            if count > before {
-                *self.dropped.entry(*reason).or_default() += count - before;
-            }
-        }
-        self.reported = dropped;
+        self.tell_banned(now);
+        let Dropped {
+            guard,
+            overflow,
+            kernel,
+        } = self.udp.dropped();
         let udp = Some(UdpReport {
             receive_buffer: self.udp.receive_buffer() as u64,
-            dropped_by_kernel: dropped.kernel,
-            overflow: dropped.overflow,
+            dropped_by_kernel: kernel,
+            overflow,
         });
-        if self.dropped.is_empty() && reporter.read(|state| state.udp == udp) {
-            return;
+        let total = Why::ALL.map(|why| guard[why as usize] + self.dropped[why as usize]);
+        let news = Why::ALL.map(|why| total[why as usize] - self.reported[why as usize]);
+        self.reported = total;
+        if news.iter().any(|count| *count > 0) || reporter.read(|state| state.udp != udp) {
+            reporter.update(|state| {
+                state.udp = udp;
+                for why in Why::ALL.into_iter().filter(|why| news[*why as usize] > 0) {
+                    *state.refusals.entry(why.reason()).or_default() += news[why as usize];
+                }
+            });
         }
-        reporter.update(|state| {
-            state.udp = udp;
-            for (reason, count) in std::mem::take(&mut self.dropped) {
-                *state.refusals.entry(reason).or_default() += count;
-            }
-        });
+        news[Why::Share as usize]
     }
 }

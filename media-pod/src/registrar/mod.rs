@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
+use ringwire_config::Reason;
 use ringwire_config::address;
 use ringwire_config::gateway::RegistrarConfig;
 use ringwire_config::state::CutOff;
@@ -31,11 +32,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::connections::{Carrier, Connections, Made};
 use self::edge::{Edge, Local, Output, Owns, RefusedCall};
+use self::guard::Banned;
 use self::guard::sight::{Datagram as Seen, Sight};
 use self::intake::Intake;
 use self::names::{Lookup, Question};
 use self::refusals::{Bursts, Ledger};
-use self::udp::{Datagram, Udp};
+use self::udp::Datagram;
 use crate::link::LinkEvent;
 use crate::record::CallRecord;
 use crate::streams::{StreamEvent, transport_error};
@@ -167,6 +169,8 @@ fn source_towards(peer: IpAddr) -> Option<IpAddr> {
 struct Shell {
     edge: Edge,
     intake: Intake,
+    /// Who may not connect.
+    banned: watch::Receiver<Banned>,
     connections: Connections,
     /// SIP over TLS for carriers that connect to us.
     tls: Option<tls::Listener>,
@@ -216,11 +220,12 @@ pub async fn run(params: Params) -> Result<(), StartError> {
     let looking_up = tokio::spawn(lookup::run(resolver, wanted, names_in, stop.clone()));
 
     let udp_address = SocketAddr::new(identity.bind, first.settings.sip_udp_port);
-    let (udp, mut inbox) = Udp::start(udp).map_err(|source| StartError::Bind {
-        address: udp_address,
-        transport: "UDP",
-        source,
-    })?;
+    let (intake, mut inbox) =
+        Intake::start(udp, Arc::clone(&first)).map_err(|source| StartError::Bind {
+            address: udp_address,
+            transport: "UDP",
+            source,
+        })?;
     let ports = (first.settings.sip_udp_port, first.settings.sip_tcp_port);
     let mut shell = Shell {
         edge: Edge::new(
@@ -229,7 +234,8 @@ pub async fn run(params: Params) -> Result<(), StartError> {
             source_towards,
             rand::random(),
         ),
-        intake: Intake::new(udp, Arc::clone(&first)),
+        banned: intake.banned(),
+        intake,
         connections: Connections::new(events_in, made_in, identity.bind),
         tls: None,
         secured: secured_in,
@@ -348,8 +354,14 @@ impl Shell {
         let shown = local
             .advertised
             .map_or_else(|| identity.bind.to_string(), |address| address.to_string());
-        let (bind, wanted) = (self.bind, config.tls.as_ref());
-        if let Err(error) = tls::Listener::configure(&mut self.tls, wanted, bind, &self.secured) {
+        let configured = tls::Listener::configure(
+            &mut self.tls,
+            config.tls.as_ref(),
+            self.bind,
+            &self.banned,
+            &self.secured,
+        );
+        if let Err(error) = configured {
             tracing::error!(
                 %error, "the certificate for SIP over TLS cannot be used; what was in use before stays"
             );
@@ -439,8 +451,9 @@ impl Shell {
 
     async fn on_accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         match accepted {
-            // Closed without a word.
-            Ok((_, remote)) if self.intake.shuts_out(remote.ip(), Instant::now()) => {}
+            Ok((_, remote)) if self.banned.borrow().holds(remote.ip()) => {
+                self.count(Some(CutOff::SourceBanned), remote);
+            }
             Ok((stream, remote)) => {
                 let _ = stream.set_nodelay(true);
                 let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
@@ -527,6 +540,9 @@ impl Shell {
     }
 
     fn transmit(&mut self, Transmit { flow, bytes }: Transmit) {
+        if !bytes.starts_with(b"SIP/2.0 ") {
+            self.intake.learn(flow.remote.ip());
+        }
         if flow.transport == Transport::Udp {
             if let Err(error) = self.intake.udp.send(&bytes, flow.remote) {
                 tracing::debug!(remote = %flow.remote, %error, "cannot send");
@@ -626,15 +642,32 @@ impl Shell {
         record.write();
     }
 
+    /// Everybody may call these providers, and some have sent too much: it may concern each of them.
+    fn report_shares(&mut self, count: u64, now: Instant) {
+        let dropped = (Reason::FloodIgnored, count, BEYOND_SHARE);
+        self.reporter.update(|state| {
+            for provider in self.intake.open_to_everybody() {
+                self.refusals
+                    .note_dropped(provider, dropped, now, minute(), state);
+            }
+        });
+    }
+
     /// Reports the refusals that have waited for the end of their minute, and what was not even looked at.
     fn report_due(&mut self, now: Instant) {
-        self.intake.report(&self.reporter, now);
+        let beyond_share = self.intake.report(&self.reporter, now);
+        if beyond_share > 0 {
+            self.report_shares(beyond_share, now);
+        }
         if self.refusals.is_due(now) {
             self.reporter
                 .update(|state| self.refusals.publish_due(now, state));
         }
     }
 }
+
+/// What a provider's status says of messages that were more than their source's share.
+const BEYOND_SHARE: &str = "more messages than one source, or all together, may send where spec.allowedSources lets everybody in";
 
 /// The time to the minute.
 fn minute() -> jiff::Timestamp {

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use ringwire_config::Reason;
 use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -34,10 +33,13 @@ const BATCH: usize = 256;
 /// How often at most the kernel's filter is brought up to date. Between, the guard itself drops what the filter does not yet.
 const FILTER_PAUSE: Duration = Duration::from_millis(50);
 
+/// Addresses for which the kernel's filter surely has room.
+const MIN_ROOM: usize = 16;
+
 /// How often things are looked after while nothing comes in.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often bans are logged.
+/// How often at most drops and bans are logged.
 const LOG_PAUSE: Duration = Duration::from_secs(10);
 
 /// How often the kernel is asked for its count of dropped datagrams.
@@ -63,28 +65,16 @@ pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
 /// What was dropped so far.
 #[derive(Debug, Default)]
 struct Counts {
-    scanner: AtomicU64,
-    flood: AtomicU64,
-    banned: AtomicU64,
+    guard: [AtomicU64; Why::ALL.len()],
     overflow: AtomicU64,
     kernel: AtomicU64,
 }
 
-impl Counts {
-    fn of(&self, why: Why) -> &AtomicU64 {
-        match why {
-            Why::Scanner => &self.scanner,
-            Why::Flood => &self.flood,
-            Why::Banned => &self.banned,
-        }
-    }
-}
-
-/// What was dropped, for the report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What was dropped since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
-    /// By the guard, by reason, since the start.
-    pub by_reason: [(Reason, u64); 3],
+    /// By the guard, in the order of [`Why::ALL`].
+    pub guard: [u64; Why::ALL.len()],
     /// Because the registrar did not take it.
     pub overflow: u64,
     /// By the kernel: banned sources, or no room in the buffer.
@@ -93,7 +83,7 @@ pub struct Dropped {
 
 /// The registrar's end of the socket.
 pub struct Udp {
-    socket: Arc<UdpSocket>,
+    socket: UdpSocket,
     known: Arc<ArcSwap<Known>>,
     counts: Arc<Counts>,
     receive_buffer: usize,
@@ -124,12 +114,12 @@ impl Inbox {
 }
 
 impl Udp {
-    /// Starts the thread. It ends with the handle.
-    pub fn start(socket: UdpSocket) -> io::Result<(Self, Inbox)> {
+    /// Starts the thread, which ends with the handle. These are the carriers for now.
+    pub fn start(socket: UdpSocket, known: Arc<Known>) -> io::Result<(Self, Inbox)> {
         let (carriers_in, carriers) = mpsc::channel(CARRIERS);
         let (strangers_in, strangers) = mpsc::channel(STRANGERS);
         let receive_buffer = SockRef::from(&socket).recv_buffer_size()?;
-        let known = Arc::new(ArcSwap::from_pointee(Known::default()));
+        let known = Arc::new(ArcSwap::new(known));
         let counts = Arc::new(Counts::default());
         let stop = CancellationToken::new();
         let intake = Intake {
@@ -139,7 +129,7 @@ impl Udp {
             carriers: carriers_in,
             strangers: strangers_in,
             bans: None,
-            overflow_told: 0,
+            told: Dropped::default(),
         };
         let received = socket.try_clone()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -150,7 +140,7 @@ impl Udp {
             .name("sip-udp".into())
             .spawn(move || runtime.block_on(intake.run(received, stopping)))?;
         let udp = Self {
-            socket: Arc::new(socket),
+            socket,
             known,
             counts,
             receive_buffer,
@@ -186,24 +176,18 @@ impl Udp {
 
     /// What was dropped so far.
     pub fn dropped(&self) -> Dropped {
-        let by_reason = [Why::Scanner, Why::Flood, Why::Banned].map(|why| {
-            let count = self.counts.of(why).load(Ordering::Relaxed);
-            (reason(why), count)
-        });
-        Dropped {
-            by_reason,
-            overflow: self.counts.overflow.load(Ordering::Relaxed),
-            kernel: self.counts.kernel.load(Ordering::Relaxed),
-        }
+        self.counts.read()
     }
 }
 
-/// How a drop is told.
-pub fn reason(why: Why) -> Reason {
-    match why {
-        Why::Scanner => Reason::ScannerIgnored,
-        Why::Flood => Reason::FloodIgnored,
-        Why::Banned => Reason::SourceBanned,
+impl Counts {
+    fn read(&self) -> Dropped {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Dropped {
+            guard: self.guard.each_ref().map(read),
+            overflow: read(&self.overflow),
+            kernel: read(&self.kernel),
+        }
     }
 }
 
@@ -216,8 +200,8 @@ struct Intake {
     strangers: mpsc::Sender<Datagram>,
     /// The latest ban that was not logged yet, and how many before it were not.
     bans: Option<(Ban, u64)>,
-    /// How much of the overflow was logged.
-    overflow_told: u64,
+    /// What was logged of the drops.
+    told: Dropped,
 }
 
 impl Intake {
@@ -229,7 +213,7 @@ impl Intake {
             Err(error) => return tracing::error!(%error, "cannot wait for the SIP socket"),
         };
         let mut buffer = vec![0; 65_535];
-        let mut filter_at = Instant::now();
+        let (mut filter_at, mut room) = (Instant::now(), filter::MAX_V4);
         let mut log_at = Instant::now();
         let mut kernel_at = Instant::now();
         let mut ticks = tokio::time::interval(TICK);
@@ -246,18 +230,14 @@ impl Intake {
             if now >= filter_at {
                 filter_at = now + FILTER_PAUSE;
                 if let Some(banned) = self.guard.take_banned(now) {
-                    set_filter(&socket, &banned);
+                    set_filter(SockRef::from(&socket), &banned, &mut room);
                 }
             }
-            if now >= log_at
-                && let Some((ban, others)) = self.bans.take()
-            {
+            if now >= log_at && self.log_drops() {
                 log_at = now + LOG_PAUSE;
-                log_ban(ban, others);
             }
             if now >= kernel_at {
                 kernel_at = now + KERNEL_PAUSE;
-                self.log_overflow();
                 if let Some(drops) = kernel.as_ref().and_then(KernelDrops::read) {
                     self.counts.kernel.store(drops, Ordering::Relaxed);
                 }
@@ -287,7 +267,7 @@ impl Intake {
                     let others = self.bans.map_or(0, |(_, others)| others + 1);
                     self.bans = Some((ban, others));
                 }
-                self.counts.of(why).fetch_add(1, Ordering::Relaxed);
+                self.counts.guard[why as usize].fetch_add(1, Ordering::Relaxed);
                 return;
             }
         };
@@ -300,44 +280,65 @@ impl Intake {
         }
     }
 
-    fn log_overflow(&mut self) {
-        let overflow = self.counts.overflow.load(Ordering::Relaxed);
-        let new = overflow - self.overflow_told;
-        if new > 0 {
-            self.overflow_told = overflow;
-            tracing::warn!(
-                dropped = new,
-                "SIP messages come faster than they are handled"
-            );
+    /// Logs what was dropped since the last time, if anything was.
+    fn log_drops(&mut self) -> bool {
+        let now = self.counts.read();
+        if now == self.told {
+            return false;
         }
+        let before = std::mem::replace(&mut self.told, now);
+        let [scanner, flood, banned, share] =
+            Why::ALL.map(|why| now.guard[why as usize] - before.guard[why as usize]);
+        let (overflow, kernel) = (now.overflow - before.overflow, now.kernel - before.kernel);
+        tracing::warn!(
+            scanner,
+            flood,
+            banned,
+            share,
+            overflow,
+            kernel,
+            "SIP messages over UDP are dropped unanswered"
+        );
+        if let Some((ban, others)) = self.bans.take() {
+            log_ban(ban, others);
+        }
+        true
     }
 }
 
 /// Tells of a source that is shut out, and of how many others before.
 pub fn log_ban(Ban { source, why, lasts }: Ban, others: u64) {
     let seconds = lasts.as_secs();
-    tracing::warn!(%source, reason = %reason(why), seconds, others, "a source is shut out");
+    tracing::warn!(%source, reason = %why.reason(), seconds, others, "a source is shut out");
 }
 
-/// Tells the kernel whose datagrams to drop.
-fn set_filter(socket: &tokio::net::UdpSocket, banned: &Banned) {
-    let socket = SockRef::from(socket);
-    let result = match filter::program(banned) {
-        Some(program) => {
-            let program: Vec<SockFilter> = program
-                .iter()
-                .map(|step| SockFilter::new(step.code, step.jt, step.jf, step.k))
-                .collect();
-            socket.attach_filter(&program)
+/// Tells the kernel whose datagrams to drop. There is `room` for so many IPv4 addresses; what has no room, the guard drops by itself.
+fn set_filter(socket: SockRef<'_>, banned: &Banned, room: &mut usize) {
+    loop {
+        let result = match filter::program(banned, *room) {
+            Some(program) => {
+                let program: Vec<SockFilter> = program
+                    .iter()
+                    .map(|step| SockFilter::new(step.code, step.jt, step.jf, step.k))
+                    .collect();
+                socket.attach_filter(&program)
+            }
+            None => socket.detach_filter(),
+        };
+        match result {
+            // The socket may hold the old and the new program only together (net.core.optmem_max).
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory && *room > MIN_ROOM => {
+                *room /= 2;
+                tracing::info!(
+                    room,
+                    "the kernel drops the datagrams of so many addresses at most"
+                );
+            }
+            // There was none.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => return tracing::debug!(%error, "cannot set the SIP socket's filter"),
+            Ok(()) => return,
         }
-        None => match socket.detach_filter() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        },
-    };
-    if let Err(error) = result {
-        // The guard goes on dropping by itself.
-        tracing::warn!(%error, "cannot set the SIP socket's filter");
     }
 }
 
@@ -402,24 +403,28 @@ mod tests {
     async fn a_flooding_source_is_dropped_by_the_kernel_and_another_is_heard() {
         let socket = bind(([127, 0, 0, 1], 0).into()).unwrap();
         let to = socket.local_addr().unwrap();
-        let (udp, mut inbox) = Udp::start(socket).unwrap();
+        let (udp, mut inbox) = Udp::start(socket, Arc::default()).unwrap();
         let flooding = sender(1);
         for _ in 0..100 {
             flooding
                 .send_to(b"OPTIONS sip:x SIP/2.0\r\n\r\n", to)
                 .unwrap();
         }
-        soon("a ban", || (udp.dropped().by_reason[1].1 > 0).then_some(())).await;
+        soon("a ban", || {
+            (udp.dropped().guard[Why::Flood as usize] > 0).then_some(())
+        })
+        .await;
         // The guard alone would count each of these; once the filter is there its count stands still.
         soon("the filter", || {
-            let before = udp.dropped().by_reason[2].1;
+            let banned = || udp.dropped().guard[Why::Banned as usize];
+            let before = banned();
             for _ in 0..20 {
                 flooding
                     .send_to(b"OPTIONS sip:x SIP/2.0\r\n\r\n", to)
                     .unwrap();
             }
             std::thread::sleep(Duration::from_millis(20));
-            (udp.dropped().by_reason[2].1 == before).then_some(())
+            (banned() == before).then_some(())
         })
         .await;
         let other = sender(2);
@@ -443,9 +448,27 @@ mod tests {
         assert_eq!((&answer, from), (b"answer", to), "from the same socket");
     }
 
+    #[test]
+    fn the_kernel_takes_the_largest_filter_or_a_smaller_one_again_and_again() {
+        let socket = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let mut room = filter::MAX_V4;
+        for turn in 0..4 {
+            let banned = Banned {
+                v4: (0..100_000)
+                    .map(|number| Ipv4Addr::from_bits(0xc000_0000 + turn + number))
+                    .collect(),
+                v6: (0..100_000).collect(),
+            };
+            set_filter(SockRef::from(&socket), &banned, &mut room);
+        }
+        assert!(room >= 256, "{room}");
+        SockRef::from(&socket).detach_filter().unwrap();
+    }
+
     #[tokio::test]
     async fn the_thread_ends_with_its_handle() {
-        let (udp, mut inbox) = Udp::start(bind(([127, 0, 0, 1], 0).into()).unwrap()).unwrap();
+        let socket = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let (udp, mut inbox) = Udp::start(socket, Arc::default()).unwrap();
         assert!(udp.receive_buffer() > 100_000, "{}", udp.receive_buffer());
         drop(udp);
         let end = tokio::time::timeout(Duration::from_secs(5), inbox.recv()).await;

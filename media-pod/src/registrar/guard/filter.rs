@@ -23,7 +23,7 @@ pub struct Instruction {
 
 /// So many IPv4 addresses fit into a program of 4,096 instructions, which the kernel takes at most (`BPF_MAXINSNS`); the others are
 /// dropped by the guard itself.
-const MAX_V4: usize = 2_048;
+pub const MAX_V4: usize = 2_048;
 
 /// So many IPv6 networks.
 const MAX_V6: usize = 128;
@@ -49,12 +49,12 @@ const fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
     Instruction { code, jt, jf, k }
 }
 
-/// The program that drops these sources; `None`: there are none.
-pub fn program(banned: &Banned) -> Option<Vec<Instruction>> {
+/// The program that drops these sources, but no more than so many IPv4 addresses; `None`: there are none.
+pub fn program(banned: &Banned, room: usize) -> Option<Vec<Instruction>> {
     let v4: Vec<u32> = banned
         .v4
         .iter()
-        .take(MAX_V4)
+        .take(room.min(MAX_V4))
         .copied()
         .map(Ipv4Addr::to_bits)
         .collect();
@@ -162,7 +162,7 @@ mod tests {
                 .collect();
             v4.sort_unstable();
             let banned = Banned { v4, v6: Vec::new() };
-            let program = program(&banned).unwrap();
+            let program = program(&banned, MAX_V4).unwrap();
             assert!(program.len() <= MAX_INSTRUCTIONS, "{count}");
             for address in &banned.v4 {
                 assert!(!accepts(&program, &header((*address).into())), "{address}");
@@ -184,7 +184,7 @@ mod tests {
             v4: vec![Ipv4Addr::new(192, 0, 2, 1)],
             v6: vec![0x2001_0db8_0000_0001, 0x2001_0db8_0001_0001],
         };
-        let program = program(&banned).unwrap();
+        let program = program(&banned, MAX_V4).unwrap();
         for (source, passes) in [
             ("2001:db8:0:1::5", false),
             ("2001:db8:0:1:ffff::", false),
@@ -205,7 +205,9 @@ mod tests {
             v4: (0..100_000).map(Ipv4Addr::from_bits).collect(),
             v6: (0..100_000).collect(),
         };
-        assert!(program(&banned).unwrap().len() <= MAX_INSTRUCTIONS);
-        assert_eq!(program(&Banned::default()), None);
+        let whole = program(&banned, usize::MAX).unwrap();
+        assert!(whole.len() <= MAX_INSTRUCTIONS);
+        assert!(program(&banned, 16).unwrap().len() < whole.len() / 2);
+        assert_eq!(program(&Banned::default(), MAX_V4), None);
     }
 }

@@ -187,6 +187,7 @@ impl Guard {
             }
             // Whoever knows a secret of ours is no stranger, wherever he is.
             _ if message.user().is_some_and(|user| self.known.admits(&user)) => Verdict::Carrier,
+            Standing::Anyone if message.is_scanners() => Verdict::Drop(Why::Scanner),
             Standing::Anyone => {
                 let (_, bucket) = self.others.entry(Key::of(source), ANYONE.1, now);
                 let passes = bucket.take(ANYONE.0, ANYONE.1, now)

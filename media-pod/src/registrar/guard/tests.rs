@@ -216,7 +216,7 @@ fn a_thousand_flooding_sources_are_all_shut_out_within_half_a_second() {
     }
     let banned = guard.take_banned(last).unwrap();
     assert_eq!(banned.v4.len(), 1_000);
-    assert!(filter::program(&banned).is_some());
+    assert!(filter::program(&banned, filter::MAX_V4).is_some());
 }
 
 #[test]
@@ -285,6 +285,13 @@ fn where_everyone_may_call_nobody_is_shut_out_but_each_has_his_share() {
     assert_eq!(heard(&mut guard, 1, start), 200);
     assert_eq!(heard(&mut guard, 1, start + seconds(1)), 100);
     assert_eq!(heard(&mut guard, 2, start + seconds(1)), 200);
+    let scanner = Sighted {
+        user: None,
+        agent: "friendly-scanner",
+    };
+    let verdict = guard.judge(stranger(3), &scanner, start);
+    assert_eq!(verdict, Verdict::Drop(Why::Scanner));
+    assert!(!is_banned(&mut guard, stranger(3), start));
     assert!(!is_banned(&mut guard, stranger(1), start));
 }
 
