@@ -55,6 +55,7 @@ run_local() {
     step "local" cargo test --locked --package ringwire-tests --test local -- --test-threads=8
     step "sound" cargo test --locked --package ringwire-tests --test audio
     step "leaks" cargo test --locked --package ringwire-tests --test leak -- --nocapture
+    step "flood" cargo test --locked --package ringwire-tests --test flood -- --test-threads=1 --nocapture
 }
 
 run_cluster() {

@@ -214,7 +214,8 @@ impl Intake {
         };
         let mut buffer = vec![0; 65_535];
         let (mut filter_at, mut room) = (Instant::now(), filter::MAX_V4);
-        let mut log_at = Instant::now();
+        // Of drops, and of bans.
+        let mut log_at = (Instant::now(), Instant::now());
         let mut kernel_at = Instant::now();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -233,8 +234,14 @@ impl Intake {
                     set_filter(SockRef::from(&socket), &banned, &mut room);
                 }
             }
-            if now >= log_at && self.log_drops() {
-                log_at = now + LOG_PAUSE;
+            if now >= log_at.0 && self.log_drops() {
+                log_at.0 = now + LOG_PAUSE;
+            }
+            if now >= log_at.1
+                && let Some((ban, others)) = self.bans.take()
+            {
+                log_at.1 = now + LOG_PAUSE;
+                log_ban(ban, others);
             }
             if now >= kernel_at {
                 kernel_at = now + KERNEL_PAUSE;
@@ -299,9 +306,6 @@ impl Intake {
             kernel,
             "SIP messages over UDP are dropped unanswered"
         );
-        if let Some((ban, others)) = self.bans.take() {
-            log_ban(ban, others);
-        }
         true
     }
 }

@@ -191,17 +191,17 @@ fn forged_sources_without_end_reach_the_edge_seldom_and_fill_no_memory() {
     let start = Instant::now();
     let mut guard = guard(&[], start);
     let mut heard = 0;
-    // 50,000 a second for ten seconds, each from another address.
-    for packet in 0..500_000u32 {
+    // 50,000 a second for two seconds, each from another address.
+    for packet in 0..100_000u32 {
         let now = start + Duration::from_micros(20) * packet;
         if guard.judge(stranger(packet), &plain(), now) == Verdict::Stranger {
             heard += 1;
         }
     }
-    assert!((2_000..=2_500).contains(&heard), "{heard}");
+    assert!((700..=800).contains(&heard), "{heard}");
     assert_eq!(guard.others.len(), MAX_SOURCES);
     let carrier = IpAddr::from(CARRIER_ADDRESS);
-    let end = start + seconds(10);
+    let end = start + seconds(2);
     assert_eq!(guard.judge(carrier, &plain(), end), Verdict::Carrier);
 }
 
