@@ -76,6 +76,9 @@ pub struct PodState {
     /// How each agent was last reached (media pods).
     #[serde(default)]
     pub agents: BTreeMap<ObjectRef, AgentReport>,
+    /// The socket of SIP over UDP (registrars).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp: Option<UdpReport>,
 }
 
 impl PodState {
@@ -98,6 +101,7 @@ impl PodState {
             cut_off: BTreeMap::new(),
             provider_refusals: BTreeMap::new(),
             agents: BTreeMap::new(),
+            udp: None,
         }
     }
 
@@ -268,6 +272,8 @@ pub enum CutOff {
     TlsHandshake,
     /// There are too many of them, from this source or at all.
     TooMany,
+    /// Its source is shut out for a while.
+    SourceBanned,
 }
 
 impl CutOff {
@@ -282,6 +288,7 @@ impl CutOff {
             Self::NotReading => "NotReading",
             Self::TlsHandshake => "TlsHandshake",
             Self::TooMany => "TooMany",
+            Self::SourceBanned => "SourceBanned",
         }
     }
 }
@@ -304,6 +311,18 @@ pub struct CallCounts {
     /// By agent.
     #[serde(default)]
     pub agents: BTreeMap<ObjectRef, u32>,
+}
+
+/// The socket of SIP over UDP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UdpReport {
+    /// Bytes of the kernel's buffer, its own overhead included.
+    pub receive_buffer: u64,
+    /// Datagrams that the kernel dropped: those of sources that are shut out, and those for which there was no room.
+    pub dropped_by_kernel: u64,
+    /// Datagrams that the registrar was too busy to take.
+    pub overflow: u64,
 }
 
 /// Whether the carrier holds our binding.

@@ -89,6 +89,8 @@ pub enum Output {
     Forwarded {
         /// The number it is for.
         number: ObjectRef,
+        /// Where it came from.
+        source: IpAddr,
     },
     /// Send these bytes as they are: a keep-alive.
     KeepAlive(Flow),
