@@ -417,6 +417,12 @@ impl Drop for ApiServerAway {
         while !raw("/readyz").is_ok_and(|(status, _)| status == 200) && Instant::now() < end {
             std::thread::sleep(seconds(1) / 5);
         }
+        // A leader that could not renew its Lease has stopped; another one waits until it has lapsed.
+        let renewed = || get(SYSTEM, "lease", "ringwire-operator")["spec"]["renewTime"].clone();
+        let last = renewed();
+        while renewed() == last && Instant::now() < end {
+            std::thread::sleep(seconds(1) / 5);
+        }
     }
 }
 

@@ -40,14 +40,19 @@ fn wait_other_contact(space: &Space, before: &[String], begun: Instant) -> Durat
     })
 }
 
-/// Waits until one Contact is left, which must stay the only one for longer than a registration lasts without being refreshed.
+/// Waits until there is one Contact that stays the only one for longer than a registration lasts without being refreshed.
 #[track_caller]
 fn one_owner_stays(space: &Space) {
-    let contact = wait_contacts(&space.user, 1, seconds(30));
-    let begun = Instant::now();
-    while begun.elapsed() < seconds(12) {
-        assert_eq!(contacts(&space.user), contact);
+    let (begun, mut since) = (Instant::now(), Instant::now());
+    let mut contact = contacts(&space.user);
+    while contact.len() != 1 || since.elapsed() < seconds(12) {
+        assert!(begun.elapsed() < seconds(60), "still {contact:?}");
         std::thread::sleep(seconds(1) / 2);
+        let now = contacts(&space.user);
+        // A successor that starts may take the provider back, once.
+        if now != contact {
+            (contact, since) = (now, Instant::now());
+        }
     }
     cluster::wait_object(
         &space.name,
