@@ -61,6 +61,8 @@ pub struct UasCall {
     /// Provisional responses go reliably.
     reliable: bool,
     provisionals: Provisionals,
+    /// The last provisional response, as it is to go again, and when.
+    refresh: Option<(Instant, Response)>,
     /// Our offer in a reliable response, until the PRACK brings the answer.
     early_offer: Option<SessionDescription>,
     /// Offer and answer were exchanged reliably before our 2xx.
@@ -134,6 +136,7 @@ impl UasCall {
             progressed: false,
             reliable,
             provisionals: Provisionals::new(cseq, &local_tag, t1),
+            refresh: None,
             early_offer: None,
             agreed: false,
             accepting: false,
@@ -180,7 +183,7 @@ impl UasCall {
         };
         self.state = State::Answered;
         self.session.established = true;
-        self.provisionals.finish();
+        self.stop_provisionals();
         let mut response = self.session.success(&self.invite, body.as_ref());
         self.session.timer.grant(&self.invite, &mut response, now);
         self.session.send_success(
@@ -218,7 +221,7 @@ impl UasCall {
             .headers
             .push(HeaderName::Server, self.session.own.product.clone());
         let status = response.status;
-        self.provisionals.finish();
+        self.stop_provisionals();
         self.out.respond(RespondTo::Invite, response);
         self.out.end(by, Some(status), reason);
     }
@@ -361,6 +364,7 @@ impl UasCall {
     pub fn poll_timeout(&self) -> Option<Instant> {
         [
             self.provisionals.poll_timeout(),
+            self.refresh.as_ref().map(|(at, _)| *at),
             self.session.poll_timeout(),
         ]
         .into_iter()

@@ -1,6 +1,6 @@
 //! Before the answer: ringing, early media, and the PRACKs for what went reliably (RFC 3262).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{State, UasCall};
 use crate::dialog::reliable::{Due, Rack};
@@ -9,8 +9,15 @@ use crate::message::{HeaderName, Request, Response};
 use crate::sdp::{self, SessionDescription};
 use crate::transaction::ServerId;
 
+/// A provisional response goes again after so long, for proxies give up on an INVITE that hears nothing for three minutes (RFC 3261
+/// section 13.3.1.1).
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// The same where none can get lost (RFC 3262 section 3).
+const REFRESH_RELIABLE: Duration = Duration::from_secs(150);
+
 impl UasCall {
-    /// 180, once. Reliably if the caller requires it, or supports it and
+    /// 180, repeated every minute until the answer. Reliably if the caller requires it, or supports it and
     /// [`UasParams::reliable_provisionals`](super::UasParams::reliable_provisionals) says so.
     pub fn ring(&mut self, now: Instant) {
         if !self.ringing {
@@ -19,7 +26,7 @@ impl UasCall {
         }
     }
 
-    /// 183 with the answer, once: the caller hears us before we answer. Without an offer in the INVITE there is nothing
+    /// 183 with the answer, repeated as [`Self::ring`] is: the caller hears us before we answer. Without an offer in the INVITE there is nothing
     /// to answer, and only a reliable response may bring ours.
     pub fn progress(&mut self, now: Instant) {
         if !self.progressed {
@@ -56,9 +63,25 @@ impl UasCall {
             HeaderName::Contact,
             self.session.dialog.contact().to_string(),
         );
+        let bare = self.reliable.then(|| response.clone());
         if let Some(body) = body {
             response.set_body(sdp::CONTENT_TYPE, body.to_bytes());
         }
+        // What went reliably has arrived, and is not said twice.
+        let again = bare.unwrap_or_else(|| response.clone());
+        self.refresh = Some((now + self.refresh_interval(), again));
+        self.send_provisional(response, now);
+    }
+
+    fn refresh_interval(&self) -> Duration {
+        if self.reliable {
+            REFRESH_RELIABLE
+        } else {
+            REFRESH
+        }
+    }
+
+    fn send_provisional(&mut self, mut response: Response, now: Instant) {
         if self.reliable {
             // Who knows our methods may send UPDATE before the answer (RFC 3311 section 5.1).
             response
@@ -163,7 +186,19 @@ impl UasCall {
         }
     }
 
+    /// A final response goes: none of these follows.
+    pub(super) fn stop_provisionals(&mut self) {
+        self.provisionals.finish();
+        self.refresh = None;
+    }
+
     pub(super) fn provisional_timeout(&mut self, now: Instant) {
+        let next = now + self.refresh_interval();
+        if let Some((at, response)) = self.refresh.as_mut().filter(|(at, _)| *at <= now) {
+            *at = next;
+            let response = response.clone();
+            self.send_provisional(response, now);
+        }
         match self.provisionals.due(now) {
             Some(Due::Repeat(response)) => self.out.respond(RespondTo::Invite, response),
             Some(Due::Lost) => {

@@ -36,6 +36,20 @@ fn ask(call: &mut UasCall, request: &Request, now: Instant) -> Response {
     }
 }
 
+/// The only response to the INVITE.
+fn response(call: &mut UasCall) -> Response {
+    match call.poll_action() {
+        Some(Action::Respond {
+            to: RespondTo::Invite,
+            response,
+        }) => {
+            assert!(call.poll_action().is_none());
+            response
+        }
+        other => panic!("no response but {other:?}"),
+    }
+}
+
 fn ended(events: &[CallEvent]) -> Option<EndedBy> {
     events.iter().find_map(|event| {
         if let CallEvent::Ended { by, .. } = event {
@@ -99,6 +113,54 @@ fn useless_offers_are_refused_with_the_reason() {
     let mut no_contact = from_peer("INVITE", 1, None);
     no_contact.headers.remove(&HeaderName::Contact);
     assert_eq!(refused(no_contact).status, 400);
+}
+
+#[test]
+fn ringing_is_said_again_every_minute_until_the_answer() {
+    let begun = Instant::now();
+    let mut call = call(Some(&sdp(4000, "8 0", "sendrecv")));
+    assert_eq!(call.poll_timeout(), None);
+    call.ring(begun);
+    let first = response(&mut call);
+    for minute in 1..6 {
+        let now = begun + Duration::from_secs(60) * minute;
+        call.handle_timeout(now - Duration::from_millis(1));
+        assert!(call.poll_action().is_none());
+        assert_eq!(call.poll_timeout(), Some(now));
+        call.handle_timeout(now);
+        assert_eq!(response(&mut call), first);
+    }
+    // Early media is said again with its answer, so that one who missed it hears us.
+    let now = begun + Duration::from_secs(320);
+    call.progress(now);
+    let first = response(&mut call);
+    call.handle_timeout(now + Duration::from_secs(60));
+    let again = response(&mut call);
+    assert_eq!(again, first);
+    assert!(again.status == 183 && again.body.starts_with(b"v=0"));
+    call.accept(now);
+    drain(&mut call);
+    call.on_ack(&from_peer("ACK", 1, None), now);
+    assert_eq!(call.poll_timeout(), None);
+}
+
+#[test]
+fn a_quick_answer_or_an_early_end_is_followed_by_no_ringing() {
+    let now = Instant::now();
+    for cancelled in [false, true] {
+        let mut call = call(Some(&sdp(4000, "8 0", "sendrecv")));
+        call.ring(now);
+        if cancelled {
+            call.on_cancel(None, now);
+        } else {
+            call.accept(now);
+            call.on_ack(&from_peer("ACK", 1, None), now);
+        }
+        drain(&mut call);
+        assert_eq!(call.poll_timeout(), None);
+        call.handle_timeout(now + Duration::from_secs(600));
+        assert!(call.poll_action().is_none());
+    }
 }
 
 #[test]

@@ -16,20 +16,6 @@ fn incoming(body: Option<&str>, now: Instant) -> UasCall {
     UasCall::new(invite(body), uas_params(), now).expect("a good INVITE")
 }
 
-/// The only response to the INVITE.
-fn response(call: &mut UasCall) -> Response {
-    match call.poll_action() {
-        Some(Action::Respond {
-            to: RespondTo::Invite,
-            response,
-        }) => {
-            assert!(call.poll_action().is_none());
-            response
-        }
-        other => panic!("no response but {other:?}"),
-    }
-}
-
 fn prack(number: u32, to: &Response, body: Option<&str>) -> Request {
     let rseq = to.headers.get(&HeaderName::Rseq).expect("an RSeq");
     let mut prack = from_peer("PRACK", number, body);
@@ -62,7 +48,8 @@ fn only_who_requires_it_gets_it_unless_the_owner_asks_for_more() {
             reliably.then_some("100rel")
         );
         assert_eq!(ringing.headers.has(&HeaderName::Rseq), reliably);
-        assert_eq!(call.poll_timeout().is_some(), reliably);
+        let repeated = call.poll_timeout().unwrap() == now + T1;
+        assert_eq!(repeated, reliably);
     }
 }
 
@@ -88,9 +75,9 @@ fn a_prack_for_something_else_gets_481_and_the_right_one_200_once() {
         other.headers.push(HeaderName::Rack, rack);
         assert_eq!(ask(&mut call, &other, now).status, 481);
     }
-    assert!(call.poll_timeout().is_some());
+    assert_eq!(call.poll_timeout(), Some(now + T1));
     assert_eq!(ask(&mut call, &prack(8, &ringing, None), now).status, 200);
-    assert_eq!(call.poll_timeout(), None);
+    assert_eq!(call.poll_timeout(), Some(now + Duration::from_secs(150)));
     assert_eq!(ask(&mut call, &prack(9, &ringing, None), now).status, 481);
 }
 
@@ -223,4 +210,26 @@ fn early_media_that_is_not_reliable_is_said_again_in_the_200() {
     let ok = response(&mut call);
     assert_eq!(progress.body, ok.body);
     assert!(!progress.headers.has(&HeaderName::Require));
+}
+
+#[test]
+fn a_long_ringing_is_said_again_reliably_and_without_a_second_answer() {
+    let begun = Instant::now();
+    let mut call = incoming(Some(&offered()), begun);
+    call.progress(begun);
+    let mut last = response(&mut call);
+    for (number, round) in (2..).zip(1..4) {
+        assert_eq!(
+            ask(&mut call, &prack(number, &last, None), begun).status,
+            200
+        );
+        let now = begun + Duration::from_secs(150) * round;
+        assert_eq!(call.poll_timeout(), Some(now));
+        call.handle_timeout(now);
+        let again = response(&mut call);
+        assert_eq!((again.status, again.body.len()), (183, 0));
+        let rseq = |response: &Response| response.headers.get(&HeaderName::Rseq).map(str::to_owned);
+        assert_ne!(rseq(&again), rseq(&last));
+        last = again;
+    }
 }
