@@ -179,6 +179,7 @@ impl PodState {
             // No object's status tells of these.
             refusals: _,
             cut_off: _,
+            udp: _,
             provider_refusals,
             agents,
         } = self;

@@ -64,7 +64,8 @@ mod tests {
         assert!(bucket.take(500, 1, start));
         for _ in 0..1_000 {
             let at = bucket.ready_at(500);
-            assert!(!bucket.take(500, 1, at - Duration::from_micros(10)));
+            let early = at.checked_sub(Duration::from_micros(10)).unwrap();
+            assert!(!bucket.take(500, 1, early));
             assert!(bucket.take(500, 1, at));
         }
         let took = bucket.at - start;

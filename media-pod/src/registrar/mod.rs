@@ -294,7 +294,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
             accepted = tcp.accept() => shell.on_accepted(accepted).await,
             Some((remote, result)) = secured.recv() => shell.on_secured(remote, result),
             Some(result) = made.recv() => shell.on_made(result),
-            Some((question, lookup)) = names.recv() => shell.on_lookup(question, lookup),
+            Some((question, lookup)) = names.recv() => shell.on_lookup(&question, lookup),
             Some(event) = links.recv() => shell.on_link(event),
             changed = config.changed(), if followed => {
                 if changed.is_err() {
@@ -498,7 +498,7 @@ impl Shell {
             .update(|state| *state.cut_off.entry(cut).or_default() += 1);
     }
 
-    fn on_lookup(&mut self, question: Question, lookup: Lookup) {
+    fn on_lookup(&mut self, question: &Question, lookup: Lookup) {
         if let Lookup::Failed(error) = &lookup {
             tracing::warn!(%error, "name look-up failed");
         }

@@ -231,7 +231,7 @@ impl Intake {
             if now >= filter_at {
                 filter_at = now + FILTER_PAUSE;
                 if let Some(banned) = self.guard.take_banned(now) {
-                    set_filter(SockRef::from(&socket), &banned, &mut room);
+                    set_filter(&SockRef::from(&socket), &banned, &mut room);
                 }
             }
             if now >= log_at.0 && self.log_drops() {
@@ -317,7 +317,7 @@ pub fn log_ban(Ban { source, why, lasts }: Ban, others: u64) {
 }
 
 /// Tells the kernel whose datagrams to drop. There is `room` for so many IPv4 addresses; what has no room, the guard drops by itself.
-fn set_filter(socket: SockRef<'_>, banned: &Banned, room: &mut usize) {
+fn set_filter(socket: &SockRef<'_>, banned: &Banned, room: &mut usize) {
     loop {
         let result = match filter::program(banned, *room) {
             Some(program) => {
@@ -463,7 +463,7 @@ mod tests {
                     .collect(),
                 v6: (0..100_000).collect(),
             };
-            set_filter(SockRef::from(&socket), &banned, &mut room);
+            set_filter(&SockRef::from(&socket), &banned, &mut room);
         }
         assert!(room >= 256, "{room}");
         SockRef::from(&socket).detach_filter().unwrap();

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::Told;
 use crate::cli::chain;
-use crate::trace::entry::{Line, Request};
+use crate::trace::entry::Request;
 
 /// What the operator labels registrar pods with.
 const SELECTOR: &str = "app.kubernetes.io/name=ringwire,app.kubernetes.io/component=registrar";
@@ -233,14 +233,11 @@ async fn exec(
             Ok(None) => break,
             Err(error) => return Ended::Else(format!("the connection broke: {error}")),
         };
-        let told = match serde_json::from_str::<Line>(&line) {
-            Ok(line) => told.send(Told::Line(line)).await,
-            Err(_) => {
-                let text = "it says something that this version does not understand; is it of the same version?";
-                return Ended::Else(text.to_owned());
-            }
+        let Ok(line) = serde_json::from_str(&line) else {
+            let text = "it says something that this version does not understand; is it of the same version?";
+            return Ended::Else(text.to_owned());
         };
-        if told.is_err() {
+        if told.send(Told::Line(line)).await.is_err() {
             return Ended::Else(String::new());
         }
     }

@@ -252,14 +252,14 @@ impl Edge {
     }
 
     /// The result of a look-up.
-    pub fn resolved(&mut self, question: Question, lookup: Lookup, now: Instant) {
+    pub fn resolved(&mut self, question: &Question, lookup: Lookup, now: Instant) {
         let ready: Vec<ServerId> = self
             .parked
             .iter()
-            .filter(|(_, parked, _)| *parked == question)
+            .filter(|(_, parked, _)| parked == question)
             .map(|(id, ..)| *id)
             .collect();
-        self.parked.retain(|(_, parked, _)| *parked != question);
+        self.parked.retain(|(_, parked, _)| parked != question);
         self.names.update(question.clone(), lookup);
         for id in ready {
             self.send_to_carrier(id, now);
@@ -274,7 +274,7 @@ impl Edge {
             let peer = self.peers.of(&provider.id);
             self.trunks.provide(provider, peer, contact, now);
         }
-        self.trunks.resolved(&question, now);
+        self.trunks.resolved(question, now);
         self.tell_resolved(users);
         self.pump(now);
     }

@@ -37,7 +37,7 @@ const YIELDS: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub struct Trunks {
     /// By a number that tells a trunk from a predecessor of the same name.
-    trunks: HashMap<u64, Trunk>,
+    by_serial: HashMap<u64, Trunk>,
     active: BTreeMap<ObjectRef, u64>,
     /// Taken out of the configuration, un-REGISTERing.
     leaving: BTreeMap<ObjectRef, u64>,
@@ -103,7 +103,7 @@ impl Trunks {
         let Some(serial) = self.active.remove(&id) else {
             return;
         };
-        let Some(trunk) = self.trunks.get_mut(&serial) else {
+        let Some(trunk) = self.by_serial.get_mut(&serial) else {
             return;
         };
         if !un_register {
@@ -129,7 +129,7 @@ impl Trunks {
     ) {
         let id = &provider.id;
         if let Some(serial) = self.active.get(id).copied()
-            && let Some(trunk) = self.trunks.get_mut(&serial)
+            && let Some(trunk) = self.by_serial.get_mut(&serial)
             && trunk.peer != peer
         {
             trunk.peer = peer;
@@ -143,14 +143,15 @@ impl Trunks {
         };
         let rejoins = self.rejoin(id);
         let known = self.active.get(id).copied();
-        let Some((serial, trunk)) = known.and_then(|s| Some((s, self.trunks.get_mut(&s)?))) else {
+        let Some((serial, trunk)) = known.and_then(|s| Some((s, self.by_serial.get_mut(&s)?)))
+        else {
             let account = Account::of(provider);
             let Some(mut trunk) = account.and_then(|a| Trunk::new(id, a, contact, now)) else {
                 return;
             };
             trunk.peer = peer;
             self.last += 1;
-            self.trunks.insert(self.last, trunk);
+            self.by_serial.insert(self.last, trunk);
             self.active.insert(id.clone(), self.last);
             return self.settle(self.last, now);
         };
@@ -172,7 +173,7 @@ impl Trunks {
         let Some((id, serial)) = self.leaving.remove_entry(id) else {
             return false;
         };
-        if let Some(trunk) = self.trunks.get_mut(&serial) {
+        if let Some(trunk) = self.by_serial.get_mut(&serial) {
             trunk.stay = Stay::Stays;
         }
         self.active.insert(id, serial);
@@ -181,7 +182,7 @@ impl Trunks {
 
     /// Puts a trunk into the lists that it belongs into by now. To be called after anything that changes one.
     fn settle(&mut self, serial: u64, now: Instant) {
-        let Some(trunk) = self.trunks.get_mut(&serial) else {
+        let Some(trunk) = self.by_serial.get_mut(&serial) else {
             return;
         };
         if trunk.stay != Stay::Stays && trunk.registration.is_done() {
@@ -230,7 +231,7 @@ impl Trunks {
     }
 
     fn remove(&mut self, serial: u64) {
-        let Some(trunk) = self.trunks.remove(&serial) else {
+        let Some(trunk) = self.by_serial.remove(&serial) else {
             return;
         };
         if let Some(at) = trunk.listed.timer {
@@ -243,13 +244,13 @@ impl Trunks {
             self.flows.release(bound, serial);
         }
         self.changed.remove(&serial);
-        give_back(&mut self.trunks);
+        give_back(&mut self.by_serial);
     }
 
     /// What was asked is known now, or could not be looked up.
     pub fn resolved(&mut self, question: &Question, now: Instant) {
         for serial in self.waiting.remove(question).unwrap_or_default() {
-            if let Some(trunk) = self.trunks.get_mut(&serial) {
+            if let Some(trunk) = self.by_serial.get_mut(&serial) {
                 trunk.waits_for_name = false;
                 self.settle(serial, now);
             }
@@ -260,7 +261,7 @@ impl Trunks {
     pub fn poll_sends(&mut self, names: &Names, now: Instant) -> Vec<Send> {
         let mut sends = Vec::new();
         while let Some(serial) = self.answers.pop_front() {
-            if let Some(trunk) = self.trunks.get_mut(&serial) {
+            if let Some(trunk) = self.by_serial.get_mut(&serial) {
                 trunk.listed.answers = false;
                 sends.extend(self.send(serial, names, now));
             }
@@ -272,7 +273,7 @@ impl Trunks {
                 break;
             }
             self.turns.pop_first();
-            let Some(trunk) = self.trunks.get_mut(&serial) else {
+            let Some(trunk) = self.by_serial.get_mut(&serial) else {
                 continue;
             };
             trunk.listed.turn = None;
@@ -293,7 +294,7 @@ impl Trunks {
 
     /// What a trunk has to send, if it is known where to.
     fn send(&mut self, serial: u64, names: &Names, now: Instant) -> Option<Send> {
-        let trunk = self.trunks.get_mut(&serial)?;
+        let trunk = self.by_serial.get_mut(&serial)?;
         let send = match trunk.targets(names) {
             _ if trunk.unsent.is_none() => None,
             Ok(targets) => trunk.address(&targets, names, now),
@@ -328,7 +329,7 @@ impl Trunks {
         if let Some(Trunk {
             patience: Some((_, waiting)),
             ..
-        }) = self.trunks.get_mut(&key.0)
+        }) = self.by_serial.get_mut(&key.0)
         {
             *waiting = Some(client);
         }
@@ -389,7 +390,7 @@ impl Trunks {
         let Some((serial, token)) = self.clients.get(&client).copied() else {
             return;
         };
-        if let Some(trunk) = self.trunks.get_mut(&serial) {
+        if let Some(trunk) = self.by_serial.get_mut(&serial) {
             event(trunk, token);
             self.settle(serial, now);
         }
@@ -404,7 +405,7 @@ impl Trunks {
     /// A stream has closed.
     pub fn flow_lost(&mut self, flow: &Flow, now: Instant) {
         for serial in self.flows.lost(flow) {
-            if let Some(trunk) = self.trunks.get_mut(&serial) {
+            if let Some(trunk) = self.by_serial.get_mut(&serial) {
                 trunk.registration.on_flow_lost(now);
                 self.settle(serial, now);
             }
@@ -417,7 +418,7 @@ impl Trunks {
         let due = self.timers.iter().take_while(|(at, _)| *at <= now);
         let due: Vec<u64> = due.map(|(_, serial)| *serial).collect();
         for serial in due {
-            let Some(trunk) = self.trunks.get_mut(&serial) else {
+            let Some(trunk) = self.by_serial.get_mut(&serial) else {
                 continue;
             };
             if let Some((_, waiting)) = trunk.patience.take_if(|(until, _)| *until <= now)
@@ -461,7 +462,7 @@ impl Trunks {
     ) -> Vec<(ObjectRef, RegistrationReport)> {
         let mut reports = Vec::new();
         for serial in std::mem::take(&mut self.changed) {
-            if let Some(trunk) = self.trunks.get_mut(&serial)
+            if let Some(trunk) = self.by_serial.get_mut(&serial)
                 && trunk.stay == Stay::Stays
             {
                 trunk.reported = Some(trunk.registration.version());

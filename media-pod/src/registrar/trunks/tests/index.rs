@@ -133,7 +133,7 @@ impl World {
         let trunks = &self.trunks;
         let (mut timers, mut turns, mut changed) =
             (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for (serial, trunk) in &trunks.trunks {
+        for (serial, trunk) in &trunks.by_serial {
             timers.extend(trunk.timer().map(|at| (at, *serial)));
             let waits = trunk.unsent.is_some() || trunk.stay == Stay::Leaves;
             if waits && trunk.waits_for_name {
@@ -177,7 +177,7 @@ impl World {
         );
         assert_eq!(
             trunks.active.len() + trunks.leaving.len(),
-            trunks.trunks.len()
+            trunks.by_serial.len()
         );
         if !turns.is_empty() {
             assert!(trunks.pace.is_none() || trunks.poll_timeout().is_some());

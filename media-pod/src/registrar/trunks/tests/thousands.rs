@@ -96,7 +96,7 @@ impl World {
     }
 
     fn bound(&self) -> usize {
-        let trunks = self.trunks.trunks.values();
+        let trunks = self.trunks.by_serial.values();
         trunks.filter(|trunk| trunk.bound().is_some()).count()
     }
 
@@ -194,7 +194,7 @@ fn thousands_that_are_deleted_are_all_taken_back_and_nothing_is_left_of_them() {
     assert_eq!(count, TRUNKS as usize);
     assert!(busiest <= (PACE + BURST) as usize, "{busiest} in a second");
     let trunks = &world.trunks;
-    assert!(trunks.trunks.is_empty() && trunks.timers.is_empty() && trunks.turns.is_empty());
+    assert!(trunks.by_serial.is_empty() && trunks.timers.is_empty() && trunks.turns.is_empty());
     assert_eq!(trunks.flows.next(), None);
 }
 
