@@ -54,7 +54,7 @@ fn delay(sources: u32) -> Duration {
     let flood = Flood::start(gateway.sip(), sources, HOSTILE);
     let flooded = caller.run(gateway.sip(), CALLS, LASTS);
     let (rate, load) = (flood.rate(), flood.load());
-    let busy = (gateway.process().cpu() - busy).as_secs_f64() / LASTS.as_secs_f64();
+    let busy = gateway.process().cpu().saturating_sub(busy).as_secs_f64() / LASTS.as_secs_f64();
     println!("beside {rate:.0} packets/s from {sources} sources: {flooded}");
     println!("processors: {load:.2} to send the flood, {busy:.2} for the gateway");
     drop(flood);
