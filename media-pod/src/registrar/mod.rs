@@ -509,9 +509,10 @@ impl Shell {
         }
     }
 
-    fn transmit(&mut self, Transmit { flow, bytes }: Transmit) {
+    fn transmit(&mut self, transmit: Transmit) {
+        let flow = transmit.flow.clone();
         if flow.transport == Transport::Udp {
-            match self.udp.try_send_to(&bytes, flow.remote) {
+            match self.udp.try_send_to(&transmit.bytes, flow.remote) {
                 Ok(_) => {}
                 // The buffer is full: lost like any other datagram.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -524,7 +525,7 @@ impl Shell {
             return;
         }
         let peer = self.edge.peer(flow.peer);
-        if let Err((error, cut)) = self.connections.send(&flow, bytes, peer) {
+        if let Err((error, cut)) = self.connections.send(transmit, peer) {
             self.count(cut, flow.remote);
             self.edge.flow_failed(&flow, error, Instant::now());
         }
@@ -568,6 +569,7 @@ impl Shell {
                 self.transmit(Transmit {
                     flow,
                     bytes: b"\r\n\r\n".to_vec(),
+                    otherwise: None,
                 });
             }
             Output::KeepAlive(flow) => self.connections.ping(&flow),
