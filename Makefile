@@ -3,9 +3,9 @@
 SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: help run test lint cluster soak clean
+.PHONY: help run test lint cluster soak bench-proxy clean
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## Build, start the embedded server, place a test call against it, keep serving
 	@hack/run.sh
@@ -21,6 +21,9 @@ cluster: ## A local two-node cluster with Ringwire installed and a demo carrier
 
 soak: ## The leak test with 10,000 calls
 	@RINGWIRE_SOAK_CALLS=10000 hack/test.sh soak
+
+bench-proxy: ## Processor time of the registrar for a call, beside Kamailio's
+	@hack/bench-proxy.sh
 
 clean: ## Stop the local cluster and its carrier, remove what was built here
 	@hack/cluster.sh down
