@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: help run test lint cluster soak bench-registrations clean
+.PHONY: help run test lint cluster soak bench-proxy bench-registrations clean
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -24,6 +24,8 @@ soak: ## The leak test with 10,000 calls
 
 bench-registrations: ## What 5,000 registered trunks cost
 	@hack/bench-registrations.sh
+bench-proxy: ## Processor time of the registrar for a call, beside Kamailio's
+	@hack/bench-proxy.sh
 
 clean: ## Stop the local cluster and its carrier, remove what was built here
 	@hack/cluster.sh down

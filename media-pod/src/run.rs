@@ -3,6 +3,8 @@
 //! The manifests go through the same schema, compilation and status code as on a cluster. Status goes to the log, to `/status` and so to
 //! `ringwire get`. The files are read again when they change.
 
+mod signing_keys;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ use ringwire_config::gateway::{MediaConfig, RegistrarConfig};
 use ringwire_config::manifests::{self, Manifests};
 use ringwire_config::shard::Role;
 use ringwire_config::state::PodState;
-use ringwire_config::token::{Incarnation, TokenKey};
+use ringwire_config::token::Incarnation;
 use ringwire_config::{ObjectRef, Objects, Settings};
 use ringwire_control::Reporter;
 use ringwire_crds::{MediaGateway, MediaGatewaySpec, NamespacesFrom, Time};
@@ -28,6 +30,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::signing_keys::SigningKeys;
 use crate::board::Board;
 use crate::health;
 use crate::link::{LinkEvent, Load};
@@ -59,7 +62,7 @@ pub struct Args {
     /// Where /status, /metrics, /healthz and /readyz are served.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
     http: SocketAddr,
-    /// Where the signing key is kept, so that carriers see the same Contact after a restart.
+    /// Where the signing keys are kept, so that carriers see the same Contact after a restart.
     #[arg(long, env = "RINGWIRE_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
 }
@@ -82,7 +85,7 @@ type Configs = (
 /// What stays the same over reloads.
 struct World {
     path: PathBuf,
-    key: TokenKey,
+    keys: SigningKeys,
     /// When each object was first seen: its age, and who is older in a conflict.
     created: BTreeMap<String, jiff::Timestamp>,
     generations: BTreeMap<String, (Value, i64)>,
@@ -113,10 +116,9 @@ pub async fn run(args: Args) -> ExitCode {
 }
 
 async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
-    let key = signing_key(args.state_dir.as_deref());
     let mut world = World {
         path: args.path.clone(),
-        key,
+        keys: SigningKeys::open(state_directory(args.state_dir.as_deref())),
         created: BTreeMap::new(),
         generations: BTreeMap::new(),
     };
@@ -323,40 +325,6 @@ fn serve_traces(
     }
 }
 
-/// The key that signs Contacts: kept in a file, so that a restart doesn't orphan our bindings.
-fn signing_key(dir: Option<&Path>) -> TokenKey {
-    let dir = state_directory(dir);
-    let random = || TokenKey::from_bytes(1, rand::random());
-    let Some(dir) = dir else { return random() };
-    let file = dir.join("signing-key");
-    if let Ok(text) = std::fs::read_to_string(&file)
-        && text.trim().len() == 64
-    {
-        return TokenKey {
-            id: 1,
-            key: ringwire_config::Secret::new(text.trim()),
-        };
-    }
-    let key = random();
-    if let Err(error) = write_private(&dir, &file, key.key.expose()) {
-        tracing::warn!(%error, "cannot keep the signing key in {}; carriers will see a new Contact after a restart", file.display());
-    }
-    key
-}
-
-fn write_private(dir: &Path, file: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    std::fs::create_dir_all(dir)?;
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(file)?
-        .write_all(text.as_bytes())
-}
-
 impl World {
     /// Changes whenever a file of the folder does.
     fn stamp(&self) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
@@ -367,6 +335,7 @@ impl World {
             .map(|entry| entry.path());
         let mut stamp: Vec<_> = std::iter::once(self.path.clone())
             .chain(entries)
+            .chain(self.keys.file.clone())
             .filter_map(|path| {
                 let meta = std::fs::metadata(&path).ok()?;
                 Some((path, meta.modified().ok(), meta.len()))
@@ -406,7 +375,7 @@ impl World {
             objects.gateways.push(object);
         }
         self.stamp_metadata(&mut objects);
-        objects.keys.insert(gateway.clone(), vec![self.key.clone()]);
+        objects.keys.insert(gateway.clone(), self.keys.read());
         let settings = Settings {
             default_gateway: gateway.clone(),
             shared_gateway_namespaces: [gateway.namespace.clone()].into(),

@@ -135,11 +135,11 @@ impl Streams {
     /// Queues bytes for a stream.
     pub fn send(&mut self, connection: u64, bytes: Vec<u8>) -> Sent {
         let Some(open) = self.open.get(&connection) else {
-            return Sent::Nowhere;
+            return Sent::Nowhere(bytes);
         };
         match open.queue.try_send(bytes) {
             Ok(()) => Sent::Queued,
-            Err(mpsc::error::TrySendError::Closed(_)) => Sent::Nowhere,
+            Err(mpsc::error::TrySendError::Closed(bytes)) => Sent::Nowhere(bytes),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 open.stop.cancel();
                 Sent::CutOff
@@ -179,12 +179,12 @@ impl Streams {
 }
 
 /// What became of bytes to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// They are on their way.
     Queued,
-    /// There is no such stream any more.
-    Nowhere,
+    /// There is no such stream any more: here they are again.
+    Nowhere(Vec<u8>),
     /// The peer doesn't read: its stream was cut off.
     CutOff,
 }

@@ -14,7 +14,7 @@ use ringwire_config::{ObjectRef, Secret};
 
 use crate::failure::{Failure, limited};
 use crate::media_gateway::build::{GATEWAY, MANAGED_BY, MANAGER};
-use crate::media_gateway::certificates::RENEW_AFTER;
+use crate::media_gateway::certificates::{RENEW_AFTER, ROTATE_AFTER};
 use crate::retry::Fingerprint;
 
 /// A Secret that was read.
@@ -27,8 +27,10 @@ pub struct Fetched {
     pub made_for: Option<String>,
     /// UID of the controlling owner.
     pub owner: Option<String>,
-    /// When keys in it are due to be renewed.
+    /// When the certificate in it is due to be renewed.
     pub renew_after: Option<Timestamp>,
+    /// When the token keys in it are due for the next step of their rotation.
+    pub rotate_after: Option<Timestamp>,
     /// Its values.
     pub data: SecretData,
 }
@@ -52,14 +54,14 @@ impl Fetched {
             .map(|owner| owner.uid.clone())
             .next();
         let annotations = metadata.annotations.as_ref();
-        let renew_after = annotations
-            .and_then(|all| all.get(RENEW_AFTER))
-            .and_then(|text| text.parse().ok());
+        let time = |key: &str| annotations?.get(key)?.parse().ok();
+        let (renew_after, rotate_after) = (time(RENEW_AFTER), time(ROTATE_AFTER));
         let data = data.into_iter().flatten();
         Self {
             made_for,
             owner,
             renew_after,
+            rotate_after,
             resource_version: metadata.resource_version.unwrap_or_default(),
             uid: metadata.uid.unwrap_or_default(),
             data: data

@@ -93,6 +93,11 @@ impl Gateway {
         std::fs::rename(temporary, self.manifests().join(name)).unwrap();
     }
 
+    /// The file with its signing keys.
+    pub fn signing_keys(&self) -> PathBuf {
+        self.scratch.path().join("state/signing-key")
+    }
+
     /// Takes a file away.
     pub fn remove(&self, name: &str) {
         std::fs::remove_file(self.manifests().join(name)).unwrap();

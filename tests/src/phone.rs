@@ -161,6 +161,17 @@ impl Phone {
         (phone, listener)
     }
 
+    /// A phone on TCP that listens where its Via says, too.
+    pub fn reachable(remote: SocketAddr) -> (Self, TcpListener) {
+        let mut phone = Self::tcp(remote);
+        // Answers go to where the request came from.
+        let listener = TcpListener::bind((phone.local.ip(), 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        phone.local = listener.local_addr().unwrap();
+        phone.contact = phone.local;
+        (phone, listener)
+    }
+
     /// Closes its connection.
     pub fn close(&mut self) {
         if let Wire::Tcp(stream, _) = &self.wire {
@@ -168,10 +179,10 @@ impl Phone {
         }
     }
 
-    /// Waits for a connection to its Contact, which it speaks on from then on.
+    /// Waits for a connection to where it listens, which it speaks on from then on.
     #[track_caller]
     pub fn accept(&mut self, listener: &TcpListener, limit: Duration) {
-        let stream = crate::wait::until(limit, "a connection to the Contact", || {
+        let stream = crate::wait::until(limit, "a connection to the phone", || {
             listener.accept().ok().map(|(stream, _)| stream)
         });
         stream.set_nonblocking(false).unwrap();

@@ -8,7 +8,7 @@
 //! - [`route`]: an incoming call's addresses in, provider, number and agent (or the refusal) out;
 //! - [`state`]: what a pod reports, and the stream format it does so in;
 //! - [`status`]: findings and reports in, `.status` of every object out;
-//! - [`token`]: the signed Contact user parts that lead an in-dialog request to its media pod.
+//! - [`token`]: the signed Contact user parts that lead an in-dialog request to its media pod, and [`rotation`] of their keys.
 
 pub mod address;
 pub mod compile;
@@ -19,6 +19,7 @@ pub mod manifests;
 pub mod number;
 pub mod object;
 pub mod reason;
+pub mod rotation;
 pub mod route;
 pub mod secret;
 pub mod shard;

@@ -9,7 +9,7 @@ use ringwire_crds::{MediaGateway, PhoneNumber, SipProvider, VoiceAgent};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::secret::Secret;
-use crate::token::TokenKey;
+use crate::token::GatewayKeys;
 
 /// A namespaced object's name. Prints and serialises as `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,8 +116,8 @@ pub struct Objects {
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Addresses of each node.
     pub nodes: BTreeMap<String, NodeAddresses>,
-    /// Signing keys of each gateway, current key first.
-    pub keys: BTreeMap<ObjectRef, Vec<TokenKey>>,
+    /// Keys of each gateway.
+    pub keys: BTreeMap<ObjectRef, GatewayKeys>,
 }
 
 impl Objects {

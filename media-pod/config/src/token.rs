@@ -2,7 +2,8 @@
 //!
 //! The user part of our Contact (and the start of our tag, for carriers that mangle Contacts) is a token of 40 lower-case base32
 //! characters: key id (1 byte), incarnation of the media pod (8 bytes), HMAC-SHA-256 over both, cut to 16 bytes. Any registrar of the
-//! gateway can check and read it, also one that started after the call. Old keys stay valid as long as a call may last.
+//! gateway can check and read it, also one that started after the call. Old keys stay valid as long as a call may last
+//! ([`crate::rotation`]).
 
 use std::fmt;
 use std::str::FromStr;
@@ -106,6 +107,25 @@ impl TokenKey {
         mac.update(&bytes);
         bytes.extend_from_slice(&mac.finalize().into_bytes()[..MAC_BYTES]);
         BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()
+    }
+}
+
+/// All keys of a gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayKeys {
+    /// Makes contact users ([`TokenKey::derive`]). It is not replaced: every trunk would have to register anew.
+    pub contacts: TokenKey,
+    /// Make tokens: the first one signs, all are accepted.
+    pub tokens: Vec<TokenKey>,
+}
+
+impl GatewayKeys {
+    /// One key for all.
+    pub fn single(key: TokenKey) -> Self {
+        Self {
+            contacts: key.clone(),
+            tokens: vec![key],
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use ringwire_config::compile::{Compiled, Holds, Verdict, compile};
 use ringwire_config::manifests::{self, Manifests};
-use ringwire_config::token::TokenKey;
+use ringwire_config::token::{GatewayKeys, TokenKey};
 use ringwire_config::{ObjectRef, Objects, Reason, Settings};
 use ringwire_crds::{Kind, MediaGateway, MediaGatewaySpec, NamespacesFrom};
 use serde_json::{Value, json};
@@ -308,7 +308,7 @@ fn compile_offline(objects: &mut Objects) -> Compiled {
     for gateway in &objects.gateways {
         objects.keys.insert(
             ObjectRef::of(gateway),
-            vec![TokenKey::from_bytes(1, [0; 32])],
+            GatewayKeys::single(TokenKey::from_bytes(1, [0; 32])),
         );
     }
     let settings = Settings {

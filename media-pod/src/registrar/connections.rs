@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ringwire_config::state::CutOff;
-use ringwire_sip::transaction::{Flow, Transport, TransportError};
+use ringwire_sip::transaction::{Flow, Transmit, Transport, TransportError};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Messages that wait for a connection to stand.
 const MAX_WAITING: usize = 64;
+
+/// While so many connections are being made, none is made for the answer to a request whose connection has closed: strangers decide
+/// how often that is.
+const MAX_ANSWERING: usize = 64;
+
+/// The peer does not read.
+const NOT_READING: (TransportError, Option<CutOff>) =
+    (TransportError::Closed, Some(CutOff::NotReading));
 
 /// A stream of bytes to a carrier.
 pub type Carrier = Box<dyn LinkStream>;
@@ -145,24 +153,34 @@ impl Connections {
     /// Sends bytes over an open connection, or over one that is made for it. `peer` is who the other side has to be, over TLS.
     pub fn send(
         &mut self,
-        flow: &Flow,
-        bytes: Vec<u8>,
+        transmit: Transmit,
         peer: Option<&Peer>,
     ) -> Result<(), (TransportError, Option<CutOff>)> {
+        let Transmit {
+            flow,
+            mut bytes,
+            otherwise,
+        } = transmit;
+        let mut destination = Destination::of(&flow);
         if let Some(connection) = flow.connection {
-            return match self.streams.send(connection, bytes) {
-                Sent::Queued => Ok(()),
-                Sent::Nowhere => Err((TransportError::Closed, None)),
-                Sent::CutOff => Err((TransportError::Closed, Some(CutOff::NotReading))),
-            };
+            match (self.streams.send(connection, bytes), otherwise) {
+                (Sent::Queued, _) => return Ok(()),
+                (Sent::CutOff, _) => return Err(NOT_READING),
+                (Sent::Nowhere(unsent), Some(remote)) if self.connecting.len() < MAX_ANSWERING => {
+                    (bytes, destination.remote) = (unsent, remote);
+                }
+                (Sent::Nowhere(_), _) => return Err((TransportError::Closed, None)),
+            }
         }
-        let destination = Destination::of(flow);
         if let Some(connection) = self.outgoing.get(&destination) {
-            match self.streams.send(*connection, bytes.clone()) {
+            match self.streams.send(*connection, bytes) {
                 Sent::Queued => return Ok(()),
-                Sent::CutOff => return Err((TransportError::Closed, Some(CutOff::NotReading))),
+                Sent::CutOff => return Err(NOT_READING),
                 // It has closed just now: another takes its place.
-                Sent::Nowhere => drop(self.outgoing.remove(&destination)),
+                Sent::Nowhere(unsent) => {
+                    self.outgoing.remove(&destination);
+                    bytes = unsent;
+                }
             }
         }
         self.connect(destination, bytes, peer)

@@ -547,13 +547,14 @@ impl Shell {
         }
     }
 
-    fn transmit(&mut self, Transmit { flow, bytes }: Transmit) {
-        self.tap.sent(&flow, &bytes);
-        if !bytes.starts_with(b"SIP/2.0 ") {
+    fn transmit(&mut self, transmit: Transmit) {
+        let flow = transmit.flow.clone();
+        self.tap.sent(&flow, &transmit.bytes);
+        if !transmit.bytes.starts_with(b"SIP/2.0 ") {
             self.intake.learn(flow.remote.ip());
         }
         if flow.transport == Transport::Udp {
-            if let Err(error) = self.intake.udp.send(&bytes, flow.remote) {
+            if let Err(error) = self.intake.udp.send(&transmit.bytes, flow.remote) {
                 tracing::debug!(remote = %flow.remote, %error, "cannot send");
                 self.edge
                     .flow_failed(&flow, transport_error(&error), Instant::now());
@@ -561,7 +562,7 @@ impl Shell {
             return;
         }
         let peer = self.edge.peer(flow.peer);
-        if let Err((error, cut)) = self.connections.send(&flow, bytes, peer) {
+        if let Err((error, cut)) = self.connections.send(transmit, peer) {
             self.count(cut, flow.remote);
             self.edge.flow_failed(&flow, error, Instant::now());
         }
@@ -608,6 +609,7 @@ impl Shell {
                 self.transmit(Transmit {
                     flow,
                     bytes: b"\r\n\r\n".to_vec(),
+                    otherwise: None,
                 });
             }
             Output::KeepAlive(flow) => self.connections.ping(&flow),

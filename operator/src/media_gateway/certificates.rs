@@ -8,20 +8,24 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use ringwire_config::ObjectRef;
-use ringwire_config::token::TokenKey;
+use ringwire_config::token::{GatewayKeys, TokenKey};
+use ringwire_config::{ObjectRef, rotation};
 use ringwire_control::issue::{self, CA_VALIDITY, Issued, LEAF_VALIDITY};
 use ringwire_control::{GatewayTls, tls::TlsError};
 use rustls::ClientConfig;
 
 use super::build::{
-    self, CA_CRT, CA_KEY, Child, ChildKey, ControlData, PREVIOUS_CRT, TLS_CRT, TLS_KEY, TOKEN_KEYS,
+    self, CA_CRT, CA_KEY, CONTACT_KEY, Child, ChildKey, ControlData, PREVIOUS_CRT, TLS_CRT,
+    TLS_KEY, TOKEN_KEYS,
 };
 use super::validate::ValidGateway;
 use crate::secrets::{Fetched, Lookup};
 
 /// Annotation: when the certificate in the Secret is due to be renewed, two thirds into its validity.
 pub const RENEW_AFTER: &str = "ringwire.dev/renew-after";
+
+/// Annotation: when the next step of the token keys' rotation is due ([`rotation`]).
+pub const ROTATE_AFTER: &str = "ringwire.dev/rotate-after";
 
 /// Why certificates could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +36,7 @@ pub enum CertificateError {
     /// What was issued cannot be used.
     #[error("the certificates cannot be used")]
     Tls(#[from] TlsError),
-    /// No randomness.
+    /// They cannot be stored.
     #[error("token keys have no JSON form")]
     Keys(#[from] serde_json::Error),
 }
@@ -71,8 +75,8 @@ impl Write {
 pub struct Control {
     /// A write that is due, at most one at a time: the second Secret depends on the first.
     pub write: Option<Write>,
-    /// Token keys in force.
-    pub keys: Vec<TokenKey>,
+    /// Token keys in force, once there are any.
+    pub keys: Option<GatewayKeys>,
     /// How to connect to the gateway's pods.
     pub client: Option<Arc<ClientConfig>>,
     /// A Secret that stands in the way.
@@ -89,15 +93,18 @@ struct Authority {
 /// The data of the two Secrets, checked as far as needed to work with it.
 struct Keys<'a>(&'a Fetched);
 
-impl Keys<'_> {
-    fn text(&self, key: &str) -> Option<&str> {
+impl<'a> Keys<'a> {
+    fn text(&self, key: &str) -> Option<&'a str> {
         self.0.data.get(key).map(ringwire_config::Secret::expose)
     }
 }
 
 fn renewal(now: Timestamp, validity: Duration) -> Timestamp {
-    let wait =
-        jiff::SignedDuration::try_from(validity * 2 / 3).unwrap_or(jiff::SignedDuration::ZERO);
+    after(now, validity * 2 / 3)
+}
+
+fn after(now: Timestamp, wait: Duration) -> Timestamp {
+    let wait = jiff::SignedDuration::try_from(wait).unwrap_or(jiff::SignedDuration::ZERO);
     now.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
 
@@ -119,10 +126,7 @@ pub fn check(
     if let Lookup::Present(fetched) = control
         && ours(fetched)
     {
-        let keys = Keys(fetched)
-            .text(TOKEN_KEYS)
-            .and_then(|text| serde_json::from_str(text).ok());
-        result.keys = keys.unwrap_or_default();
+        result.keys = gateway_keys(fetched);
     }
 
     let authority = match ca {
@@ -171,18 +175,21 @@ pub fn check(
             result.foreign = Some(ObjectRef::new(&id.namespace, build::control_name(&id.name)));
         }
         Lookup::Absent => {
-            let keys = vec![TokenKey::from_bytes(1, rand::random())];
-            result.write = Some(Write::Create(new_leaf(gateway, &authority, &keys, now)?));
+            let child = pods_secret(gateway, &authority, Kept::default(), now)?;
+            result.write = Some(Write::Create(child));
         }
         Lookup::Present(fetched) => {
             let trusts = Keys(fetched).text(CA_CRT) == Some(authority.roots.as_str());
-            if due(fetched) || !trusts || result.keys.is_empty() {
-                let keys = if result.keys.is_empty() {
-                    vec![TokenKey::from_bytes(1, rand::random())]
-                } else {
-                    result.keys.clone()
-                };
-                result.write = Some(replace(new_leaf(gateway, &authority, &keys, now)?, fetched));
+            let kept = Kept {
+                leaf: leaf(fetched).filter(|_| trusts && !due(fetched)),
+                contacts: result.keys.as_ref().map(|keys| keys.contacts.clone()),
+                tokens: tokens(fetched),
+                rotate_after: fetched.rotate_after.filter(|time| *time > now),
+            };
+            // Whoever is not the owner yet becomes it with a new certificate.
+            if !kept.is_complete() || Keys(fetched).text(CONTACT_KEY).is_none() {
+                let child = pods_secret(gateway, &authority, kept, now)?;
+                result.write = Some(replace(child, fetched));
             }
         }
     }
@@ -203,6 +210,7 @@ fn replace(child: Child, fetched: &Fetched) -> Write {
         made_for: _,
         owner: _,
         renew_after: _,
+        rotate_after: _,
         data: _,
     } = fetched;
     Write::Replace {
@@ -239,21 +247,86 @@ fn new_authority(
     Ok(build::control_ca(gateway, data, renewal(now, CA_VALIDITY)))
 }
 
-fn new_leaf(
+/// What stays of the pods' Secret.
+#[derive(Default)]
+struct Kept {
+    /// Certificate and key, and when they are due.
+    leaf: Option<(Issued, Timestamp)>,
+    contacts: Option<TokenKey>,
+    tokens: Vec<TokenKey>,
+    /// When the next step of the rotation is due; `None`: now.
+    rotate_after: Option<Timestamp>,
+}
+
+impl Kept {
+    fn is_complete(&self) -> bool {
+        let Self {
+            leaf,
+            contacts,
+            tokens,
+            rotate_after,
+        } = self;
+        leaf.is_some() && contacts.is_some() && !tokens.is_empty() && rotate_after.is_some()
+    }
+}
+
+fn leaf(fetched: &Fetched) -> Option<(Issued, Timestamp)> {
+    let keys = Keys(fetched);
+    let issued = Issued {
+        certificate: keys.text(TLS_CRT)?.to_owned(),
+        key: keys.text(TLS_KEY)?.to_owned(),
+    };
+    Some((issued, fetched.renew_after?))
+}
+
+fn tokens(fetched: &Fetched) -> Vec<TokenKey> {
+    let text = Keys(fetched).text(TOKEN_KEYS);
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}
+
+/// What is in force. Before there was a key for contact users, they were made with the first token key.
+fn gateway_keys(fetched: &Fetched) -> Option<GatewayKeys> {
+    let tokens = tokens(fetched);
+    let stored = Keys(fetched).text(CONTACT_KEY);
+    let contacts = stored.and_then(|text| serde_json::from_str(text).ok());
+    let contacts = contacts.or_else(|| tokens.first().cloned())?;
+    (!tokens.is_empty()).then_some(GatewayKeys { contacts, tokens })
+}
+
+/// The pods' Secret: what is kept, what is missing made anew, and the token keys rotated if that is due.
+fn pods_secret(
     gateway: &ValidGateway<'_>,
     authority: &Authority,
-    keys: &[TokenKey],
+    kept: Kept,
     now: Timestamp,
 ) -> Result<Child, CertificateError> {
-    let Issued { certificate, key } =
-        issue::leaf(&authority.issued, "pods", SystemTime::from(now))?;
+    let (issued, renew_after) = match kept.leaf {
+        Some(leaf) => leaf,
+        None => (
+            issue::leaf(&authority.issued, "pods", SystemTime::from(now))?,
+            renewal(now, LEAF_VALIDITY),
+        ),
+    };
+    let Issued { certificate, key } = issued;
+    let (tokens, rotate_after) = match kept.rotate_after {
+        Some(time) if !kept.tokens.is_empty() => (kept.tokens, time),
+        _ => {
+            let (tokens, wait) = rotation::step(&kept.tokens, rand::random());
+            (tokens, after(now, wait))
+        }
+    };
+    let contacts = kept
+        .contacts
+        .unwrap_or_else(|| TokenKey::from_bytes(1, rand::random()));
     let data = BTreeMap::from([
         (CA_CRT, authority.roots.clone()),
         (TLS_CRT, certificate),
         (TLS_KEY, key),
-        (TOKEN_KEYS, serde_json::to_string(keys)?),
+        (TOKEN_KEYS, serde_json::to_string(&tokens)?),
+        (CONTACT_KEY, serde_json::to_string(&contacts)?),
     ]);
-    Ok(build::control(gateway, data, renewal(now, LEAF_VALIDITY)))
+    Ok(build::control(gateway, data, renew_after, rotate_after))
 }
 
 /// A client of the gateway's pods, with a certificate of its own that is never stored.

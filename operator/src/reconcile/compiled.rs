@@ -113,7 +113,9 @@ impl Reconciler {
             match certificates::check(&gateway, &ca, &control, &mut self.clients, time) {
                 Ok(mut checked) => {
                     writes.extend(checked.write.take());
-                    objects.keys.insert(id.clone(), checked.keys.clone());
+                    if let Some(keys) = &checked.keys {
+                        objects.keys.insert(id.clone(), keys.clone());
+                    }
                     controls.insert(id, checked);
                 }
                 Err(error) => {

@@ -108,7 +108,7 @@ fn a_call_to_the_gateway_is_followed_through_the_api_server() {
     });
 }
 
-/// A ServiceAccount that may do nothing, and a kubeconfig for it.
+/// A `ServiceAccount` that may do nothing, and a kubeconfig for it.
 fn viewer(space: &Space, folder: &Path) -> PathBuf {
     space.kubectl(&["create", "serviceaccount", "viewer"]);
     let token = space.kubectl(&["create", "token", "viewer"]);

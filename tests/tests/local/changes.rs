@@ -9,7 +9,7 @@ use ringwire_tests::manifests::{NUMBER, echo, number, static_trunk, web_socket};
 use ringwire_tests::phone::Phone;
 use ringwire_tests::wait::{self, seconds};
 
-use crate::ECHO_EXPECTED;
+use crate::{ECHO_EXPECTED, echo_gateway};
 
 #[test]
 fn an_edit_of_the_agent_holds_from_the_next_call_and_a_running_call_keeps_its_agent() {
@@ -108,4 +108,50 @@ fn a_number_that_two_objects_claim_stays_with_the_older_one() {
     let mut phone = Phone::udp(gateway.sip());
     phone.call();
     phone.hang_up();
+}
+
+/// The user part of our Contact.
+fn token(phone: &mut Phone) -> String {
+    let contact = phone.call().contact();
+    let user = contact
+        .split_once(':')
+        .and_then(|(_, rest)| rest.split_once('@'));
+    user.unwrap().0.to_owned()
+}
+
+#[test]
+fn calls_outlive_the_key_that_signed_their_contacts_as_long_as_it_is_listed() {
+    let mut gateway = echo_gateway();
+    let file = gateway.signing_keys();
+    let first = std::fs::read_to_string(&file).unwrap();
+    let mut reloads = 0;
+    let mut rotate = |gateway: &mut Gateway, keys: &[&str]| {
+        std::fs::write(&file, keys.join("\n")).unwrap();
+        reloads += 1;
+        wait::until(seconds(3), "the keys are taken", || {
+            let log = gateway.process().log();
+            (log.matches("manifests read again").count() >= reloads).then_some(())
+        });
+    };
+    let mut old = Phone::udp(gateway.sip());
+    let signed_by_first = token(&mut old);
+
+    let (second, third) = ("2".repeat(64), "3".repeat(64));
+    rotate(&mut gateway, &[&second, &first]);
+    let mut new = Phone::udp(gateway.sip());
+    let signed_by_second = token(&mut new);
+    assert_ne!(signed_by_first, signed_by_second);
+    for phone in [&mut old, &mut new] {
+        let offer = phone.offer();
+        let answer = phone.invite("", &offer);
+        phone.confirm(&answer, "");
+        assert_eq!(answer.status(), 200, "{}", answer.text);
+    }
+    old.hang_up();
+
+    // A key that is taken away is taken from its calls as well.
+    rotate(&mut gateway, &[&third, &first]);
+    assert_eq!(new.ask("BYE", "", "").status(), 481);
+    let signed_by_third = token(&mut Phone::udp(gateway.sip()));
+    assert_ne!(signed_by_third, signed_by_second);
 }

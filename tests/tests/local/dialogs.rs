@@ -214,6 +214,37 @@ fn a_reinvite_can_move_the_audio_and_change_the_codec() {
 }
 
 #[test]
+fn an_answer_finds_a_caller_whose_connection_has_closed() {
+    let agent = Agent::start(Manner {
+        hesitates: true,
+        ..Manner::default()
+    });
+    let gateway = agent_gateway(&agent, "");
+    let (mut phone, listener) = Phone::reachable(gateway.sip());
+    let offer = phone.offer();
+    let invite = phone.request("INVITE", "", &offer);
+    phone.send(&invite);
+    phone.expect("180", |message| message.status() == 180);
+    phone.close();
+    agent.accept();
+    phone.accept(&listener, seconds(5));
+    let answer = phone.answer("INVITE");
+    phone.confirm(&answer, "");
+    agent.wait("start");
+    agent.hang_up();
+    // Over the connection that the answer came on: it is that of the dialog since the ACK.
+    let bye = phone.wait_request("BYE", seconds(5));
+    phone.respond(&bye, 200);
+    assert_eq!(gateway.record()["reason"], "AgentClosed");
+    let again = listener.accept().map(drop);
+    assert_eq!(
+        again.unwrap_err().kind(),
+        std::io::ErrorKind::WouldBlock,
+        "one connection is enough"
+    );
+}
+
+#[test]
 fn a_call_over_tcp_is_answered_and_ended_over_its_connection() {
     let agent = Agent::start(Manner {
         echoes: true,

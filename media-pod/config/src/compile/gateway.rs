@@ -21,11 +21,7 @@ pub(super) fn config(
     settings: &Settings,
 ) -> Option<GatewayConfig> {
     let id = ObjectRef::of(gateway);
-    let token_keys = objects
-        .keys
-        .get(&id)
-        .filter(|keys| !keys.is_empty())?
-        .clone();
+    let token_keys = objects.keys.get(&id)?.tokens.clone();
     let spec = &gateway.spec;
     let settings = GatewaySettings {
         gateway: id,

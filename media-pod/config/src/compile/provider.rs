@@ -181,8 +181,8 @@ fn find_gateway<'a>(
         );
         return Err(Verdict::no(Reason::NamespaceNotAllowed, message));
     }
-    match objects.keys.get(&wanted).and_then(|keys| keys.first()) {
-        Some(key) => Ok((wanted, key)),
+    match objects.keys.get(&wanted) {
+        Some(keys) => Ok((wanted, &keys.contacts)),
         None => Err(Verdict::unknown(
             Reason::Progressing,
             format!("MediaGateway {wanted} is being set up"),

@@ -5,7 +5,7 @@ use super::*;
 use crate::gateway::Backend;
 use crate::object::SecretData;
 use crate::secret::Secret;
-use crate::token::TokenKey;
+use crate::token::{GatewayKeys, TokenKey};
 
 fn settings() -> Settings {
     Settings {
@@ -61,9 +61,8 @@ fn world() -> Objects {
             .map(|(key, value)| (key.to_owned(), Secret::new(value)))
             .into(),
     );
-    objects
-        .keys
-        .insert(gateway_id(), vec![TokenKey::from_bytes(1, [1; 32])]);
+    let key = TokenKey::from_bytes(1, [1; 32]);
+    objects.keys.insert(gateway_id(), GatewayKeys::single(key));
     objects
 }
 

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -12,7 +11,7 @@ use rand::{Rng, SeedableRng};
 
 use super::client::{self, Cancel, Client, Verdict};
 use super::key;
-use super::server::{self, Server};
+use super::server::{self, Reply, Server};
 use super::types::{
     ClientError, ClientId, Counts, EndpointConfig, Event, Flow, ServerId, Transmit, Transport,
     TransportError,
@@ -70,7 +69,7 @@ impl Endpoint {
         match message {
             Message::Response(response) => self.on_response(response, flow, now),
             Message::Request(mut request) => {
-                let reply = reply_flow(&request, &flow);
+                let reply = Reply::to(&request, &flow);
                 request.headers.note_source(flow.remote);
                 match &request.method {
                     method if *method == Method::ACK => self.on_ack(request, flow, now),
@@ -119,6 +118,7 @@ impl Endpoint {
         self.transmits.push_back(Transmit {
             flow,
             bytes: message.to_bytes(),
+            otherwise: None,
         });
     }
 
@@ -178,10 +178,7 @@ impl Endpoint {
                 let tag = response.headers.callee_tag().ok().flatten();
                 server.to_tag = tag.map(Cow::into_owned);
             }
-            self.transmits.push_back(Transmit {
-                flow: server.reply.clone(),
-                bytes,
-            });
+            self.transmits.push_back(server.reply.transmit(bytes));
         }
         self.server_changed(id, before, now);
     }
@@ -289,6 +286,7 @@ impl Endpoint {
         self.transmits.push_back(Transmit {
             flow: flow.clone(),
             bytes: bytes.clone(),
+            otherwise: None,
         });
         let client = Client::new(key.clone(), request, bytes, flow, now, &self.config);
         self.client_keys.insert(key, id);
@@ -319,6 +317,7 @@ impl Endpoint {
                 self.transmits.push_back(Transmit {
                     flow: client.flow.clone(),
                     bytes: ack.clone(),
+                    otherwise: None,
                 });
                 client.bytes = ack;
                 self.events
@@ -328,6 +327,7 @@ impl Endpoint {
                 self.transmits.push_back(Transmit {
                     flow: client.flow.clone(),
                     bytes: client.bytes.clone(),
+                    otherwise: None,
                 });
             }
             Verdict::Absorb => {}
@@ -385,7 +385,7 @@ impl Endpoint {
         }
     }
 
-    fn on_request(&mut self, request: Request, flow: Flow, reply: Flow, now: Instant) {
+    fn on_request(&mut self, request: Request, flow: Flow, reply: Reply, now: Instant) {
         // Without these there is nothing to answer to; the parser refuses such requests before.
         let Some(key) = key::server(&request, &request.method) else {
             return;
@@ -396,10 +396,8 @@ impl Endpoint {
             .and_then(|id| self.servers.get(id))
         {
             if let Some(bytes) = server.repeat() {
-                self.transmits.push_back(Transmit {
-                    flow: server.reply.clone(),
-                    bytes: bytes.to_vec(),
-                });
+                self.transmits
+                    .push_back(server.reply.transmit(bytes.to_vec()));
             }
             return;
         }
@@ -431,13 +429,13 @@ impl Endpoint {
     }
 
     /// Refuses without a transaction: the same request always gets the same answer.
-    fn refuse(&mut self, request: &Request, key: &str, status: u16, reply: Flow) {
+    fn refuse(&mut self, request: &Request, key: &str, status: u16, reply: Reply) {
         let mut response = Response::to_request(request, status, None);
         response.set_to_tag(&stateless_tag(key));
         if status == 503 {
             response.headers.push(HeaderName::RetryAfter, "5");
         }
-        self.send_stateless(Message::Response(response), reply);
+        self.send_stateless(Message::Response(response), reply.flow);
     }
 
     fn on_ack(&mut self, request: Request, flow: Flow, now: Instant) {
@@ -455,7 +453,7 @@ impl Endpoint {
         self.server_changed(id, before, now);
     }
 
-    fn on_cancel(&mut self, request: Request, reply: Flow, now: Instant) {
+    fn on_cancel(&mut self, request: Request, reply: Reply, now: Instant) {
         let Some(own_key) = key::server(&request, &Method::CANCEL) else {
             return;
         };
@@ -465,10 +463,8 @@ impl Endpoint {
             .and_then(|id| self.servers.get(id))
         {
             if let Some(bytes) = server.repeat() {
-                self.transmits.push_back(Transmit {
-                    flow: server.reply.clone(),
-                    bytes: bytes.to_vec(),
-                });
+                self.transmits
+                    .push_back(server.reply.transmit(bytes.to_vec()));
             }
             return;
         }
@@ -509,6 +505,7 @@ impl Endpoint {
                 self.transmits.push_back(Transmit {
                     flow: client.flow.clone(),
                     bytes: client.bytes.clone(),
+                    otherwise: None,
                 });
                 let elapsed = now.saturating_duration_since(client.started);
                 self.events.push_back(Event::Retransmitted {
@@ -530,10 +527,8 @@ impl Endpoint {
         };
         match server.on_timeout(now, &self.config) {
             server::Expired::Send => {
-                self.transmits.push_back(Transmit {
-                    flow: server.reply.clone(),
-                    bytes: server.bytes.clone(),
-                });
+                self.transmits
+                    .push_back(server.reply.transmit(server.bytes.clone()));
             }
             server::Expired::NoAck => {
                 self.events.push_back(Event::AckTimeout { id });
@@ -638,21 +633,6 @@ fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
 pub fn give_back<K: Eq + Hash, V, S: BuildHasher>(table: &mut HashMap<K, V, S>) {
     if table.capacity() > KEPT && table.len() < table.capacity() / 8 {
         table.shrink_to(table.len() * 2);
-    }
-}
-
-/// Where the response to a request goes (RFC 3261 section 18.2.2, RFC 3581): over datagrams to the address it came
-/// from, and there to the port it came from if `rport` was asked for, else to the port that the `Via` names. `maddr` is
-/// not honoured: it would send our answers to third parties.
-fn reply_flow(request: &Request, flow: &Flow) -> Flow {
-    if flow.transport.is_reliable() {
-        return flow.clone();
-    }
-    match request.headers.via_parts() {
-        Ok(via) if !via.wants_rport() => {
-            Flow::udp(SocketAddr::new(flow.remote.ip(), via.port.unwrap_or(5060)))
-        }
-        _ => flow.clone(),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Server transactions (RFC 3261 sections 17.2.1 and 17.2.2, RFC 6026): the states and timers of one request that came.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::types::{EndpointConfig, Flow};
+use super::types::{EndpointConfig, Flow, Transmit, Transport};
+use crate::message::Request;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -16,6 +18,49 @@ pub(super) enum State {
     Accepted,
 }
 
+/// Where the responses to a request go.
+#[derive(Clone)]
+pub(super) struct Reply {
+    pub flow: Flow,
+    /// Once the connection has closed.
+    otherwise: Option<SocketAddr>,
+}
+
+impl Reply {
+    /// RFC 3261 section 18.2.2, RFC 3581: over datagrams to the address that the request came from, and there to the port it came from
+    /// if `rport` was asked for, else to the port that the `Via` names; over a stream back on it, or to the port that the `Via` names.
+    /// `maddr` is not honoured: it would send our answers to third parties.
+    pub fn to(request: &Request, flow: &Flow) -> Self {
+        let (flow, otherwise) = match (request.headers.via_parts(), flow.transport) {
+            (Ok(via), Transport::Udp) if !via.wants_rport() => {
+                let port = via.port.unwrap_or(5060);
+                (Flow::udp(SocketAddr::new(flow.remote.ip(), port)), None)
+            }
+            // A connection between our own has no address.
+            (Ok(via), Transport::Tcp | Transport::Tls) if !flow.remote.ip().is_unspecified() => {
+                let usual = if flow.transport == Transport::Tls {
+                    5061
+                } else {
+                    5060
+                };
+                let port = via.port.unwrap_or(usual);
+                let otherwise = SocketAddr::new(flow.remote.ip(), port);
+                (flow.clone(), Some(otherwise))
+            }
+            _ => (flow.clone(), None),
+        };
+        Self { flow, otherwise }
+    }
+
+    pub fn transmit(&self, bytes: Vec<u8>) -> Transmit {
+        Transmit {
+            flow: self.flow.clone(),
+            bytes,
+            otherwise: self.otherwise,
+        }
+    }
+}
+
 pub(super) struct Server {
     pub key: String,
     pub merge_key: Option<String>,
@@ -23,7 +68,7 @@ pub(super) struct Server {
     /// Answered by the endpoint itself: its owner hears nothing of it.
     pub internal: bool,
     /// Where responses go.
-    pub reply: Flow,
+    pub reply: Reply,
     pub state: State,
     /// The last response, for repeats; before the first one of an INVITE the 100 that is due.
     pub bytes: Vec<u8>,
@@ -47,7 +92,7 @@ pub(super) enum Expired {
 }
 
 impl Server {
-    pub fn new(key: String, invite: bool, internal: bool, reply: Flow) -> Self {
+    pub fn new(key: String, invite: bool, internal: bool, reply: Reply) -> Self {
         Self {
             key,
             merge_key: None,
@@ -89,7 +134,7 @@ impl Server {
         now: Instant,
         config: &EndpointConfig,
     ) -> bool {
-        let reliable = self.reply.transport.is_reliable();
+        let reliable = self.reply.flow.transport.is_reliable();
         match (self.state, status) {
             (State::Proceeding, ..200) => {
                 self.resend = None;
@@ -127,7 +172,7 @@ impl Server {
             self.state = State::Confirmed;
             self.resend = None;
             self.bytes = Vec::new();
-            self.end = Some(if self.reply.transport.is_reliable() {
+            self.end = Some(if self.reply.flow.transport.is_reliable() {
                 now
             } else {
                 now + config.t4

@@ -704,3 +704,31 @@ fn the_same_invite_over_two_paths_is_merged() {
     assert!(!endpoint.is_merged(first));
     assert!(endpoint.is_merged(second));
 }
+
+#[test]
+fn a_response_over_a_stream_knows_where_to_go_once_that_has_closed() {
+    let now = Instant::now();
+    let link = Flow::open(Transport::Tcp, "0.0.0.0:0".parse().unwrap(), 7);
+    let tls = Flow::open(Transport::Tls, peer(), 7);
+    for (flow, sent_by, expected) in [
+        (tcp(), "192.0.2.99:5070", Some("192.0.2.1:5070")),
+        (tcp(), "pbx.example", Some("192.0.2.1:5060")),
+        (tls, "pbx.example", Some("192.0.2.1:5061")),
+        (udp(), "192.0.2.99:5070", None),
+        (link, "media.invalid:5060", None),
+    ] {
+        let mut endpoint = endpoint();
+        let mut invite = request(Method::INVITE);
+        let via = format!("SIP/2.0/TCP {sent_by};branch=z9hG4bK1;rport");
+        invite.headers.insert_first(HeaderName::Via, via);
+        endpoint.receive(invite.into(), flow.clone(), now);
+        let Some(Event::Request { id, request, .. }) = endpoint.poll_event() else {
+            panic!("the INVITE was not told")
+        };
+        endpoint.respond(id, Response::to_request(&request, 180, None), now);
+        let sent = endpoint.poll_transmit().unwrap();
+        assert_eq!(sent.flow, flow);
+        let expected: Option<SocketAddr> = expected.map(|text| text.parse().unwrap());
+        assert_eq!(sent.otherwise, expected, "{sent_by}");
+    }
+}

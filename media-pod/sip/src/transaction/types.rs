@@ -128,6 +128,8 @@ pub struct Transmit {
     pub flow: Flow,
     /// One whole message.
     pub bytes: Vec<u8>,
+    /// Where a response goes over a connection to be opened if that of the flow has closed (RFC 3261 section 18.2.2).
+    pub otherwise: Option<SocketAddr>,
 }
 
 /// Why a flow can't carry messages.

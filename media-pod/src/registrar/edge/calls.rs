@@ -15,9 +15,8 @@ use ringwire_sip::message::{HeaderName, Host, Method, Request, Scheme, Uri};
 use ringwire_sip::refer::Replaces;
 use ringwire_sip::transaction::{Flow, ServerId, Transport};
 
-use super::{
-    Edge, FIRST_SIGN, Kind, Link, MAX_TRIES, Output, Parties, RefusedCall, Relay, reason_header,
-};
+use super::timers::{FIRST_SIGN, Timer};
+use super::{Edge, Kind, Link, MAX_TRIES, Output, Parties, RefusedCall, reason_header};
 use crate::private;
 
 impl Edge {
@@ -39,18 +38,10 @@ impl Edge {
             match pod.and_then(|pod| self.links.get(&pod)) {
                 Some(link) => {
                     let link = link.flow.clone();
-                    self.relays.insert(
-                        id,
-                        Relay {
-                            request,
-                            kind: Kind::ToPod,
-                            client: None,
-                            cancelled: false,
-                            done: false,
-                        },
-                    );
+                    self.relay(id, request, Kind::ToPod);
                     let headers = vec![flow_header(flow), source_header(flow)];
                     self.forward(id, &link, &headers, now);
+                    self.await_answer(id, now);
                 }
                 None => self.answer(id, &request, 481, None, now),
             }
@@ -152,7 +143,8 @@ impl Edge {
             // It need not dial a number of ours: our Contact does as well. Several trunks of one carrier share its addresses.
             let callers = route::callers(&config, call, &self.names);
             if !callers.is_empty() {
-                let headers = takeover_headers(&callers, &self.contact_base(flow), flow);
+                let contact = self.contact_for(&request, flow);
+                let headers = takeover_headers(&callers, &contact, flow);
                 return self.on_takeover(id, request, &to_tag, &headers, now);
             }
         }
@@ -221,7 +213,7 @@ impl Edge {
             self.outputs.push_back(Output::Refused(refused));
             return self.answer(id, &request, 486, extra, now);
         }
-        let contact = self.contact_base(flow);
+        let contact = self.contact_for(&request, flow);
         let headers = vec![
             (
                 private::name(private::PROVIDER),
@@ -250,23 +242,13 @@ impl Edge {
         let kind = Kind::Call {
             headers,
             tried: Vec::new(),
-            silent_until: None,
             parties: Parties {
                 provider: route.provider.id.clone(),
                 agent: route.agent.clone(),
             },
             refusal: Box::new(refusal),
         };
-        self.relays.insert(
-            id,
-            Relay {
-                request,
-                kind,
-                client: None,
-                cancelled: false,
-                done: false,
-            },
-        );
+        self.relay(id, request, kind);
         self.next_pod(id, now);
     }
 
@@ -284,17 +266,26 @@ impl Edge {
             return self.answer(id, &request, 481, None, now);
         };
         let link = link.flow.clone();
-        self.relays.insert(
-            id,
-            Relay {
-                request,
-                kind: Kind::ToPod,
-                client: None,
-                cancelled: false,
-                done: false,
-            },
-        );
+        self.relay(id, request, Kind::ToPod);
         self.forward(id, &link, headers, now);
+        self.await_answer(id, now);
+    }
+
+    /// The URI of our Contact in a dialog that this INVITE begins, still without user part. Where the caller wants TLS on the whole way,
+    /// and we can be reached so, it says that too (RFC 3261 section 12.1.1).
+    fn contact_for(&self, invite: &Request, flow: &Flow) -> Uri {
+        let mut uri = self.contact_base(flow);
+        let headers = &invite.headers;
+        let back = headers.record_routes().into_iter().next();
+        let back = back.or_else(|| headers.contact().ok().flatten());
+        let wanted = invite.uri.is_sips() || back.is_some_and(|back| back.uri.is_sips());
+        if wanted && (flow.transport == Transport::Tls || self.config.tls.is_some()) {
+            uri.scheme = Scheme::Sips;
+            uri.port = Some(self.local.tls_port);
+            // Whatever comes to it comes over TLS.
+            uri.params.remove("transport");
+        }
+        uri
     }
 
     /// The URI of our Contact towards a peer, still without user part.
@@ -307,29 +298,6 @@ impl Edge {
             Transport::Tls => uri.params.set("transport", Some("tls")),
         }
         uri
-    }
-
-    /// A media pod says nothing: another is asked if there is one, else this one has more time.
-    pub(super) fn on_silence(&mut self, id: ServerId, now: Instant) {
-        let Some(Relay {
-            kind:
-                Kind::Call {
-                    tried,
-                    silent_until,
-                    ..
-                },
-            ..
-        }) = self.relays.get_mut(&id)
-        else {
-            return;
-        };
-        let asks_another = tried.len() < MAX_TRIES && untried(&self.links, tried).next().is_some();
-        tracing::warn!(asks_another, "a media pod said nothing for 300 ms");
-        if asks_another {
-            self.next_pod(id, now);
-        } else {
-            *silent_until = None;
-        }
     }
 
     /// Hands a call to a media pod that was not asked yet, or refuses it if none is left.
@@ -346,18 +314,16 @@ impl Edge {
         let Kind::Call {
             headers,
             tried,
-            silent_until,
             parties,
             ..
         } = &mut relay.kind
         else {
             return;
         };
-        *silent_until = None;
-        let candidates: Vec<Incarnation> = untried(&self.links, tried).collect();
-        if relay.cancelled {
-            return self.refuse(id, 487, None, now);
+        if let Some(status) = relay.cancelled {
+            return self.refuse(id, status, None, now);
         }
+        let candidates: Vec<Incarnation> = untried(&self.links, tried).collect();
         if candidates.is_empty() || tried.len() >= MAX_TRIES {
             let detail = match tried.len() {
                 0 => "no media pod takes calls".to_owned(),
@@ -371,12 +337,12 @@ impl Edge {
         let load = |pod: &Incarnation| self.loads.of_pod(*pod, now);
         let pod = if load(&b) < load(&a) { b } else { a };
         tried.push(pod);
-        *silent_until = Some(now + FIRST_SIGN);
         let headers = headers.clone();
         self.loads.hand(id, pod, parties.clone(), now);
         if let Some(link) = self.links.get(&pod) {
             let flow = link.flow.clone();
             self.forward(id, &flow, &headers, now);
+            self.set_timer(id, Some((now + FIRST_SIGN, Timer::FirstSign)));
         }
     }
 
@@ -450,7 +416,7 @@ fn codec_names(provider: &Provider) -> String {
 }
 
 /// The media pods that a call can still go to.
-fn untried<'a>(
+pub(super) fn untried<'a>(
     links: &'a BTreeMap<Incarnation, Link>,
     tried: &'a [Incarnation],
 ) -> impl Iterator<Item = Incarnation> + use<'a> {

@@ -10,6 +10,9 @@ mod loads;
 mod outward;
 mod peers;
 mod replies;
+#[cfg(test)]
+mod tests;
+mod timers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -33,12 +36,10 @@ use self::limits::Rates;
 use self::loads::{Loads, Parties};
 pub use self::peers::{Peer, Peers};
 use self::replies::reason_header;
+use self::timers::Timer;
 use super::names::{self, Lookup, Names, Nowhere, Question};
 use super::trunks::Trunks;
 use crate::link::Load;
-
-/// A media pod has to say something by then, or another is asked (DESIGN §3).
-const FIRST_SIGN: Duration = Duration::from_millis(300);
 
 /// At most so many media pods are asked for one call.
 const MAX_TRIES: usize = 3;
@@ -126,11 +127,10 @@ struct Link {
 }
 
 enum Kind {
-    /// A new call: private headers to send along, pods asked so far, and until when the last of them has to say something.
+    /// A new call: private headers to send along, and pods asked so far.
     Call {
         headers: Vec<(HeaderName, String)>,
         tried: Vec<Incarnation>,
-        silent_until: Option<Instant>,
         parties: Parties,
         /// What to report if no media pod takes it.
         refusal: Box<RefusedCall>,
@@ -146,7 +146,9 @@ struct Relay {
     request: Request,
     kind: Kind,
     client: Option<ClientId>,
-    cancelled: bool,
+    timer: Option<(Instant, Timer)>,
+    /// It was cancelled, and gets this answer if there is no other: 487 by the caller, 408 by timer C.
+    cancelled: Option<u16>,
     /// A final answer was given; only repeats of it may follow.
     done: bool,
 }
@@ -172,6 +174,8 @@ pub struct Edge {
     /// Open connections that a message has come in on, and whose they are.
     streams: HashMap<u64, SocketAddr>,
     relays: HashMap<ServerId, Relay>,
+    /// The timers of all relays.
+    timers: BTreeSet<(Instant, ServerId)>,
     by_client: HashMap<ClientId, ServerId>,
     /// Branches given up for another media pod: their late answers are not for the caller.
     abandoned: HashMap<ClientId, Request>,
@@ -211,6 +215,7 @@ impl Edge {
             rates: Rates::default(),
             streams: HashMap::new(),
             relays: HashMap::new(),
+            timers: BTreeSet::new(),
             by_client: HashMap::new(),
             abandoned: HashMap::new(),
             parked: Vec::new(),
@@ -348,16 +353,15 @@ impl Edge {
 
     /// When to call [`Self::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let silent = self.relays.values().filter_map(|relay| match relay.kind {
-            Kind::Call { silent_until, .. } => silent_until,
-            _ => None,
-        });
-        [self.endpoint.poll_timeout(), self.trunks.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .chain(silent)
-            .chain(self.parked.iter().map(|(.., limit)| *limit))
-            .min()
+        [
+            self.endpoint.poll_timeout(),
+            self.trunks.poll_timeout(),
+            self.timers.first().map(|(at, _)| *at),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(self.parked.iter().map(|(.., limit)| *limit))
+        .min()
     }
 
     /// Runs due timers.
@@ -366,15 +370,7 @@ impl Edge {
         for client in self.trunks.handle_timeout(&mut self.names, now) {
             self.endpoint.abandon_client(client);
         }
-        let silent: Vec<ServerId> = self
-            .relays
-            .iter()
-            .filter(|(_, relay)| matches!(relay.kind, Kind::Call { silent_until: Some(at), .. } if at <= now))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in silent {
-            self.on_silence(id, now);
-        }
+        self.run_timers(now);
         let late: Vec<ServerId> = self
             .parked
             .iter()
@@ -450,6 +446,19 @@ impl Edge {
         )
     }
 
+    /// Begins to relay a request.
+    fn relay(&mut self, id: ServerId, request: Request, kind: Kind) {
+        let relay = Relay {
+            request,
+            kind,
+            client: None,
+            timer: None,
+            cancelled: None,
+            done: false,
+        };
+        self.relays.insert(id, relay);
+    }
+
     fn is_link(&self, flow: &Flow) -> bool {
         self.links.values().any(|link| link.flow == *flow)
     }
@@ -467,7 +476,7 @@ impl Edge {
             Event::Cancelled { id, request } => {
                 let reason = request.headers.get(&HeaderName::Reason).map(str::to_owned);
                 if let Some(relay) = self.relays.get_mut(&id) {
-                    relay.cancelled = true;
+                    relay.cancelled.get_or_insert(487);
                     if let Some(client) = relay.client {
                         self.endpoint.cancel(client, reason.as_deref(), now);
                     }
@@ -494,6 +503,7 @@ impl Edge {
                 self.abandoned.remove(&id);
             }
             Event::Ended { id } => {
+                self.set_timer(id, None);
                 self.relays.remove(&id);
                 give_back(&mut self.relays);
             }

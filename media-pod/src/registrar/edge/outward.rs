@@ -6,22 +6,13 @@ use ringwire_config::gateway;
 use ringwire_sip::message::{HeaderName, Host, Request, Uri};
 use ringwire_sip::transaction::{Flow, ServerId, Transport};
 
-use super::{Edge, Kind, PARK_LIMIT, Relay};
+use super::{Edge, Kind, PARK_LIMIT};
 use crate::private;
 use crate::registrar::names::{Nowhere, Way};
 
 impl Edge {
     pub(super) fn on_pod_request(&mut self, id: ServerId, request: Request, now: Instant) {
-        self.relays.insert(
-            id,
-            Relay {
-                request,
-                kind: Kind::ToCarrier,
-                client: None,
-                cancelled: false,
-                done: false,
-            },
-        );
+        self.relay(id, request, Kind::ToCarrier);
         self.send_to_carrier(id, now);
     }
 
@@ -29,6 +20,9 @@ impl Edge {
         let Some(relay) = self.relays.get(&id) else {
             return;
         };
+        if let Some(status) = relay.cancelled {
+            return self.refuse(id, status, None, now);
+        }
         let target = relay
             .request
             .headers
@@ -56,6 +50,7 @@ impl Edge {
         let client = self.endpoint.request(request, flow, &host, port, now);
         relay.client = Some(client);
         self.by_client.insert(client, id);
+        self.await_answer(id, now);
     }
 
     /// Where a request of ours goes: over the connection that its dialog came in on as long as it stands, else where Route or

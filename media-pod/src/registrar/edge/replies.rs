@@ -8,6 +8,7 @@ use ringwire_config::Reason;
 use ringwire_sip::message::{HeaderName, Host, Message, Method, NameAddr, Request, Response};
 use ringwire_sip::transaction::{ClientError, ClientId, Flow, ServerId};
 
+use super::timers::Timer;
 use super::{Edge, Kind, Output, RefusedCall};
 use crate::registrar::trunks::ALLOW;
 use crate::{USER_AGENT, private};
@@ -65,14 +66,15 @@ impl Edge {
             return;
         };
         let is_call = matches!(relay.kind, Kind::Call { .. });
-        if let Kind::Call { silent_until, .. } = &mut relay.kind {
-            *silent_until = None;
-        }
+        let heard_first = matches!(relay.timer, Some((_, Timer::FirstSign)));
         if response.status == 100 {
+            // It says nothing of the callee, so it is none that timer C begins anew for (section 16.7).
+            if heard_first {
+                self.await_answer(id, now);
+            }
             return;
         }
-        if is_call && response.headers.has(&private::name(private::TRY_ANOTHER)) && !relay.cancelled
-        {
+        if is_call && response.headers.has(&private::name(private::TRY_ANOTHER)) {
             relay.client = None;
             self.by_client.remove(&client);
             return self.next_pod(id, now);
@@ -90,6 +92,7 @@ impl Edge {
             private::strip(&mut relayed.headers);
         }
         relay.done |= relayed.status >= 200;
+        self.await_answer(id, now);
         if is_call && relayed.status >= 300 {
             self.loads.refused(id);
         }
@@ -119,16 +122,14 @@ impl Edge {
         };
         let flow = link.flow.clone();
         let cseq = invite.headers.cseq().map_or(1, |(number, _)| number);
+        let us = Host::Name("registrar.invalid".into());
+        let mut ack = dialog.ack(cseq);
+        let via = self.endpoint.new_via(flow.transport, &us, 5060);
+        ack.headers.insert_first(HeaderName::Via, via.to_string());
         self.endpoint
-            .send_stateless(Message::Request(dialog.ack(cseq)), flow.clone());
+            .send_stateless(Message::Request(ack), flow.clone());
         let bye = dialog.request(Method::BYE);
-        self.endpoint.request(
-            bye,
-            flow,
-            &Host::Name("registrar.invalid".into()),
-            5060,
-            now,
-        );
+        self.endpoint.request(bye, flow, &us, 5060, now);
     }
 
     /// No final response will come to a relayed request.
@@ -140,12 +141,14 @@ impl Edge {
         if let Some(client) = client {
             self.by_client.remove(&client);
         }
+        if let Some(status) = relay.cancelled {
+            return self.refuse(id, status, None, now);
+        }
         match &relay.kind {
             // Nothing was heard of the pod: another may take the call. Later, its agent may have been reached.
-            Kind::Call {
-                silent_until: Some(_),
-                ..
-            } => self.next_pod(id, now),
+            Kind::Call { .. } if matches!(relay.timer, Some((_, Timer::FirstSign))) => {
+                self.next_pod(id, now);
+            }
             Kind::Call { .. } => {
                 let detail = "the media pod was lost while it connected the call".to_owned();
                 self.give_up(id, (480, Reason::InternalError), detail, now);
@@ -238,6 +241,7 @@ impl Edge {
         if let Some(relay) = self.relays.get_mut(&id) {
             relay.done = true;
             self.loads.refused(id);
+            self.set_timer(id, None);
         }
         self.endpoint.respond(id, response, now);
     }

@@ -27,7 +27,8 @@ use serde_json::Value;
 
 pub use deployment::POD_SECURITY;
 pub use secret::{
-    CA_CRT, CA_KEY, ControlData, PREVIOUS_CRT, TLS_CRT, TLS_KEY, TOKEN_KEYS, control, control_ca,
+    CA_CRT, CA_KEY, CONTACT_KEY, ControlData, PREVIOUS_CRT, TLS_CRT, TLS_KEY, TOKEN_KEYS, control,
+    control_ca,
 };
 
 use super::validate::ValidGateway;

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use ringwire_config::shard::{self, Role};
 
 use super::{Child, ChildKind, ca_name, control_name, metadata};
-use crate::media_gateway::certificates::RENEW_AFTER;
+use crate::media_gateway::certificates::{RENEW_AFTER, ROTATE_AFTER};
 use crate::media_gateway::validate::ValidGateway;
 
 /// Certificate of the authority; in the pods' Secret with its predecessor's while that one counts.
@@ -23,6 +23,8 @@ pub const TLS_CRT: &str = "tls.crt";
 pub const TLS_KEY: &str = "tls.key";
 /// Keys of Contact tokens, a JSON list.
 pub const TOKEN_KEYS: &str = "token-keys.json";
+/// Key of contact users, JSON.
+pub const CONTACT_KEY: &str = "contact-key.json";
 
 pub(super) fn shard(
     gateway: &ValidGateway<'_>,
@@ -47,22 +49,31 @@ pub type ControlData = BTreeMap<&'static str, String>;
 
 /// The Secret with the certificate authority.
 pub fn control_ca(gateway: &ValidGateway<'_>, data: ControlData, renew_after: Timestamp) -> Child {
-    keys(gateway, ca_name(&gateway.id().name), data, renew_after)
+    let times = [(RENEW_AFTER, renew_after)];
+    keys(gateway, ca_name(&gateway.id().name), data, &times)
 }
 
 /// The Secret with the pods' certificate and keys.
-pub fn control(gateway: &ValidGateway<'_>, data: ControlData, renew_after: Timestamp) -> Child {
-    keys(gateway, control_name(&gateway.id().name), data, renew_after)
+pub fn control(
+    gateway: &ValidGateway<'_>,
+    data: ControlData,
+    renew_after: Timestamp,
+    rotate_after: Timestamp,
+) -> Child {
+    let times = [(RENEW_AFTER, renew_after), (ROTATE_AFTER, rotate_after)];
+    keys(gateway, control_name(&gateway.id().name), data, &times)
 }
 
 fn keys(
     gateway: &ValidGateway<'_>,
     name: String,
     data: ControlData,
-    renew_after: Timestamp,
+    times: &[(&str, Timestamp)],
 ) -> Child {
     let mut metadata = metadata(gateway, name.clone(), None);
-    metadata.annotations = Some([(RENEW_AFTER.to_owned(), renew_after.to_string())].into());
+    let times = times.iter();
+    let annotations = times.map(|(key, time)| ((*key).to_owned(), time.to_string()));
+    metadata.annotations = Some(annotations.collect());
     let data = data
         .into_iter()
         .map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes())))

@@ -18,6 +18,10 @@ struct Stored {
 
 fn stored(child: &Child) -> Lookup {
     let meta = &child.body["metadata"];
+    let time = |key: &str| {
+        let text = meta["annotations"][key].as_str();
+        text.map(|text| text.parse().unwrap())
+    };
     let data: k8s_openapi::api::core::v1::Secret =
         serde_json::from_value(child.body.clone()).unwrap();
     Lookup::Present(Arc::new(Fetched {
@@ -25,9 +29,8 @@ fn stored(child: &Child) -> Lookup {
         uid: "secret".into(),
         made_for: Some("main".into()),
         owner: meta["ownerReferences"][0]["uid"].as_str().map(Into::into),
-        renew_after: meta["annotations"][RENEW_AFTER]
-            .as_str()
-            .map(|text| text.parse().unwrap()),
+        renew_after: time(RENEW_AFTER),
+        rotate_after: time(ROTATE_AFTER),
         data: data
             .data
             .unwrap()
@@ -101,22 +104,80 @@ fn makes_both_secrets_once() {
         day(1),
     )
     .unwrap();
-    assert_eq!(control.keys.len(), 1);
+    assert_eq!(control.keys.unwrap().tokens.len(), 1);
     assert!(control.client.is_some());
+}
+
+/// The pods' keys: those that make tokens, the one that makes contact users.
+fn keys(stored: &Stored) -> (Vec<TokenKey>, TokenKey) {
+    let tokens = text(&stored.control, TOKEN_KEYS).unwrap();
+    let contacts = text(&stored.control, CONTACT_KEY).unwrap();
+    (
+        serde_json::from_str(&tokens).unwrap(),
+        serde_json::from_str(&contacts).unwrap(),
+    )
 }
 
 #[test]
 fn renews_the_pods_certificate_two_thirds_into_its_year_and_keeps_the_token_keys() {
     let mut stored = Stored::new();
     stored.settle("1", day(0));
-    let (keys, certificate) = (
-        text(&stored.control, TOKEN_KEYS),
-        text(&stored.control, TLS_CRT),
-    );
-    assert_eq!(stored.settle("1", day(240)), [""; 0]);
+    stored.settle("1", day(240));
+    let (before, certificate) = (keys(&stored), text(&stored.control, TLS_CRT));
+    let soon = day(240) + jiff::SignedDuration::from_mins(30);
+    assert_eq!(stored.settle("1", soon), [""; 0]);
+    stored.settle("1", day(241));
+    let rotated = keys(&stored);
     assert_eq!(stored.settle("1", day(250)), ["replace main-control"]);
-    assert_eq!(text(&stored.control, TOKEN_KEYS), keys);
+    assert_eq!(keys(&stored), rotated);
+    assert_ne!(rotated, before);
     assert_ne!(text(&stored.control, TLS_CRT), certificate);
+}
+
+#[test]
+fn token_keys_are_rotated_in_two_steps_and_nothing_else_changes() {
+    let mut stored = Stored::new();
+    stored.settle("1", day(0));
+    let certificate = text(&stored.control, TLS_CRT);
+    let (first, contacts) = keys(&stored);
+    assert_eq!(stored.settle("1", day(29)), [""; 0]);
+    assert_eq!(stored.settle("1", day(30)), ["replace main-control"]);
+    let (known, _) = keys(&stored);
+    assert!(known.len() == 2 && known[0] == first[0]);
+    let hour = day(30) + jiff::SignedDuration::from_hours(1);
+    let early = hour - jiff::SignedDuration::from_secs(5);
+    assert_eq!(stored.settle("1", early), [""; 0]);
+    assert_eq!(stored.settle("1", hour), ["replace main-control"]);
+    let (signing, _) = keys(&stored);
+    assert_eq!(signing, [known[1].clone(), known[0].clone()]);
+    assert_eq!(keys(&stored).1, contacts);
+    assert_eq!(text(&stored.control, TLS_CRT), certificate);
+    assert_eq!(stored.settle("1", day(60)), [""; 0]);
+}
+
+#[test]
+fn a_secret_from_before_there_was_a_rotation_keeps_its_contact_users() {
+    let mut stored = Stored::new();
+    stored.settle("1", day(0));
+    let (tokens, _) = keys(&stored);
+    let Lookup::Present(fetched) = &stored.control else {
+        panic!()
+    };
+    let mut data = fetched.data.clone();
+    data.remove(CONTACT_KEY);
+    stored.control = Lookup::Present(Arc::new(Fetched {
+        resource_version: "2".into(),
+        uid: "secret".into(),
+        made_for: Some("main".into()),
+        owner: Some("1".into()),
+        renew_after: fetched.renew_after,
+        rotate_after: None,
+        data,
+    }));
+    assert_eq!(stored.settle("1", day(1)), ["replace main-control"]);
+    let (rotated, contacts) = keys(&stored);
+    assert_eq!((&rotated[0], &contacts), (&tokens[0], &tokens[0]));
+    assert_eq!(rotated.len(), 2);
 }
 
 #[test]
@@ -149,6 +210,7 @@ fn damaged_secrets_are_made_anew() {
         made_for: Some("main".into()),
         owner: Some("1".into()),
         renew_after,
+        rotate_after: None,
         data,
     }));
     stored.clients = Clients::default();
@@ -162,15 +224,12 @@ fn damaged_secrets_are_made_anew() {
 fn a_gateway_made_anew_takes_over_the_secrets_of_its_predecessor() {
     let mut stored = Stored::new();
     stored.settle("1", day(0));
-    let (ca, keys) = (text(&stored.ca, CA_CRT), text(&stored.control, TOKEN_KEYS));
+    let before = (text(&stored.ca, CA_CRT), keys(&stored));
     assert_eq!(
         stored.settle("2", day(1)),
         ["replace main-control-ca", "replace main-control"]
     );
-    assert_eq!(
-        (text(&stored.ca, CA_CRT), text(&stored.control, TOKEN_KEYS)),
-        (ca, keys)
-    );
+    assert_eq!((text(&stored.ca, CA_CRT), keys(&stored)), before);
 }
 
 #[test]
@@ -182,6 +241,7 @@ fn a_secret_that_is_not_ours_is_left_alone_and_named() {
         made_for: None,
         owner: None,
         renew_after: None,
+        rotate_after: None,
         data: BTreeMap::new(),
     };
     stored.ca = Lookup::Present(Arc::new(fetched));

@@ -1,0 +1,432 @@
+//! The edge between a carrier and media pods that say what a test has them say, by a clock that the test turns.
+
+use ringwire_config::gateway::GatewaySettings;
+use ringwire_config::token::TokenKey;
+use ringwire_sip::message::{Method, Response, parse_datagram};
+use serde_json::json;
+
+use super::timers::{FIRST_SIGN, TIMER_C};
+use super::*;
+
+const CARRIER: &str = "192.0.2.1:5060";
+
+/// 64*T1.
+const TIMER_B: Duration = Duration::from_secs(32);
+
+fn key() -> TokenKey {
+    TokenKey::from_bytes(1, [1; 32])
+}
+
+fn config() -> RegistrarConfig {
+    let settings: GatewaySettings = serde_json::from_value(json!({
+        "gateway": "voice/default", "sip": {"hostNetwork": false}, "rtp": {"hostNetwork": false}, "sipUdpPort": 5060,
+        "sipTcpPort": 5060, "rtpPorts": [20000, 20999], "drainSeconds": 300, "allowedAgentAddresses": [],
+        "restrictAgentAddresses": true, "nodes": {}, "tokenKeys": [key()],
+    }))
+    .unwrap();
+    let provider: Provider = serde_json::from_value(json!({
+        "id": "voice/trunk", "server": {"address": "192.0.2.1"}, "contactUser": "token", "contactUserIsSecret": true,
+        "allowedSources": [], "codecs": ["PCMA"],
+        "numbers": {"+34911234567": {"id": "voice/main", "agent": "voice/bot"}},
+    }))
+    .unwrap();
+    RegistrarConfig {
+        settings,
+        tls: None,
+        providers: BTreeMap::from([(provider.id.clone(), provider)]),
+        shards: Vec::new(),
+    }
+}
+
+/// Who a message went to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum To {
+    Carrier,
+    Pod(u64),
+}
+
+/// A request or a response in short.
+fn short(message: &Message) -> String {
+    match message {
+        Message::Request(request) => request.method.to_string(),
+        Message::Response(response) => {
+            let (_, method) = response.headers.cseq().unwrap();
+            format!("{} {method}", response.status)
+        }
+    }
+}
+
+struct World {
+    edge: Edge,
+    now: Instant,
+    sent: Vec<(To, Message)>,
+}
+
+fn pod_flow(pod: u64) -> Flow {
+    Flow::open(Transport::Tcp, ([0, 0, 0, 0], 0).into(), pod)
+}
+
+fn carrier_flow() -> Flow {
+    Flow::udp(CARRIER.parse().unwrap())
+}
+
+impl World {
+    /// With so many media pods.
+    fn new(pods: u64) -> Self {
+        let now = Instant::now();
+        let local = Local {
+            advertised: Some([198, 51, 100, 7].into()),
+            udp_port: 5060,
+            tcp_port: 5060,
+            tls_port: 5061,
+        };
+        let config = Arc::new(config());
+        let mut edge = Edge::new(Arc::clone(&config), local.clone(), |_| None, 7);
+        edge.configure(config, local, Arc::new(|_| true), now);
+        for pod in 1..=pods {
+            edge.link_up(Incarnation(pod), pod_flow(pod), now);
+            edge.link_load(Incarnation(pod), Arc::default(), true, now);
+        }
+        let sent = Vec::new();
+        Self { edge, now, sent }
+    }
+
+    fn collect(&mut self) {
+        while let Some(transmit) = self.edge.poll_transmit() {
+            let to = match transmit.flow.connection {
+                Some(pod) => To::Pod(pod),
+                None => To::Carrier,
+            };
+            let message = parse_datagram(&transmit.bytes).unwrap();
+            self.sent.push((to, message));
+        }
+    }
+
+    /// What has been sent since this was last asked.
+    fn sent(&mut self) -> Vec<(To, Message)> {
+        self.collect();
+        std::mem::take(&mut self.sent)
+    }
+
+    /// The same in short.
+    fn said(&mut self) -> Vec<(To, String)> {
+        let sent = self.sent();
+        sent.iter()
+            .map(|(to, message)| (*to, short(message)))
+            .collect()
+    }
+
+    /// The only request to a pod among what has been sent.
+    #[track_caller]
+    fn asked(&mut self) -> (u64, Request) {
+        let mut asked = self.sent().into_iter().filter_map(|sent| match sent {
+            (To::Pod(pod), Message::Request(request)) => Some((pod, request)),
+            _ => None,
+        });
+        let only = asked.next().expect("a request to a pod");
+        assert!(asked.next().is_none());
+        only
+    }
+
+    fn carrier(&mut self, method: &str, branch: &str, more: &str) {
+        let uri = "sip:+34911234567@198.51.100.7";
+        let text = format!(
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {CARRIER};branch=z9hG4bK{branch};rport\r\nMax-Forwards: 70\r\n\
+             From: <sip:alice@192.0.2.1>;tag=a\r\nTo: <{uri}>{more}\r\nCall-ID: call\r\nCSeq: 1 {method}\r\n\
+             Contact: <sip:alice@{CARRIER}>\r\nContent-Length: 0\r\n\r\n"
+        );
+        let message = parse_datagram(text.as_bytes()).unwrap();
+        self.edge.receive(message, carrier_flow(), self.now);
+    }
+
+    /// A pod answers.
+    fn pod(&mut self, pod: u64, request: &Request, status: u16) {
+        let mut response = Response::to_request(request, status, None);
+        if status > 100 {
+            response.set_to_tag(&format!("{}.1", key().sign(Incarnation(pod))));
+            response
+                .headers
+                .push(HeaderName::Contact, "<sip:bot@198.51.100.7>");
+        }
+        self.edge.receive(response.into(), pod_flow(pod), self.now);
+    }
+
+    /// Lets time pass, and runs what is due meanwhile.
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.collect();
+        while let Some(at) = self.edge.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.edge.handle_timeout(self.now);
+            assert!(
+                self.edge.poll_timeout().is_none_or(|at| at > self.now),
+                "still due after it was run"
+            );
+            self.collect();
+        }
+        self.now = end;
+    }
+
+    /// Nothing is under way any more.
+    #[track_caller]
+    fn check_quiet(&mut self) {
+        self.wait(TIMER_B * 2);
+        assert!(self.edge.relays.is_empty() && self.edge.timers.is_empty());
+        assert!(self.edge.by_client.is_empty() && self.edge.abandoned.is_empty());
+    }
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[track_caller]
+fn assert_said(world: &mut World, expected: &[(To, &str)]) {
+    let said = world.said();
+    let said: Vec<(To, &str)> = said.iter().map(|(to, text)| (*to, text.as_str())).collect();
+    assert_eq!(said, expected);
+}
+
+/// A call that rings at the first pod.
+fn ringing() -> (World, Request) {
+    let mut world = World::new(1);
+    world.carrier("INVITE", "1", "");
+    let (pod, invite) = world.asked();
+    assert_eq!(pod, 1);
+    world.pod(1, &invite, 100);
+    world.pod(1, &invite, 180);
+    assert_said(&mut world, &[(To::Carrier, "180 INVITE")]);
+    (world, invite)
+}
+
+#[test]
+fn ringing_that_is_said_again_every_minute_goes_on_and_is_heard() {
+    let (mut world, invite) = ringing();
+    for _ in 0..20 {
+        world.wait(seconds(60));
+        assert_said(&mut world, &[]);
+        world.pod(1, &invite, 180);
+        assert_said(&mut world, &[(To::Carrier, "180 INVITE")]);
+    }
+    world.pod(1, &invite, 200);
+    assert_said(&mut world, &[(To::Carrier, "200 INVITE")]);
+    world.check_quiet();
+    assert_said(&mut world, &[]);
+}
+
+#[test]
+fn what_rings_for_three_minutes_without_a_word_is_cancelled_and_its_487_relayed() {
+    let (mut world, invite) = ringing();
+    world.wait(seconds(180));
+    // It says nothing of the callee.
+    world.pod(1, &invite, 100);
+    assert_said(&mut world, &[]);
+    world.wait(TIMER_C - seconds(180));
+    let (_, cancel) = world.asked();
+    assert_eq!(cancel.method, Method::CANCEL);
+    let reason = cancel.headers.get(&HeaderName::Reason).unwrap();
+    assert!(reason.contains("cause=408"), "{reason}");
+    world.pod(1, &cancel, 200);
+    world.pod(1, &invite, 487);
+    assert_said(
+        &mut world,
+        &[(To::Pod(1), "ACK"), (To::Carrier, "487 INVITE")],
+    );
+    world.carrier("ACK", "1", "");
+    world.check_quiet();
+    assert_said(&mut world, &[]);
+}
+
+#[test]
+fn a_pod_that_does_not_take_timer_cs_cancel_is_not_waited_for() {
+    let (mut world, invite) = ringing();
+    world.wait(TIMER_C);
+    assert_eq!(world.asked().1.method, Method::CANCEL);
+    // Too late to be heard out: it goes on ringing.
+    world.wait(seconds(20));
+    world.pod(1, &invite, 180);
+    assert_said(&mut world, &[(To::Carrier, "180 INVITE")]);
+    world.wait(seconds(12));
+    assert_said(&mut world, &[(To::Carrier, "408 INVITE")]);
+    world.carrier("ACK", "1", "");
+    world.check_quiet();
+    let outputs: Vec<Output> = std::iter::from_fn(|| world.edge.poll_output()).collect();
+    assert!(
+        !outputs
+            .iter()
+            .any(|output| matches!(output, Output::Refused(_))),
+        "the media pod reports the call"
+    );
+}
+
+#[test]
+fn an_invite_that_is_answered_leaves_no_timer() {
+    let mut world = World::new(2);
+    world.carrier("INVITE", "1", "");
+    let (pod, invite) = world.asked();
+    world.pod(pod, &invite, 200);
+    assert_said(&mut world, &[(To::Carrier, "200 INVITE")]);
+    assert!(world.edge.timers.is_empty());
+    world.wait(seconds(600));
+    assert_said(&mut world, &[]);
+    world.check_quiet();
+}
+
+#[test]
+fn timer_c_watches_over_both_ways_of_a_dialog_but_only_over_invites() {
+    let mut world = World::new(1);
+    let tag = format!(";tag={}.1", key().sign(Incarnation(1)));
+    world.carrier("OPTIONS", "1", &tag);
+    assert!(world.asked().1.method == Method::OPTIONS && world.edge.timers.is_empty());
+    world.carrier("INVITE", "2", &tag);
+    let (_, invite) = world.asked();
+    world.pod(1, &invite, 183);
+    assert_said(&mut world, &[(To::Carrier, "183 INVITE")]);
+    world.wait(TIMER_C);
+    assert!(world.said().contains(&(To::Pod(1), "CANCEL".to_owned())));
+
+    let text = format!(
+        "INVITE sip:alice@{CARRIER} SIP/2.0\r\nVia: SIP/2.0/TCP media.invalid:5060;branch=z9hG4bK3\r\nMax-Forwards: 70\r\n\
+         From: <sip:+34911234567@198.51.100.7>{tag}\r\nTo: <sip:alice@192.0.2.1>;tag=a\r\nCall-ID: call\r\nCSeq: 1 INVITE\r\n\
+         Contact: <sip:bot@198.51.100.7>\r\nContent-Length: 0\r\n\r\n"
+    );
+    let message = parse_datagram(text.as_bytes()).unwrap();
+    world.edge.receive(message, pod_flow(1), world.now);
+    let sent = world.sent();
+    let Some((_, Message::Request(reinvite))) = sent.iter().find(|(to, _)| *to == To::Carrier)
+    else {
+        panic!("{sent:?}")
+    };
+    let mut response = Response::to_request(reinvite, 180, None);
+    response.set_to_tag("a");
+    world
+        .edge
+        .receive(response.into(), carrier_flow(), world.now);
+    world.wait(TIMER_C);
+    assert!(world.said().contains(&(To::Carrier, "CANCEL".to_owned())));
+}
+
+#[test]
+fn a_silent_pod_is_left_for_another_and_its_late_answer_ended() {
+    let mut world = World::new(2);
+    world.carrier("INVITE", "1", "");
+    let (silent, first) = world.asked();
+    world.wait(FIRST_SIGN);
+    let (other, second) = world.asked();
+    assert_ne!(silent, other);
+    world.pod(other, &second, 200);
+    assert_said(&mut world, &[(To::Carrier, "200 INVITE")]);
+    world.pod(silent, &first, 200);
+    let ended = world.sent();
+    let [(to, Message::Request(ack)), (also, Message::Request(bye))] = &ended[..] else {
+        panic!("{ended:?}")
+    };
+    assert!(*to == To::Pod(silent) && also == to);
+    assert_eq!((&ack.method, &bye.method), (&Method::ACK, &Method::BYE));
+    world.pod(silent, bye, 200);
+    world.check_quiet();
+}
+
+#[test]
+fn three_pods_are_asked_and_then_the_last_has_the_time_that_it_takes() {
+    let mut world = World::new(5);
+    world.carrier("INVITE", "1", "");
+    let mut asked = vec![world.asked()];
+    for _ in 1..MAX_TRIES {
+        world.wait(FIRST_SIGN);
+        asked.push(world.asked());
+    }
+    world.wait(seconds(10));
+    assert_said(&mut world, &[]);
+    let (pod, invite) = asked.pop().unwrap();
+    world.pod(pod, &invite, 180);
+    world.pod(pod, &invite, 200);
+    let expected = [(To::Carrier, "180 INVITE"), (To::Carrier, "200 INVITE")];
+    assert_said(&mut world, &expected);
+    asked.push((pod, invite));
+    asked.sort_by_key(|(pod, _)| *pod);
+    asked.dedup_by_key(|(pod, _)| *pod);
+    assert_eq!(asked.len(), MAX_TRIES);
+    world.check_quiet();
+}
+
+#[test]
+fn a_caller_who_gave_up_hears_so_whatever_becomes_of_the_pod() {
+    let (mut world, _) = ringing();
+    world.carrier("CANCEL", "1", "");
+    let said = world.said();
+    assert!(said.contains(&(To::Carrier, "200 CANCEL".to_owned())) && said.len() == 2);
+    world
+        .edge
+        .flow_failed(&pod_flow(1), TransportError::Closed, world.now + seconds(1));
+    assert_said(&mut world, &[(To::Carrier, "487 INVITE")]);
+    world.carrier("ACK", "1", "");
+    world.check_quiet();
+
+    // One that would have another take it.
+    let mut world = World::new(2);
+    world.carrier("INVITE", "1", "");
+    let (pod, invite) = world.asked();
+    world.carrier("CANCEL", "1", "");
+    let mut response = Response::to_request(&invite, 503, None);
+    response
+        .headers
+        .push(crate::private::name(crate::private::TRY_ANOTHER), "1");
+    world.said();
+    world
+        .edge
+        .receive(response.into(), pod_flow(pod), world.now);
+    let expected = [(To::Pod(pod), "ACK"), (To::Carrier, "487 INVITE")];
+    assert_said(&mut world, &expected);
+}
+
+/// What the media pod is told to have as Contact, for an INVITE like this.
+fn contact(uri: &str, more: &str, transport: Transport) -> String {
+    let mut world = World::new(1);
+    let text = format!(
+        "INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/{transport} {CARRIER};branch=z9hG4bK1\r\nMax-Forwards: 70\r\n\
+         From: <sip:alice@192.0.2.1>;tag=a\r\nTo: <{uri}>\r\nCall-ID: call\r\nCSeq: 1 INVITE\r\n{more}\
+         Content-Length: 0\r\n\r\n"
+    );
+    let message = parse_datagram(text.as_bytes()).unwrap();
+    let remote = CARRIER.parse().unwrap();
+    let flow = match transport {
+        Transport::Udp => Flow::udp(remote),
+        _ => Flow::open(transport, remote, 99),
+    };
+    world.edge.receive(message, flow, world.now);
+    let invites = world.sent().into_iter().filter_map(|sent| match sent {
+        (To::Pod(1), Message::Request(request)) => Some(request),
+        _ => None,
+    });
+    let invite = invites.last().unwrap();
+    let name = crate::private::name(crate::private::CONTACT);
+    invite.headers.get(&name).unwrap().to_owned()
+}
+
+#[test]
+fn who_asks_for_tls_on_the_whole_way_gets_a_contact_that_does() {
+    let (sip, sips) = (
+        "sip:+34911234567@198.51.100.7",
+        "sips:+34911234567@198.51.100.7",
+    );
+    let plain = "Contact: <sip:alice@192.0.2.1>\r\n";
+    let secure = "Contact: <sips:alice@192.0.2.1>\r\n";
+    let routed = format!("Record-Route: <sip:192.0.2.1;lr>\r\n{secure}");
+    let securely = format!("Record-Route: <sips:192.0.2.1;lr>\r\n{plain}");
+    let usual = "sip:198.51.100.7:5061;transport=tls";
+    for (uri, more, expected) in [
+        (sip, plain, usual),
+        (sips, plain, "sips:198.51.100.7:5061"),
+        (sip, secure, "sips:198.51.100.7:5061"),
+        (sip, &routed, usual),
+        (sip, &securely, "sips:198.51.100.7:5061"),
+    ] {
+        assert_eq!(contact(uri, more, Transport::Tls), expected, "{uri} {more}");
+    }
+    // There is nothing to connect to over TLS.
+    assert_eq!(
+        contact(sips, plain, Transport::Udp),
+        "sip:198.51.100.7:5060"
+    );
+}
