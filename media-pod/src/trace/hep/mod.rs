@@ -18,6 +18,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use ringwire_config::gateway::{Hep, Host};
+use ringwire_config::secret::Secret;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
@@ -152,7 +153,7 @@ fn packet(traced: &Traced, hep: &Hep, node: &str) -> Option<Vec<u8>> {
         source: traced.source,
         destination: traced.destination,
         capture_id: hep.capture_id,
-        password: hep.password.as_ref().map(|password| password.expose()),
+        password: hep.password.as_ref().map(Secret::expose),
         node,
         call_id: &traced.entry.call_id,
         message: &traced.masked,

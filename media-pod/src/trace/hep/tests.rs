@@ -26,13 +26,13 @@ fn config(hep: Option<Hep>) -> Arc<RegistrarConfig> {
     })
 }
 
-fn hep(host: Host, port: u16) -> Option<Hep> {
-    Some(Hep {
+fn hep(host: Host, port: u16) -> Hep {
+    Hep {
         host,
         port,
         capture_id: 1,
         password: None,
-    })
+    }
 }
 
 fn start() -> (Tap, Hub, Exported) {
@@ -43,7 +43,7 @@ fn start() -> (Tap, Hub, Exported) {
     (tap, hub, exported)
 }
 
-async fn collector() -> (UdpSocket, Option<Hep>) {
+async fn collector() -> (UdpSocket, Hep) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let hep = hep(Host::Address(address.ip()), address.port());
@@ -84,7 +84,7 @@ async fn next(socket: &UdpSocket) -> String {
 async fn carriers_messages_go_to_the_collector_and_others_do_not() {
     let (mut tap, _hub, exported) = start();
     let (socket, hep) = collector().await;
-    tap.configured(&config(hep), OURS);
+    tap.configured(&config(Some(hep)), OURS);
     until("the tap opens", || tap.is_open()).await;
     let link = Flow::open(Transport::Tcp, ([0, 0, 0, 0], 0).into(), 7);
     tap.link(&link, "media-0");
@@ -104,7 +104,7 @@ async fn carriers_messages_go_to_the_collector_and_others_do_not() {
 async fn the_tap_closes_when_the_collector_is_taken_away() {
     let (mut tap, hub, _) = start();
     let (socket, hep) = collector().await;
-    tap.configured(&config(hep), OURS);
+    tap.configured(&config(Some(hep)), OURS);
     until("the tap opens", || tap.is_open()).await;
     tap.configured(&config(None), OURS);
     // The exporter has to see it, and the tracer that nobody is there any more.
@@ -116,7 +116,7 @@ async fn the_tap_closes_when_the_collector_is_taken_away() {
     .await;
     assert!(hub.listen(Filter::default()).is_some());
     let (other, hep) = collector().await;
-    tap.configured(&config(hep), OURS);
+    tap.configured(&config(Some(hep)), OURS);
     until("the tap opens again", || tap.is_open()).await;
     tap.received(&carrier(), &message("for-the-other"));
     tap.turn();
@@ -128,7 +128,7 @@ async fn the_tap_closes_when_the_collector_is_taken_away() {
 async fn what_waits_for_a_collector_that_is_not_found_is_bounded_and_counted() {
     let (mut tap, _hub, exported) = start();
     let nowhere = hep(Host::Name("collector.invalid".into()), 9060);
-    tap.configured(&config(nowhere), OURS);
+    tap.configured(&config(Some(nowhere)), OURS);
     until("the tap opens", || tap.is_open()).await;
     for _ in 0..2_100 {
         tap.received(&carrier(), &message("a"));
@@ -146,7 +146,7 @@ async fn a_collector_that_nobody_runs_holds_up_nothing() {
     let (mut tap, _hub, exported) = start();
     let (socket, hep) = collector().await;
     drop(socket);
-    tap.configured(&config(hep), OURS);
+    tap.configured(&config(Some(hep)), OURS);
     until("the tap opens", || tap.is_open()).await;
     let dropped = || exported.dropped.load(Ordering::Relaxed);
     until("the kernel tells", || {
@@ -161,7 +161,7 @@ async fn a_collector_that_nobody_runs_holds_up_nothing() {
 async fn a_collector_takes_no_place_of_people() {
     let (tap, hub, _) = start();
     let (_socket, hep) = collector().await;
-    tap.configured(&config(hep), OURS);
+    tap.configured(&config(Some(hep)), OURS);
     until("the tap opens", || tap.is_open()).await;
     let people: Vec<_> = std::iter::from_fn(|| hub.listen(Filter::default()))
         .take(100)
