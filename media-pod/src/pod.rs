@@ -82,6 +82,7 @@ struct Common {
     health: Health,
     tls: Arc<arc_swap::ArcSwap<ringwire_control::GatewayTls>>,
     resolver: TokioResolver,
+    exported: trace::Exported,
     /// Everything that only serves ends with this.
     stop: CancellationToken,
     drain: CancellationToken,
@@ -124,7 +125,11 @@ async fn serve(args: Args, role: Role) -> Result<(), Failure> {
             .unwrap_or(SocketAddr::new(any, METRICS_PORT)),
     )
     .await?;
-    let metrics = health::metrics::registry(reporter.clone());
+    let mut metrics = health::metrics::registry(reporter.clone());
+    let exported = trace::Exported::default();
+    if role == Role::Registrar {
+        metrics.register_collector(Box::new(exported.clone()));
+    }
     tokio::spawn(health::http::serve(
         listener,
         health.clone(),
@@ -152,6 +157,7 @@ async fn serve(args: Args, role: Role) -> Result<(), Failure> {
         health,
         tls,
         resolver: connect::resolver()?,
+        exported,
         stop: stop.clone(),
         drain,
     };
@@ -187,6 +193,7 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
         health,
         tls,
         resolver,
+        exported,
         stop,
         drain,
         ..
@@ -227,6 +234,7 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
 
     let handed_over = CancellationToken::new();
     let (tap, hub) = trace::open(&args.pod_name);
+    hub.export(resolver.clone(), exported);
     match trace::socket::serve(&trace::socket::path_in_pod(), hub, stop.clone()) {
         Ok(serving) => drop(tokio::spawn(serving)),
         // Calls do not need it.
@@ -291,6 +299,7 @@ async fn serve_media(args: &Args, common: Common) -> Result<(), Failure> {
         health,
         tls,
         resolver,
+        exported: _,
         stop,
         drain,
     } = common;

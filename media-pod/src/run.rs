@@ -181,7 +181,9 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         ready: Box::new(|| {}),
         beat: Box::new(|| {}),
     }));
+    let exported = trace::Exported::default();
     let (tap, hub) = trace::open("local-registrar");
+    hub.export(resolver.clone(), exported.clone());
     let traces = serve_traces(args.state_dir.as_deref(), args.http, hub, &stop);
     let mut edge = tokio::spawn(registrar::run(registrar::Params {
         config: registrar_configs,
@@ -227,6 +229,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         registrar_report.clone(),
         media_report.clone(),
         traces,
+        exported,
     ));
 
     let mut keeper = tokio::spawn(keep(
@@ -390,6 +393,7 @@ impl World {
             registrar: Arc::new(RegistrarConfig {
                 settings: config.settings.clone(),
                 tls: config.tls,
+                hep: config.hep,
                 providers: config.providers,
                 shards: Vec::new(),
             }),
@@ -494,8 +498,10 @@ async fn serve_http(
     registrar: Reporter,
     media: Reporter,
     traces: Option<PathBuf>,
+    exported: trace::Exported,
 ) {
-    let metrics = health::metrics::embedded(registrar.clone(), media.clone());
+    let mut metrics = health::metrics::embedded(registrar.clone(), media.clone());
+    metrics.register_collector(Box::new(exported));
     let ready = move || {
         let good = registrar.read(|state| state.ready) && media.read(|state| state.ready);
         async move {

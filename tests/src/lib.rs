@@ -17,6 +17,7 @@ pub mod calls;
 pub mod carrier;
 pub mod certificates;
 pub mod cluster;
+pub mod collector;
 pub mod flood;
 pub mod gateway;
 pub mod manifests;

@@ -65,6 +65,7 @@ pub fn registrar(providers: impl IntoIterator<Item = Provider>) -> RegistrarConf
     RegistrarConfig {
         settings: settings(),
         tls: None,
+        hep: None,
         providers: providers.map(|it| (it.id.clone(), it)).collect(),
         shards: Vec::new(),
     }

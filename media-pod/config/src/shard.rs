@@ -2,7 +2,7 @@
 //!
 //! There is a fixed number of shards per role; an entry's name decides its shard, so that an edit rewrites one Secret and a pod's RBAC
 //! can name them all. A shard is gzip-compressed JSON: `{"formatVersion": 1, "settings": …, "providers"|"agents": {…}}`. `settings`
-//! stand in shard 0 alone, and so does `tls`.
+//! stand in shard 0 alone, and so do `tls` and `hep`.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::gateway::{
-    Agent, GatewayConfig, GatewaySettings, MediaConfig, Provider, RegistrarConfig, ServerTls,
+    Agent, GatewayConfig, GatewaySettings, Hep, MediaConfig, Provider, RegistrarConfig, ServerTls,
 };
 use crate::object::ObjectRef;
 
@@ -117,6 +117,8 @@ pub struct Shard {
     settings: Option<GatewaySettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tls: Option<ServerTls>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hep: Option<Hep>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     providers: BTreeMap<ObjectRef, Provider>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -149,6 +151,7 @@ pub fn split(config: &GatewayConfig, role: Role) -> Vec<Shard> {
     match role {
         Role::Registrar => {
             shards[0].tls.clone_from(&config.tls);
+            shards[0].hep.clone_from(&config.hep);
             for (id, provider) in &config.providers {
                 shards[index_of(id)]
                     .providers
@@ -234,6 +237,7 @@ impl Assembly {
         Some(RegistrarConfig {
             settings,
             tls: first.and_then(|shard| shard.tls.clone()),
+            hep: first.and_then(|shard| shard.hep.clone()),
             providers,
             shards: self.digests(),
         })
@@ -273,6 +277,7 @@ mod tests {
                 ..fixture::settings()
             },
             tls: None,
+            hep: None,
             providers: BTreeMap::new(),
             agents: agents.map(|agent| (agent.id.clone(), agent)).collect(),
         }

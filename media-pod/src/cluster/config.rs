@@ -215,6 +215,7 @@ mod tests {
         GatewayConfig {
             settings: fixture::settings(),
             tls: None,
+            hep: None,
             providers: BTreeMap::new(),
             agents: BTreeMap::from([(agent.id.clone(), agent)]),
         }

@@ -41,7 +41,7 @@ use self::udp::Datagram;
 use crate::link::LinkEvent;
 use crate::record::CallRecord;
 use crate::streams::{StreamEvent, transport_error};
-use crate::trace::Tap;
+use crate::trace::{Ours, Tap};
 
 /// Datagrams that are read before timers and other sources get their turn.
 const BATCH: usize = 64;
@@ -360,6 +360,12 @@ impl Shell {
         let shown = local
             .advertised
             .map_or_else(|| identity.bind.to_string(), |address| address.to_string());
+        let ours = Ours {
+            address: local.advertised,
+            udp: local.udp_port,
+            tcp: local.tcp_port,
+            tls: local.tls_port,
+        };
         let configured = tls::Listener::configure(
             &mut self.tls,
             config.tls.as_ref(),
@@ -385,7 +391,7 @@ impl Shell {
             .configure(Arc::clone(config), local, Arc::clone(owns), Instant::now());
         self.intake.configure(Arc::clone(config));
         self.refusals.retain(|id| config.providers.contains_key(id));
-        self.tap.configured(config);
+        self.tap.configured(config, ours);
         self.reporter.update(|state| {
             state.configuration.clone_from(&config.shards);
             state.addresses = addresses;

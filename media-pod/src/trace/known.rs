@@ -2,12 +2,13 @@
 //! the registrar decided it, which the headers of the INVITE to the media pod tell.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use ringwire_config::ObjectRef;
 use ringwire_config::gateway::{AllowedSource, Host, Provider, RegistrarConfig};
 use ringwire_sip::message::{HeaderName, Message};
+use ringwire_sip::transaction::Transport;
 
 use super::filter::Facts;
 use crate::private;
@@ -22,6 +23,33 @@ pub struct Surroundings {
     pub config: Option<Arc<RegistrarConfig>>,
     /// Addresses of each provider's names.
     pub resolved: Arc<BTreeMap<ObjectRef, Vec<IpAddr>>>,
+    /// Where carriers reach us.
+    pub ours: Ours,
+}
+
+/// Where carriers reach us.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ours {
+    /// The address that they are told.
+    pub address: Option<IpAddr>,
+    /// The port for UDP.
+    pub udp: u16,
+    /// The port for TCP.
+    pub tcp: u16,
+    /// The port for TLS.
+    pub tls: u16,
+}
+
+impl Ours {
+    /// Our end of messages that go this way. Connections that we have made leave from other ports, but nobody would know us by these.
+    pub fn end(&self, transport: Transport) -> SocketAddr {
+        let port = match transport {
+            Transport::Udp => self.udp,
+            Transport::Tcp => self.tcp,
+            Transport::Tls => self.tls,
+        };
+        SocketAddr::new(self.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port)
+    }
 }
 
 /// Calls by Call-ID.

@@ -12,7 +12,7 @@ use ringwire_sip::message::Message;
 use ringwire_sip::transaction::Flow;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::known::Surroundings;
+use super::known::{Ours, Surroundings};
 
 /// Messages on their way to the tracer.
 pub(super) const QUEUE: usize = 2_048;
@@ -90,10 +90,12 @@ impl Tap {
         }
     }
 
-    /// The providers have changed.
-    pub fn configured(&self, config: &Arc<RegistrarConfig>) {
-        self.around
-            .send_modify(|around| around.config = Some(Arc::clone(config)));
+    /// The configuration has changed; `ours` is where carriers reach us by it.
+    pub fn configured(&self, config: &Arc<RegistrarConfig>, ours: Ours) {
+        self.around.send_modify(|around| {
+            around.config = Some(Arc::clone(config));
+            around.ours = ours;
+        });
     }
 
     /// Their addresses have changed.

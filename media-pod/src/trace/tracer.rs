@@ -3,21 +3,28 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hickory_resolver::TokioResolver;
 use ringwire_sip::message::parse_datagram;
+use ringwire_sip::transaction::Transport;
 use tokio::sync::{mpsc, watch};
 
 use super::entry::{Entry, Peer};
 use super::filter::{Facts, Filter};
-use super::known::{Known, Surroundings};
+use super::hep::{self, Exported};
+use super::known::{Known, Ours, Surroundings};
 use super::mask::mask;
 use super::summary::Summary;
 use super::tap::{Captured, Direction, News, QUEUE, Shared, Tap};
 
 /// Messages that wait for one listener.
 const LISTENER_QUEUE: usize = 512;
+
+/// Messages that wait for a collector.
+const EXPORT_QUEUE: usize = 2_048;
 
 /// Listeners at a time.
 const MAX_LISTENERS: usize = 16;
@@ -34,12 +41,35 @@ pub struct Traced {
     pub entry: Entry,
     /// The masked message.
     pub masked: Vec<u8>,
+    /// Over what it went.
+    pub transport: Transport,
+    /// From where; between our own it does not matter.
+    pub source: SocketAddr,
+    /// To where.
+    pub destination: SocketAddr,
     /// Room on the way that it takes as long as anybody has it.
     _share: tokio::sync::OwnedSemaphorePermit,
 }
 
+/// Which messages a listener gets.
+enum Wants {
+    /// These, for people.
+    Filtered(Filter),
+    /// All with carriers that can be read, for a collector.
+    Carriers,
+}
+
+impl Wants {
+    fn includes(&self, entry: &Entry, facts: &Facts) -> bool {
+        match self {
+            Self::Filtered(filter) => filter.wants(&entry.call_id, facts),
+            Self::Carriers => entry.peer == Peer::Outside && !entry.call_id.is_empty(),
+        }
+    }
+}
+
 struct Listener {
-    filter: Filter,
+    wants: Wants,
     queue: mpsc::Sender<Arc<Traced>>,
     lost: Arc<AtomicU64>,
 }
@@ -64,6 +94,7 @@ pub struct Hub {
     pod: Arc<str>,
     shared: Arc<Shared>,
     listeners: Arc<Mutex<Vec<Listener>>>,
+    around: watch::Receiver<Surroundings>,
 }
 
 impl Hub {
@@ -77,18 +108,43 @@ impl Hub {
     pub fn listen(&self, filter: Filter) -> Option<Listening> {
         let mut listeners = self.lock();
         listeners.retain(|listener| !listener.queue.is_closed());
-        if listeners.len() >= MAX_LISTENERS {
+        let people = listeners
+            .iter()
+            .filter(|listener| matches!(listener.wants, Wants::Filtered(_)));
+        if people.count() >= MAX_LISTENERS {
             return None;
         }
         let (queue, messages) = mpsc::channel(LISTENER_QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
         listeners.push(Listener {
-            filter,
+            wants: Wants::Filtered(filter),
             queue,
             lost: Arc::clone(&lost),
         });
         self.shared.listening.store(true, Ordering::Relaxed);
         Some(Listening { messages, lost })
+    }
+
+    /// Sends copies to the collector that the configuration names, for as long as the registrar is there.
+    pub fn export(&self, resolver: TokioResolver, exported: Exported) {
+        tokio::spawn(hep::run(
+            self.clone(),
+            self.around.clone(),
+            resolver,
+            exported,
+        ));
+    }
+
+    /// Follows all messages with carriers from now on; what is lost counts as dropped.
+    pub(super) fn carriers(&self, exported: &Exported) -> mpsc::Receiver<Arc<Traced>> {
+        let (queue, messages) = mpsc::channel(EXPORT_QUEUE);
+        self.lock().push(Listener {
+            wants: Wants::Carriers,
+            queue,
+            lost: exported.dropped(),
+        });
+        self.shared.listening.store(true, Ordering::Relaxed);
+        messages
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Listener>> {
@@ -113,7 +169,7 @@ impl Hub {
             if lost > 0 {
                 listener.lost.fetch_add(lost, Ordering::Relaxed);
             }
-            if listener.filter.wants(&traced.entry.call_id, facts)
+            if listener.wants.includes(&traced.entry, facts)
                 && let Err(mpsc::error::TrySendError::Full(_)) =
                     listener.queue.try_send(Arc::clone(traced))
             {
@@ -135,6 +191,7 @@ pub fn open(pod: &str) -> (Tap, Hub) {
         pod: pod.into(),
         shared: Arc::clone(&shared),
         listeners: Arc::default(),
+        around: around.clone(),
     };
     tokio::spawn(run(news, around, hub.clone()));
     (Tap::new(shared, news_in, around_in), hub)
@@ -146,7 +203,8 @@ async fn run(mut news: mpsc::Receiver<News>, around: watch::Receiver<Surrounding
         let ends = matches!(news, News::Turn);
         tracer.take(news, &around);
         if ends || tracer.turn.len() >= MAX_TURN {
-            for (traced, facts) in tracer.end_turn(&hub.pod) {
+            let ours = around.borrow().ours;
+            for (traced, facts) in tracer.end_turn(&hub.pod, ours) {
                 hub.publish(&Arc::new(traced), &facts);
             }
             hub.tidy();
@@ -186,15 +244,21 @@ impl Tracer {
         }
     }
 
-    fn end_turn(&mut self, pod: &str) -> Vec<(Traced, Facts)> {
+    fn end_turn(&mut self, pod: &str, ours: Ours) -> Vec<(Traced, Facts)> {
         let turn = std::mem::take(&mut self.turn);
         let traced = turn
             .into_iter()
-            .map(|(captured, call_id)| self.traced(captured, call_id, pod));
+            .map(|(captured, call_id)| self.traced(captured, call_id, pod, ours));
         traced.collect()
     }
 
-    fn traced(&mut self, captured: Captured, call_id: String, pod: &str) -> (Traced, Facts) {
+    fn traced(
+        &mut self,
+        captured: Captured,
+        call_id: String,
+        pod: &str,
+        ours: Ours,
+    ) -> (Traced, Facts) {
         let Captured {
             at,
             direction,
@@ -225,9 +289,10 @@ impl Tracer {
                 flow.transport.as_str(),
             ),
         };
-        let (from, to) = match direction {
-            Direction::In => (name, pod.to_owned()),
-            Direction::Out => (pod.to_owned(), name),
+        let ours = ours.end(flow.transport);
+        let (from, to, source, destination) = match direction {
+            Direction::In => (name, pod.to_owned(), flow.remote, ours),
+            Direction::Out => (pod.to_owned(), name, ours, flow.remote),
         };
         let entry = Entry {
             time: at,
@@ -252,6 +317,9 @@ impl Tracer {
         let traced = Traced {
             entry,
             masked,
+            transport: flow.transport,
+            source,
+            destination,
             _share: share,
         };
         (traced, facts)

@@ -1,8 +1,10 @@
-//! `ringwire trace` with a kubeconfig: an administrator's, and that of somebody who may do just what the book says.
+//! `ringwire trace` with a kubeconfig: an administrator's, and that of somebody who may do just what the book says. And the copies of
+//! messages for a collector.
 
 use std::path::{Path, PathBuf};
 
-use ringwire_tests::cluster::{self, SYSTEM, Space, apply_cluster, kubectl};
+use ringwire_tests::cluster::{self, SYSTEM, Space, apply_cluster, here, install, kubectl};
+use ringwire_tests::collector::Collector;
 use ringwire_tests::process::{Process, repository};
 use ringwire_tests::scratch::Scratch;
 use ringwire_tests::wait::{self, seconds};
@@ -61,7 +63,16 @@ fn a_call_to_the_gateway_is_followed_through_the_api_server() {
     let provider = format!("{}/trunk", space.name);
     let options = ["--cluster", "-o", "json", "--provider", &provider];
     let trace = trace(None, scratch.path(), &options);
-    wait_for(&trace, "\"listening\"");
+    let registrars = cluster::ready_pods("registrar");
+    wait::until_ok(seconds(15), "every registrar is followed", || {
+        let log = trace.log();
+        let followed = log.matches("\"listening\"").count();
+        if followed == registrars.len() {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    });
     assert!(runs_in_a_pod());
     let mut call = space.call(&["--duration", "60"]);
     call.wait_answered();
@@ -93,10 +104,10 @@ fn a_call_to_the_gateway_is_followed_through_the_api_server() {
             "no {peer} {method} {status} in\n{log}"
         );
     }
-    let registrar = cluster::pod("registrar");
     for message in &all {
         assert_eq!(message["provider"], provider.as_str(), "{message}");
-        assert_eq!(message["pod"], registrar.as_str(), "{message}");
+        let pod = message["pod"].as_str().unwrap_or_default();
+        assert!(registrars.iter().any(|name| name == pod), "{message}");
     }
     // The user part of our Contact, by which anybody could reach the media pod.
     let contact = cluster::contacts(&space.user).remove(0);
@@ -210,4 +221,66 @@ fn a_place_without_a_gateway_is_named() {
     let trace = trace(None, scratch.path(), &["-n", &space.name]);
     let text = format!("no registrar pod in namespace {}", space.name);
     print!("    {}", wait_for(&trace, &text));
+}
+
+#[test]
+fn a_collector_in_the_charts_values_gets_the_calls_of_the_default_gateway() {
+    let space = called("hep");
+    let before = (
+        cluster::ready_pods("registrar"),
+        cluster::contacts(&space.user),
+    );
+    let collector = Collector::start_on(here());
+    let set = |value: &str| format!("defaultGateway.spec.sip.hep{value}");
+    let address = set(&format!(".address={}", collector.place()));
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "homer", "namespace": SYSTEM},
+        "stringData": {"password": "collect-me"},
+    });
+    apply_cluster(&secret.to_string());
+    install(&[
+        "--set",
+        &address,
+        "--set",
+        &set(".captureId=2001"),
+        "--set",
+        &set(".passwordSecretRef.name=homer"),
+    ]);
+    let of_this = wait::until(seconds(20), "the collector gets a call", || {
+        let mut call = space.call(&["--duration", "60"]);
+        call.wait_answered();
+        call.hang_up();
+        let all = collector.collected();
+        let ends = all.iter().find(|message| message.what() == "BYE")?;
+        let call_id = ends.correlation_id.clone();
+        let of_this = all.into_iter();
+        Some(
+            of_this
+                .filter(|message| message.correlation_id == call_id)
+                .collect::<Vec<_>>(),
+        )
+    });
+    install(&[]);
+    let _ = kubectl(&["-n", SYSTEM, "delete", "secret", "homer"]);
+    let whats: Vec<&str> = of_this.iter().map(|message| message.what()).collect();
+    assert!(whats.starts_with(&["INVITE", "100"]), "{whats:?}");
+    assert!(whats.contains(&"ACK"), "{whats:?}");
+    for message in &of_this {
+        assert_eq!((message.version, message.capture_id), (3, 2001));
+        assert_eq!(message.password, "collect-me");
+        assert!(
+            [message.source, message.destination]
+                .iter()
+                .any(|end| end.ip().to_string() == cluster::CARRIER),
+            "{message:#?}"
+        );
+    }
+    assert_eq!(
+        (
+            cluster::ready_pods("registrar"),
+            cluster::contacts(&space.user),
+        ),
+        before,
+        "the gateway was restarted for it"
+    );
 }

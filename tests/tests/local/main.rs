@@ -13,6 +13,7 @@ mod changes;
 mod cli;
 mod dialogs;
 mod ends;
+mod hep;
 mod hostile;
 mod identity;
 mod limits;
