@@ -14,7 +14,7 @@ use ringwire_config::compile::compile;
 use ringwire_config::manifests::{self, Manifests};
 use ringwire_config::shard::{self, Assembly, Role};
 use ringwire_config::state::{PodState, RegistrationReport, RegistrationState};
-use ringwire_config::token::{Incarnation, TokenKey};
+use ringwire_config::token::{GatewayKeys, Incarnation, TokenKey};
 use ringwire_config::{ObjectRef, Objects, Reason, Settings};
 
 /// Providers at one carrier, each with a Secret and a number of its own, that one agent answers.
@@ -47,7 +47,7 @@ fn objects(count: usize) -> (Objects, Duration) {
     std::fs::remove_file(&folder).unwrap();
     assert_eq!(problems, []);
     let key = TokenKey::from_bytes(1, [1; 32]);
-    objects.keys.insert(gateway(), vec![key]);
+    objects.keys.insert(gateway(), GatewayKeys::single(key));
     (objects, took)
 }
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use ringwire_tests::cluster::{self, SYSTEM, Space, apply_cluster, here, install, kubectl};
-use ringwire_tests::collector::Collector;
+use ringwire_tests::collector::{Collected, Collector};
 use ringwire_tests::process::{Process, repository};
 use ringwire_tests::scratch::Scratch;
 use ringwire_tests::wait::{self, seconds};
@@ -262,7 +262,7 @@ fn a_collector_in_the_charts_values_gets_the_calls_of_the_default_gateway() {
     });
     install(&[]);
     let _ = kubectl(&["-n", SYSTEM, "delete", "secret", "homer"]);
-    let whats: Vec<&str> = of_this.iter().map(|message| message.what()).collect();
+    let whats: Vec<&str> = of_this.iter().map(Collected::what).collect();
     assert!(whats.starts_with(&["INVITE", "100"]), "{whats:?}");
     assert!(whats.contains(&"ACK"), "{whats:?}");
     for message in &of_this {

@@ -124,7 +124,7 @@ fn ringing_is_said_again_every_minute_until_the_answer() {
     let first = response(&mut call);
     for minute in 1..6 {
         let now = begun + Duration::from_secs(60) * minute;
-        call.handle_timeout(now - Duration::from_millis(1));
+        call.handle_timeout(now.checked_sub(Duration::from_millis(1)).unwrap());
         assert!(call.poll_action().is_none());
         assert_eq!(call.poll_timeout(), Some(now));
         call.handle_timeout(now);

@@ -1,9 +1,9 @@
 //! The edge between a carrier and media pods that say what a test has them say, by a clock that the test turns.
 
-use ringwire_config::gateway::GatewaySettings;
+use ringwire_config::fixture;
+use ringwire_config::gateway::{Host, Number};
 use ringwire_config::token::TokenKey;
 use ringwire_sip::message::{Method, Response, parse_datagram};
-use serde_json::json;
 
 use super::timers::{FIRST_SIGN, TIMER_C};
 use super::*;
@@ -14,28 +14,20 @@ const CARRIER: &str = "192.0.2.1:5060";
 const TIMER_B: Duration = Duration::from_secs(32);
 
 fn key() -> TokenKey {
-    TokenKey::from_bytes(1, [1; 32])
+    fixture::settings().token_keys.remove(0)
 }
 
 fn config() -> RegistrarConfig {
-    let settings: GatewaySettings = serde_json::from_value(json!({
-        "gateway": "voice/default", "sip": {"hostNetwork": false}, "rtp": {"hostNetwork": false}, "sipUdpPort": 5060,
-        "sipTcpPort": 5060, "rtpPorts": [20000, 20999], "drainSeconds": 300, "allowedAgentAddresses": [],
-        "restrictAgentAddresses": true, "nodes": {}, "tokenKeys": [key()],
-    }))
-    .unwrap();
-    let provider: Provider = serde_json::from_value(json!({
-        "id": "voice/trunk", "server": {"address": "192.0.2.1"}, "contactUser": "token", "contactUserIsSecret": true,
-        "allowedSources": [], "codecs": ["PCMA"],
-        "numbers": {"+34911234567": {"id": "voice/main", "agent": "voice/bot"}},
-    }))
-    .unwrap();
-    RegistrarConfig {
-        settings,
-        tls: None,
-        providers: BTreeMap::from([(provider.id.clone(), provider)]),
-        shards: Vec::new(),
-    }
+    let number = Number {
+        id: ObjectRef::new("voice", "main"),
+        agent: Some(ObjectRef::new("voice", "bot")),
+        agent_max_calls: None,
+    };
+    fixture::registrar([Provider {
+        server: Host::Address([192, 0, 2, 1].into()),
+        numbers: [("+34911234567".to_owned(), number)].into(),
+        ..fixture::provider("trunk")
+    }])
 }
 
 /// Who a message went to.
