@@ -19,7 +19,7 @@ use ringwire_sip::message::{HeaderName, NameAddr, Request, Response};
 use ringwire_sip::transaction::{ClientError, ClientId, Flow, give_back};
 
 use self::flows::Flows;
-use self::trunk::{Account, PATIENCE, Stay, Trunk};
+use self::trunk::{Account, Stay, Trunk};
 use super::bucket::Bucket;
 use super::edge::Peers;
 use super::names::{Names, Nowhere, Question};

@@ -5,6 +5,7 @@ use ringwire_config::gateway::GatewaySettings;
 use ringwire_sip::message::Host;
 use serde_json::json;
 
+use super::trunk::PATIENCE;
 use super::*;
 use crate::registrar::names::{Lookup, Place};
 
