@@ -99,7 +99,7 @@ fn secrets_of_a_gateway() {
     insta::assert_yaml_snapshot!("secret-control-ca", ca.body);
     insta::assert_yaml_snapshot!(
         "secret-control",
-        control(&valid, [(TLS_CRT, "x".to_owned())].into(), time).body
+        control(&valid, [(TLS_CRT, "x".to_owned())].into(), time, time).body
     );
     insta::assert_yaml_snapshot!(
         "secret-shard",
