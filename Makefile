@@ -3,9 +3,9 @@
 SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: help run test lint cluster soak bench-proxy clean
+.PHONY: help run test lint cluster soak bench-proxy bench-registrations clean
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## Build, start the embedded server, place a test call against it, keep serving
 	@hack/run.sh
@@ -22,6 +22,8 @@ cluster: ## A local two-node cluster with Ringwire installed and a demo carrier
 soak: ## The leak test with 10,000 calls
 	@RINGWIRE_SOAK_CALLS=10000 hack/test.sh soak
 
+bench-registrations: ## What 5,000 registered trunks cost
+	@hack/bench-registrations.sh
 bench-proxy: ## Processor time of the registrar for a call, beside Kamailio's
 	@hack/bench-proxy.sh
 

@@ -23,6 +23,7 @@
 #   --realm REALM     domain of the accounts                  (default: trunk.test)
 #   --numbers LIST    "number:user number:user ..."           (default: none)
 #   --pstn HOST:PORT  where calls of trunks to numbers go     (default: 404)
+#   --relay yes|no   the voice goes through rtpengine        (default: no)
 #   --follow WHAT     requests to a trunk go to its `contact`, or to the `source` of its REGISTER (default: contact)
 #   --min-expires S, --max-expires S                          (default: 5, 3600)
 #   --children N      worker processes for UDP                (default: 2)
@@ -56,6 +57,8 @@ REALM=${CARRIER_REALM:-trunk.test}
 NUMBERS=${CARRIER_NUMBERS:-}
 PSTN=${CARRIER_PSTN:-}
 FOLLOW=${CARRIER_FOLLOW:-contact}
+RELAY=${CARRIER_RELAY:-no}
+RELAY_PORT=2223
 
 # Relative paths would mean something else to Kamailio, which changes its folder.
 [[ $DIR = /* ]] || DIR=$PWD/$DIR
@@ -86,7 +89,9 @@ render() {
         [[ $TLS_PORT = none ]] || echo '#!define WITH_TLS'
         [[ -z $PSTN ]] || echo '#!define WITH_PSTN'
         [[ $FOLLOW != source ]] || echo '#!define FOLLOW_SOURCE'
+        [[ $RELAY = no ]] || echo '#!define WITH_RELAY'
         sed -e 1d -e "s|@LISTEN@|$(listen | sed -z 's/\n/\\n/g')|" -e "s|@DIR@|$DIR|g" -e "s|@REALM@|$REALM|g" \
+            -e "s|@RELAY@|$(host "$ADDRESS"):$RELAY_PORT|" \
             -e "s|@PSTN_HOST@|${PSTN%:*}|" -e "s|@PSTN_PORT@|${PSTN##*:}|" -e "s|@CHILDREN@|${CARRIER_CHILDREN:-2}|" \
             -e "s|@MIN_EXPIRES@|${CARRIER_MIN_EXPIRES:-5}|" -e "s|@MAX_EXPIRES@|${CARRIER_MAX_EXPIRES:-3600}|" \
             "$HACK/carrier/kamailio.cfg.in"
@@ -123,6 +128,20 @@ make_certificate() {
         client "verify_certificate = no" "$DIR/tls.key" "$DIR/tls.crt" >"$DIR/tls.cfg"
 }
 
+relay_listens() {
+    local enter=(nsenter --net="/run/netns/$NETNS")
+    [[ $NETNS != none ]] || enter=()
+    "${enter[@]}" ss -Hlun "src $(host "$ADDRESS"):$RELAY_PORT" | grep -q .
+}
+
+# Without its kernel module: packets go through the process.
+start_relay() {
+    command -v rtpengine >/dev/null || die "no rtpengine: run hack/setup.sh --sip"
+    spawn rtpengine "$NETNS" rtpengine --foreground --log-stderr --log-level=6 --delete-delay=0 --table=-1 --num-threads=1 \
+        --interface="$ADDRESS" --listen-ng="$(host "$ADDRESS"):$RELAY_PORT" --port-min=30000 --port-max=30999
+    wait_for 10 "start of the relay" relay_listens
+}
+
 answers() { alive kamailio && ctl core.uptime; }
 
 up() {
@@ -146,6 +165,7 @@ up() {
     mv "$wanted" "$DIR/rendered"
     cp -r "$DIR/rendered/dbtext" "$DIR/dbtext"
     : >"$DIR/logs/kamailio.log"
+    [[ $RELAY = no ]] || start_relay
     spawn kamailio "$NETNS" kamailio -f "$DIR/rendered/kamailio.cfg" -Y "$DIR" -DD -E -m 64 -M 8
     if ! wait_for 10 "start of the carrier" answers; then
         tail -n 5 "$DIR/logs/kamailio.log" >&2
@@ -158,6 +178,7 @@ up() {
 # Kamailio's processes are one group. The first of them may be gone already, so each is known by our configuration.
 stop() {
     local group pids
+    [[ ! -e $DIR/pids/rtpengine ]] || { kill_process rtpengine && rm -f "$DIR/pids/rtpengine"; }
     [[ -e $DIR/pids/kamailio ]] || return 0
     group=$(process_id kamailio)
     mapfile -t pids < <(pgrep -g "$group" -f -- "-f $DIR/rendered/kamailio.cfg")

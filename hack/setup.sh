@@ -20,7 +20,7 @@ CLUSTER_PACKAGES=(
     kmod libc6-dev nftables openssl procps runc socat util-linux
 )
 SIP_PACKAGES=(
-    baresip-core flite kamailio kamailio-extra-modules kamailio-tls-modules sip-tester sox tshark
+    baresip-core flite kamailio kamailio-extra-modules kamailio-tls-modules rtpengine-daemon sip-tester sox tshark
 )
 LINT_PACKAGES=(python3-yaml shellcheck)
 

@@ -55,6 +55,8 @@ run_local() {
     step "local" cargo test --locked --package ringwire-tests --test local -- --test-threads=8
     step "sound" cargo test --locked --package ringwire-tests --test audio
     step "leaks" cargo test --locked --package ringwire-tests --test leak -- --nocapture
+    step "5,000 registrations" cargo test --locked --package ringwire-tests --test registrations -- --nocapture
+    step "flood" cargo test --locked --package ringwire-tests --test flood -- --test-threads=1 --nocapture
 }
 
 run_cluster() {

@@ -10,7 +10,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
-use crate::common::{SecretRef, conditions, is_default, item_rule, without_description};
+use crate::common::{
+    SecretRef, cel_host_port, conditions, is_default, item_rule, value_rule, without_description,
+};
 
 /// The pods that carry the calls: registrar pods, which speak SIP with the carriers, and media pods, which speak RTP with
 /// them and connect the agents.
@@ -105,6 +107,10 @@ pub struct MediaGatewaySpec {
     #[serde(default)]
     pub rtp: RtpSpec,
 
+    /// The pods that speak SIP with carriers.
+    #[serde(default)]
+    pub registrar: RegistrarSpec,
+
     /// How long a pod that is stopped lets its calls go on, in seconds, 0 to 86400; then they are hung up. Meanwhile it takes
     /// no new calls. Default: 300.
     #[serde(default = "drain_seconds")]
@@ -145,6 +151,7 @@ impl Default for MediaGatewaySpec {
             replicas: replicas(),
             sip: SipSpec::default(),
             rtp: RtpSpec::default(),
+            registrar: RegistrarSpec::default(),
             drain_seconds: drain_seconds(),
             allowed_namespaces: AllowedNamespaces::default(),
             allowed_agent_addresses: Vec::new(),
@@ -182,6 +189,42 @@ pub struct SipSpec {
     /// SIP over TLS for carriers that connect to us. Default: none; connections that we make to carriers can speak TLS all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<SipTls>,
+
+    /// A Homer collector, which gets a copy of every SIP message with carriers, without secrets. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hep: Option<Hep>,
+}
+
+/// A collector of SIP messages that speaks HEP3 over UDP, such as Homer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Hep {
+    /// Where it listens: a host name or IP address, with or without UDP port, for example homer.monitoring.svc:9060 or
+    /// [2001:db8::5]:9060. Default of the port: 9060.
+    #[schemars(length(min = 1, max = 261), transform = hep_address_rule)]
+    pub address: String,
+
+    /// The number by which the collector tells this gateway from others (capture agent ID), 1 to 4294967295. Default: 1.
+    #[serde(default = "capture_id")]
+    #[schemars(range(min = 1, max = 4_294_967_295_u32))]
+    pub capture_id: u32,
+
+    /// The Secret with the password of collectors that ask for one (authenticate key), in the gateway's namespace; key: password. It
+    /// travels unencrypted, as HEP does. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_secret_ref: Option<SecretRef>,
+}
+
+fn capture_id() -> u32 {
+    1
+}
+
+fn hep_address_rule(schema: &mut Schema) {
+    value_rule(
+        schema,
+        &cel_host_port(),
+        "spec.sip.hep.address must be HOST or HOST:PORT with a host name or an IP address (IPv6 with port in brackets)",
+    );
 }
 
 /// SIP over TLS.
@@ -213,6 +256,31 @@ impl Default for SipSpec {
             udp_port: sip_port(),
             tcp_port: sip_port(),
             tls: None,
+            hep: None,
+        }
+    }
+}
+
+/// The pods that speak SIP with carriers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistrarSpec {
+    /// How many registrar pods there are, 1 to 16. They share the providers, and when one dies the others take its registrations
+    /// over within 10 s; answered calls go on. Each runs on a node of its own: on the host network always, so that there must be
+    /// as many nodes, else where possible. Default: 2.
+    #[serde(default = "registrar_replicas")]
+    #[schemars(range(min = 1, max = 16))]
+    pub replicas: i32,
+}
+
+fn registrar_replicas() -> i32 {
+    2
+}
+
+impl Default for RegistrarSpec {
+    fn default() -> Self {
+        Self {
+            replicas: registrar_replicas(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `ringwire`: the pods' roles, the embedded server and the command line.
 
+mod board;
 mod cli;
 mod cluster;
 mod health;
@@ -12,7 +13,10 @@ mod private;
 mod record;
 mod registrar;
 mod run;
+#[cfg(test)]
+mod simulation;
 mod streams;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -50,6 +54,7 @@ enum Command {
     Run(run::Args),
     Call(Box<cli::call::Args>),
     Get(cli::get::Args),
+    Trace(cli::trace::Args),
     Check(cli::check::Args),
     Explain(cli::explain::Args),
     Completion(cli::completion::Args),
@@ -93,6 +98,7 @@ fn main() -> ExitCode {
             Command::Run(args) => run::run(args).await,
             Command::Call(args) => cli::call::run(*args).await,
             Command::Get(args) => cli::get::run(args).await,
+            Command::Trace(args) => cli::trace::run(args).await,
             Command::Check(args) => cli::check::run(&args),
             Command::Explain(args) => cli::explain::run(&args),
             Command::Completion(args) => cli::completion::run(&args, Cli::command()),

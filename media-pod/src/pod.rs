@@ -1,8 +1,10 @@
 //! `ringwire registrar` and `ringwire media`: one role each, in a pod of a cluster.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use ringwire_agent::connect::{self, Connector};
@@ -16,10 +18,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster;
+use crate::cluster::membership::{Joining, Membership};
 use crate::health::{self, Health, Need};
 use crate::link::LinkStream;
 use crate::media::node;
 use crate::registrar::{self, Identity, edge::Owns};
+use crate::trace;
 
 /// Flags that both roles have. The operator sets them; nobody else needs to.
 #[derive(clap::Args)]
@@ -43,6 +47,9 @@ pub struct Args {
     #[arg(long, env = "RINGWIRE_METRICS_ADDRESS", value_name = "ADDRESS:PORT")]
     metrics_address: Option<SocketAddr>,
 }
+
+/// The others see within a second that a registrar has left, and register; meanwhile carriers' calls still come here.
+const HAND_OVER: Duration = Duration::from_secs(4);
 
 /// Port of the metrics, unless a flag says otherwise.
 const METRICS_PORT: u16 = 9090;
@@ -75,6 +82,7 @@ struct Common {
     health: Health,
     tls: Arc<arc_swap::ArcSwap<ringwire_control::GatewayTls>>,
     resolver: TokioResolver,
+    exported: trace::Exported,
     /// Everything that only serves ends with this.
     stop: CancellationToken,
     drain: CancellationToken,
@@ -117,7 +125,11 @@ async fn serve(args: Args, role: Role) -> Result<(), Failure> {
             .unwrap_or(SocketAddr::new(any, METRICS_PORT)),
     )
     .await?;
-    let metrics = health::metrics::registry(reporter.clone());
+    let mut metrics = health::metrics::registry(reporter.clone());
+    let exported = trace::Exported::default();
+    if role == Role::Registrar {
+        metrics.register_collector(Box::new(exported.clone()));
+    }
     tokio::spawn(health::http::serve(
         listener,
         health.clone(),
@@ -145,6 +157,7 @@ async fn serve(args: Args, role: Role) -> Result<(), Failure> {
         health,
         tls,
         resolver: connect::resolver()?,
+        exported,
         stop: stop.clone(),
         drain,
     };
@@ -180,6 +193,7 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
         health,
         tls,
         resolver,
+        exported,
         stop,
         drain,
         ..
@@ -195,12 +209,14 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
     ));
 
     let config = cluster::config::registrar_config(&client, &args.gateway);
-    let membership = cluster::membership::join(
-        &client,
-        &args.gateway,
-        &args.pod_name,
-        args.pod_uid.as_deref(),
-    );
+    let joining = Joining {
+        gateway: args.gateway.clone(),
+        pod: args.pod_name.clone(),
+        uid: args.pod_uid.clone(),
+        address: args.pod_ip,
+        tls: Arc::clone(&tls),
+    };
+    let membership = cluster::membership::join(&client, joining);
     let (owns_in, owns) = watch::channel::<Owns>(Arc::new(|_| false));
     let mut members = membership.members();
     tokio::spawn(async move {
@@ -216,6 +232,14 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
     let pods = cluster::discovery::media_pods(&client, &args.gateway);
     tokio::spawn(cluster::links::run(pods, tls, links_in, stop.clone()));
 
+    let handed_over = CancellationToken::new();
+    let (tap, hub) = trace::open(&args.pod_name);
+    hub.export(resolver.clone(), exported);
+    match trace::socket::serve(&trace::socket::path_in_pod(), hub, stop.clone()) {
+        Ok(serving) => drop(tokio::spawn(serving)),
+        // Calls do not need it.
+        Err(error) => tracing::warn!(%error, "`ringwire trace` will not find this pod"),
+    }
     let heart = health.heart("registrar");
     let bound = health.clone();
     let mut configured = config.clone();
@@ -224,23 +248,46 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
             bound.met(Need::Configuration);
         }
     });
-    let running = registrar::run(registrar::Params {
+    let mut running = pin!(registrar::run(registrar::Params {
         config,
         owns,
         links,
         reporter,
         identity,
         resolver,
-        drain: drain.clone(),
-        // A stopping registrar hands over at once: its successor waits for the address.
-        stop: drain,
+        drain: handed_over.clone(),
+        stop: handed_over.clone(),
         ready: Box::new(move || health.met(Need::SipSockets)),
         beat: Box::new(move || heart.beat()),
-    });
-    let result = running.await;
-    // The others, or the successor, need not wait for the Lease to lapse.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), membership.resign()).await;
-    Ok(result?)
+        tap,
+    }));
+    tokio::select! {
+        result = &mut running => {
+            leave(membership).await;
+            return Ok(result?);
+        }
+        () = drain.cancelled() => {}
+    }
+    tokio::select! {
+        result = &mut running => return Ok(result?),
+        () = hand_over(membership) => handed_over.cancel(),
+    }
+    Ok(running.await?)
+}
+
+/// Leaves the providers to the other registrars. Until carriers know where these are, calls still come here, and are taken; without
+/// others a successor may be waiting for the address.
+async fn hand_over(membership: Membership) {
+    let others = membership.members().borrow().live.len() > 1;
+    leave(membership).await;
+    if others {
+        tokio::time::sleep(HAND_OVER).await;
+    }
+}
+
+/// The others, or a successor, need not wait for the Lease to lapse.
+async fn leave(membership: Membership) {
+    let _ = tokio::time::timeout(Duration::from_secs(2), membership.resign()).await;
 }
 
 async fn serve_media(args: &Args, common: Common) -> Result<(), Failure> {
@@ -252,6 +299,7 @@ async fn serve_media(args: &Args, common: Common) -> Result<(), Failure> {
         health,
         tls,
         resolver,
+        exported: _,
         stop,
         drain,
     } = common;

@@ -7,10 +7,10 @@ mod signing_keys;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::State;
 use axum::routing::get;
@@ -21,21 +21,22 @@ use ringwire_config::gateway::{MediaConfig, RegistrarConfig};
 use ringwire_config::manifests::{self, Manifests};
 use ringwire_config::shard::Role;
 use ringwire_config::state::PodState;
-use ringwire_config::status::{self, GatewayWorkload, Observed, ObservedPod};
 use ringwire_config::token::Incarnation;
-use ringwire_config::{ObjectRef, Objects, Reason, Settings};
+use ringwire_config::{ObjectRef, Objects, Settings};
 use ringwire_control::Reporter;
-use ringwire_crds::{Condition, MediaGateway, MediaGatewaySpec, NamespacesFrom, Time};
+use ringwire_crds::{MediaGateway, MediaGatewaySpec, NamespacesFrom, Time};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::signing_keys::SigningKeys;
+use crate::board::Board;
 use crate::health;
 use crate::link::{LinkEvent, Load};
 use crate::media::node;
 use crate::registrar::{self, Identity};
+use crate::trace;
 
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_millis(250);
@@ -66,8 +67,14 @@ pub struct Args {
     state_dir: Option<PathBuf>,
 }
 
-/// The objects with their status, as `kubectl get -o json` would show them.
-type StatusBoard = Arc<Mutex<Vec<Value>>>;
+/// Changes of the status within this time are worked in together.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// After work on the status or a look at the files, so many times its duration is for others.
+const BUSY: u32 = 20;
+
+/// What `/status` shows.
+type SharedBoard = Arc<Mutex<Board>>;
 
 /// Where new configurations go.
 type Configs = (
@@ -111,7 +118,7 @@ pub async fn run(args: Args) -> ExitCode {
 async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let mut world = World {
         path: args.path.clone(),
-        keys: SigningKeys::open(args.state_dir.as_deref()),
+        keys: SigningKeys::open(state_directory(args.state_dir.as_deref())),
         created: BTreeMap::new(),
         generations: BTreeMap::new(),
     };
@@ -150,7 +157,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let (ours, theirs) = tokio::io::duplex(PIPE);
     let up = LinkEvent::Up {
         incarnation,
-        pod: "local".into(),
+        pod: "local-media".into(),
         stream: Box::new(ours),
         closed: CancellationToken::new(),
     };
@@ -174,6 +181,10 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         ready: Box::new(|| {}),
         beat: Box::new(|| {}),
     }));
+    let exported = trace::Exported::default();
+    let (tap, hub) = trace::open("local-registrar");
+    hub.export(resolver.clone(), exported.clone());
+    let traces = serve_traces(args.state_dir.as_deref(), args.http, hub, &stop);
     let mut edge = tokio::spawn(registrar::run(registrar::Params {
         config: registrar_configs,
         owns,
@@ -185,9 +196,18 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         stop: stop.clone(),
         ready: Box::new(|| {}),
         beat: Box::new(|| {}),
+        tap,
     }));
 
-    let board = StatusBoard::default();
+    let Loaded {
+        objects,
+        compiled,
+        gateway,
+        ..
+    } = first;
+    let mut board = Board::new(objects, compiled, gateway);
+    board.observe([registrar_report.snapshot(), media_report.snapshot()]);
+    let board: SharedBoard = Arc::new(Mutex::new(board));
     let listener = tokio::net::TcpListener::bind(args.http)
         .await
         .map_err(|error| {
@@ -208,12 +228,13 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         Arc::clone(&board),
         registrar_report.clone(),
         media_report.clone(),
+        traces,
+        exported,
     ));
 
     let mut keeper = tokio::spawn(keep(
         world,
         stamp,
-        first,
         board,
         (registrar_report, media_report),
         (registrar_config, media_config),
@@ -267,6 +288,42 @@ async fn report_load(media: Reporter, incarnation: Incarnation, links: mpsc::Sen
             || changes.changed().await.is_err()
         {
             return;
+        }
+    }
+}
+
+/// Where files are kept over restarts: what a flag says, else as the XDG specification has it.
+fn state_directory(flag: Option<&Path>) -> Option<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    flag.map(Path::to_owned).or_else(|| {
+        let state = std::env::var_os("XDG_STATE_HOME")
+            .map(PathBuf::from)
+            .or_else(home)?;
+        Some(state.join("ringwire"))
+    })
+}
+
+/// Serves `ringwire trace` on a socket beside the state. A file and not the HTTP port, which other users of the machine reach too.
+fn serve_traces(
+    state_dir: Option<&Path>,
+    http: SocketAddr,
+    hub: trace::Hub,
+    stop: &CancellationToken,
+) -> Option<PathBuf> {
+    let directory = state_directory(state_dir)?;
+    // Servers side by side share the directory but not the address.
+    let path = directory.join(format!("trace-{}-{}.sock", http.ip(), http.port()));
+    let serving = std::fs::create_dir_all(&directory)
+        .and_then(|()| std::path::absolute(&path))
+        .and_then(|path| Ok((trace::socket::serve(&path, hub, stop.clone())?, path)));
+    match serving {
+        Ok((serving, path)) => {
+            tokio::spawn(serving);
+            Some(path)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no socket {} for `ringwire trace`", path.display());
+            None
         }
     }
 }
@@ -336,6 +393,7 @@ impl World {
             registrar: Arc::new(RegistrarConfig {
                 settings: config.settings.clone(),
                 tls: config.tls,
+                hep: config.hep,
                 providers: config.providers,
                 shards: Vec::new(),
             }),
@@ -387,8 +445,7 @@ impl World {
 async fn keep(
     mut world: World,
     mut stamp: Vec<(PathBuf, Option<SystemTime>, u64)>,
-    mut loaded: Loaded,
-    board: StatusBoard,
+    board: SharedBoard,
     (registrar, media): (Reporter, Reporter),
     configs: Configs,
 ) {
@@ -397,177 +454,54 @@ async fn keep(
     let mut poll = tokio::time::interval(POLL);
     poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let observed = observe(&loaded.gateway, &registrar, &media);
-        write_board(&mut loaded, &observed, &board);
-        tokio::select! {
-            _ = from_registrar.changed() => {}
-            _ = from_media.changed() => {}
-            _ = poll.tick() => {
-                let now = world.stamp();
-                if now == stamp {
-                    continue;
+        from_registrar.borrow_and_update();
+        from_media.borrow_and_update();
+        let begun = Instant::now();
+        lock(&board).observe([registrar.snapshot(), media.snapshot()]);
+        // However many objects there are, and however fast they change: most of the time is for others.
+        tokio::time::sleep(GATHER.max(begun.elapsed() * BUSY)).await;
+        loop {
+            tokio::select! {
+                _ = from_registrar.changed() => break,
+                _ = from_media.changed() => break,
+                _ = poll.tick() => {}
+            }
+            let begun = Instant::now();
+            let now = world.stamp();
+            poll.reset_after(POLL.max(begun.elapsed() * BUSY));
+            if now == stamp {
+                continue;
+            }
+            stamp = now;
+            match world.load() {
+                Ok(loaded) => {
+                    let mut board = lock(&board);
+                    board.load(loaded.objects, loaded.compiled, loaded.gateway);
+                    board.observe([registrar.snapshot(), media.snapshot()]);
+                    drop(board);
+                    configs.0.send_replace(Some(loaded.registrar));
+                    configs.1.send_replace(Some(loaded.media));
+                    tracing::info!("manifests read again");
+                    break;
                 }
-                stamp = now;
-                match world.load() {
-                    Ok(mut fresh) => {
-                        keep_statuses(&loaded.objects, &mut fresh.objects);
-                        loaded = fresh;
-                        configs.0.send_replace(Some(Arc::clone(&loaded.registrar)));
-                        configs.1.send_replace(Some(Arc::clone(&loaded.media)));
-                        tracing::info!("manifests read again");
-                    }
-                    Err(error) => tracing::error!(%error, "the manifests cannot be read; the last ones stay"),
+                Err(error) => {
+                    tracing::error!(%error, "the manifests cannot be read; the last ones stay");
                 }
             }
-        }
-    }
-}
-
-/// Conditions keep their times over a reload.
-fn keep_statuses(old: &Objects, new: &mut Objects) {
-    macro_rules! keep {
-        ($($field:ident),*) => {$(
-            for object in &mut new.$field {
-                let id = ObjectRef::of(object);
-                object.status = old.$field.iter().find(|other| ObjectRef::of(*other) == id).and_then(|o| o.status.clone());
-            }
-        )*};
-    }
-    keep!(providers, numbers, agents, gateways);
-}
-
-fn observe(gateway: &ObjectRef, registrar: &Reporter, media: &Reporter) -> Observed {
-    let pods = [registrar, media].map(|reporter| {
-        let state = reporter.snapshot();
-        (
-            state.pod.clone(),
-            ObservedPod {
-                state,
-                reachable: true,
-            },
-        )
-    });
-    Observed {
-        pods: BTreeMap::from([(gateway.clone(), pods.into())]),
-        ..Observed::default()
-    }
-}
-
-fn write_board(loaded: &mut Loaded, observed: &Observed, board: &StatusBoard) {
-    let now = jiff::Timestamp::now();
-    let Loaded {
-        objects, compiled, ..
-    } = loaded;
-    let mut items = Vec::new();
-    for object in &mut objects.providers {
-        let Some(findings) = compiled.providers.get(&ObjectRef::of(object)) else {
-            continue;
-        };
-        let fresh = status::sip_provider(object, findings, observed, now);
-        tell(
-            "SipProvider",
-            &ObjectRef::of(object),
-            object.status.as_ref().map(|s| &s.conditions[..]),
-            &fresh.conditions,
-        );
-        object.status = Some(fresh);
-        items.push(json!(object));
-    }
-    for object in &mut objects.numbers {
-        let Some(findings) = compiled.numbers.get(&ObjectRef::of(object)) else {
-            continue;
-        };
-        let fresh = status::phone_number(object, findings, observed, now);
-        tell(
-            "PhoneNumber",
-            &ObjectRef::of(object),
-            object.status.as_ref().map(|s| &s.conditions[..]),
-            &fresh.conditions,
-        );
-        object.status = Some(fresh);
-        items.push(json!(object));
-    }
-    for object in &mut objects.agents {
-        let Some(findings) = compiled.agents.get(&ObjectRef::of(object)) else {
-            continue;
-        };
-        let fresh = status::voice_agent(object, findings, observed, now);
-        tell(
-            "VoiceAgent",
-            &ObjectRef::of(object),
-            object.status.as_ref().map(|s| &s.conditions[..]),
-            &fresh.conditions,
-        );
-        object.status = Some(fresh);
-        items.push(json!(object));
-    }
-    let ready = |role| {
-        observed
-            .pods
-            .values()
-            .flat_map(BTreeMap::values)
-            .any(|pod| pod.state.role == role && pod.state.ready)
-    };
-    for object in &mut objects.gateways {
-        let trouble = compiled.gateway_troubles.get(&ObjectRef::of(object));
-        let workload = GatewayWorkload {
-            replicas: 1,
-            ready_replicas: i32::from(ready(Role::Media)),
-            ready_registrars: i32::from(ready(Role::Registrar)),
-            selector: None,
-            trouble: trouble.map(|found| (found.reason, found.message.clone())),
-        };
-        let fresh = status::media_gateway(object, &workload, observed, now);
-        tell(
-            "MediaGateway",
-            &ObjectRef::of(object),
-            object.status.as_ref().map(|s| &s.conditions[..]),
-            &fresh.conditions,
-        );
-        object.status = Some(fresh);
-        items.push(json!(object));
-    }
-    *board.lock().unwrap_or_else(PoisonError::into_inner) = items;
-}
-
-/// Logs a condition that changed, as an Event would tell it.
-fn tell(kind: &str, object: &ObjectRef, old: Option<&[Condition]>, new: &[Condition]) {
-    for condition in new {
-        let before = old
-            .unwrap_or_default()
-            .iter()
-            .find(|other| other.type_ == condition.type_);
-        if before.is_some_and(|before| {
-            before.status == condition.status && before.reason == condition.reason
-        }) {
-            continue;
-        }
-        let Condition {
-            type_,
-            status,
-            reason,
-            message,
-            ..
-        } = condition;
-        // What is switched off on purpose is no trouble.
-        let chosen = [Reason::RegistrationDisabled, Reason::Paused]
-            .iter()
-            .any(|r| r.as_str() == reason);
-        if status == "False" && !chosen {
-            tracing::warn!(kind, %object, condition = type_, status, reason, "{message}");
-        } else {
-            tracing::info!(kind, %object, condition = type_, status, reason, "{message}");
         }
     }
 }
 
 async fn serve_http(
     listener: tokio::net::TcpListener,
-    board: StatusBoard,
+    board: SharedBoard,
     registrar: Reporter,
     media: Reporter,
+    traces: Option<PathBuf>,
+    exported: trace::Exported,
 ) {
-    let metrics = health::metrics::embedded(registrar.clone(), media.clone());
+    let mut metrics = health::metrics::embedded(registrar.clone(), media.clone());
+    metrics.register_collector(Box::new(exported));
     let ready = move || {
         let good = registrar.read(|state| state.ready) && media.read(|state| state.ready);
         async move {
@@ -582,6 +516,10 @@ async fn serve_http(
         .route("/status", get(board_json))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route(
+            "/trace",
+            get(move || std::future::ready(where_traces_are(traces))),
+        )
         .with_state(board)
         .merge(health::http::metrics_route(metrics));
     if let Err(error) = axum::serve(listener, router).await {
@@ -589,7 +527,17 @@ async fn serve_http(
     }
 }
 
-async fn board_json(State(board): State<StatusBoard>) -> Json<Value> {
-    let items = board.lock().unwrap_or_else(PoisonError::into_inner).clone();
+async fn board_json(State(board): State<SharedBoard>) -> Json<Value> {
+    let items = lock(&board).items();
     Json(json!({"apiVersion": "v1", "kind": "List", "items": items}))
+}
+
+/// Where `ringwire trace` has to ask. The path is no secret; the file is for the server's user only.
+fn where_traces_are(socket: Option<PathBuf>) -> Result<Json<Value>, http::StatusCode> {
+    let socket = socket.ok_or(http::StatusCode::NOT_FOUND)?;
+    Ok(Json(json!({"socket": socket})))
+}
+
+fn lock(board: &SharedBoard) -> MutexGuard<'_, Board> {
+    board.lock().unwrap_or_else(PoisonError::into_inner)
 }

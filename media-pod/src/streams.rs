@@ -164,6 +164,14 @@ impl Streams {
         self.send(connection, PING.to_vec())
     }
 
+    /// Closes a stream; that it has closed is told as always.
+    pub fn close(&mut self, flow: &Flow) {
+        let open = flow.connection.and_then(|number| self.open.get(&number));
+        if let Some(open) = open {
+            open.stop.cancel();
+        }
+    }
+
     /// Forgets a stream that told it has closed.
     pub fn closed(&mut self, flow: &Flow) {
         if let Some(connection) = flow.connection {

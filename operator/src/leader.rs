@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Failure, limited};
+use crate::owner;
 
 /// How often the leader renews, and the others look.
 const LOOK: Duration = Duration::from_secs(2);
@@ -237,7 +238,7 @@ impl Election {
     /// Looks at the Lease; takes or renews it if it is free or ours.
     async fn look(&mut self) -> Result<Leader, Failure> {
         let name = self.candidate.name.clone();
-        let found = patient(self.leases.get_opt(&name)).await?;
+        let found = patient(limited(self.leases.get_opt(&name))).await?;
         let params = PostParams::default();
         let step = self
             .candidate
@@ -245,36 +246,26 @@ impl Election {
         let written = match step {
             Step::Create(mut lease) => {
                 // Without its Deployment there is nothing to lead any more: no Lease is left behind.
-                lease.metadata.owner_references = self.owner().await?.map(|owner| vec![owner]);
-                patient(self.leases.create(&params, &lease)).await
+                if let Some(name) = &self.owner {
+                    let owner = patient(owner::reference(&self.deployments, name)).await?;
+                    lease.metadata.owner_references = Some(vec![owner]);
+                }
+                patient(limited(self.leases.create(&params, &lease))).await
             }
-            Step::Replace(lease) => patient(self.leases.replace(&name, &params, &lease)).await,
+            Step::Replace(lease) => {
+                patient(limited(self.leases.replace(&name, &params, &lease))).await
+            }
             Step::Stand => return Ok(self.leader(found.as_ref())),
         };
         match written {
             Ok(lease) => Ok(self.leader(Some(&lease))),
             // Somebody else was faster.
             Err(Failure::Conflict) => {
-                let found = patient(self.leases.get_opt(&name)).await?;
+                let found = patient(limited(self.leases.get_opt(&name))).await?;
                 Ok(self.leader(found.as_ref()))
             }
             Err(failure) => Err(failure),
         }
-    }
-
-    async fn owner(&self) -> Result<Option<OwnerReference>, Failure> {
-        let Some(name) = &self.owner else {
-            return Ok(None);
-        };
-        let deployment = patient(self.deployments.get_metadata(name)).await?;
-        Ok(Some(OwnerReference {
-            api_version: "apps/v1".to_owned(),
-            kind: "Deployment".to_owned(),
-            name: name.clone(),
-            uid: deployment.metadata.uid.unwrap_or_default(),
-            controller: Some(false),
-            block_owner_deletion: Some(false),
-        }))
     }
 
     fn leader(&self, lease: Option<&Lease>) -> Leader {
@@ -285,8 +276,8 @@ impl Election {
     }
 }
 
-async fn patient<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
-    match tokio::time::timeout(PATIENCE, limited(request)).await {
+async fn patient<T>(request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    match tokio::time::timeout(PATIENCE, request).await {
         Ok(result) => result,
         Err(_) => Err(Failure::Unavailable(
             "no answer from the API server within 2 s".to_owned(),

@@ -13,6 +13,7 @@ pub mod media_gateway;
 pub mod metrics;
 pub mod observe;
 pub mod options;
+pub mod owner;
 pub mod reconcile;
 pub mod retry;
 pub mod secrets;

@@ -12,6 +12,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount,
 };
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -293,6 +294,8 @@ pub struct Views {
     pub roles: View<PartialObjectMeta<Role>>,
     /// Metadata of gateways' `RoleBindings`.
     pub role_bindings: View<PartialObjectMeta<RoleBinding>>,
+    /// Metadata of gateways' `PodDisruptionBudgets`.
+    pub disruption_budgets: View<PartialObjectMeta<PodDisruptionBudget>>,
     /// The `ConfigMap` of the default gateway.
     pub default_gateway: Option<View<DeserializeGuard<ConfigMap>>>,
 }
@@ -334,6 +337,7 @@ impl Views {
             service_accounts: starter.namespaced(&ours, Wakes::State),
             roles: starter.namespaced(&ours, Wakes::State),
             role_bindings: starter.namespaced(&ours, Wakes::State),
+            disruption_budgets: starter.namespaced(&ours, Wakes::State),
             default_gateway,
         }
     }
@@ -354,6 +358,7 @@ impl Views {
             service_accounts,
             roles,
             role_bindings,
+            disruption_budgets,
             default_gateway,
         } = self;
         [
@@ -370,6 +375,7 @@ impl Views {
             ("ServiceAccount", service_accounts.is_complete()),
             ("Role", roles.is_complete()),
             ("RoleBinding", role_bindings.is_complete()),
+            ("PodDisruptionBudget", disruption_budgets.is_complete()),
             (
                 "ConfigMap",
                 default_gateway.as_ref().is_none_or(View::is_complete),

@@ -1,7 +1,7 @@
 //! The carrier: Kamailio by `hack/carrier.sh`.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -56,6 +56,12 @@ impl Carrier {
     /// The certificate of the authority that vouches for its own, PEM; with the option `--tls-port`.
     pub fn authority(&self) -> String {
         std::fs::read_to_string(self.scratch.path().join("ca.crt")).unwrap()
+    }
+
+    /// What one of its programs printed: `kamailio` or `rtpengine`.
+    pub fn log(&self, program: &str) -> String {
+        let file = self.scratch.path().join(format!("logs/{program}.log"));
+        std::fs::read_to_string(file).unwrap_or_default()
     }
 
     /// Its address.
@@ -126,6 +132,11 @@ impl Carrier {
         contacts
     }
 
+    /// What it counts.
+    pub fn counters(&self) -> Counters {
+        Counters(self.scratch.path().join("ctl.sock"))
+    }
+
     /// Waits until `trunk1` has so many Contacts.
     #[track_caller]
     pub fn wait_contacts(&self, count: usize, limit: Duration) -> Vec<String> {
@@ -143,8 +154,7 @@ impl Carrier {
 impl Drop for Carrier {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.scratch.path().join("logs/kamailio.log"))
-                .unwrap_or_default();
+            let log = self.log("kamailio");
             let lines: Vec<&str> = log.lines().collect();
             eprintln!(
                 "---- the carrier said:\n{}\n----",
@@ -152,6 +162,33 @@ impl Drop for Carrier {
             );
         }
         self.down();
+    }
+}
+
+/// What a carrier counts. Cheap to ask often.
+pub struct Counters(PathBuf);
+
+impl Counters {
+    /// REGISTERs that have come to it since it started.
+    pub fn registers(&self) -> u64 {
+        self.get("core.rcv_requests_register")
+    }
+
+    /// Contacts that are bound there.
+    pub fn contacts(&self) -> u64 {
+        self.get("usrloc.location_contacts")
+    }
+
+    fn get(&self, name: &str) -> u64 {
+        let socket = format!("unix:{}", self.0.display());
+        let output = Command::new("kamcmd")
+            .args(["-s", &socket, "stats.fetchn", name])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.rsplit_once(": ")
+            .and_then(|(_, value)| value.trim().trim_end_matches('}').trim().parse().ok())
+            .unwrap_or_else(|| panic!("the carrier has no {name}: {text}"))
     }
 }
 

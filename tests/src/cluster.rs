@@ -203,6 +203,15 @@ pub fn install(more: &[&str]) {
 pub fn ready() {
     LazyLock::force(&FIXTURE);
     wait_ready(SYSTEM, "mediagateway", "default", "True", seconds(60));
+    // With the second one half of the providers move.
+    wait::until_ok(seconds(60), "two ready registrars", || {
+        let ready = ready_pods("registrar");
+        if ready.len() == 2 {
+            Ok(())
+        } else {
+            Err(format!("{ready:?}"))
+        }
+    });
     carrier_up(&[]);
 }
 
@@ -387,6 +396,33 @@ impl Drop for PodProcess {
             .args(["-s", "CONT", &self.pid])
             .stderr(Stdio::null())
             .status();
+    }
+}
+
+/// The API server is away as long as this lives; it is started again however a test ends.
+pub struct ApiServerAway;
+
+impl ApiServerAway {
+    /// Stops it.
+    pub fn begin() -> Self {
+        hack("cluster.sh", &["stop", "apiserver"]).unwrap();
+        Self
+    }
+}
+
+impl Drop for ApiServerAway {
+    fn drop(&mut self) {
+        let _ = hack("cluster.sh", &["start", "apiserver"]);
+        let end = Instant::now() + seconds(60);
+        while !raw("/readyz").is_ok_and(|(status, _)| status == 200) && Instant::now() < end {
+            std::thread::sleep(seconds(1) / 5);
+        }
+        // A leader that could not renew its Lease has stopped; another one waits until it has lapsed.
+        let renewed = || get(SYSTEM, "lease", "ringwire-operator")["spec"]["renewTime"].clone();
+        let last = renewed();
+        while renewed() == last && Instant::now() < end {
+            std::thread::sleep(seconds(1) / 5);
+        }
     }
 }
 
@@ -781,6 +817,13 @@ pub fn print_state(namespace: &str) {
             "--prefix",
         ]);
     }
+}
+
+/// A command of the program under test, with the administrator's kubeconfig.
+pub fn ringwire() -> Command {
+    let mut command = process::command(process::ringwire());
+    with_environment(&mut command);
+    command
 }
 
 /// A call from the carrier's host.

@@ -89,6 +89,17 @@ impl Process {
         self.child.id()
     }
 
+    /// How long it has had a processor so far.
+    pub fn cpu(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let nanos = tasks.flatten().map(|task| {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            let first = text.split(' ').next().unwrap_or_default();
+            first.parse().unwrap_or(0)
+        });
+        Duration::from_nanos(nanos.sum())
+    }
+
     /// All that it has printed.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()

@@ -11,7 +11,7 @@ use ringwire_tests::baresip::Baresip;
 use ringwire_tests::carrier::Carrier;
 use ringwire_tests::gateway::{self, Gateway};
 use ringwire_tests::manifests::{NUMBER, account, echo, number, registering_trunk, web_socket};
-use ringwire_tests::wait::seconds;
+use ringwire_tests::wait::{self, seconds};
 
 /// What an echo through G.711 must at least be like.
 const CLEAN: f64 = 0.95;
@@ -36,8 +36,8 @@ fn registered(
     gateway
 }
 
-fn echo_through_the_carrier(codec: &str, transport: &str) {
-    let carrier = Carrier::start(&[]);
+fn echo_through_the_carrier(codec: &str, transport: &str, options: &[&str]) -> Carrier {
+    let carrier = Carrier::start(options);
     let gateway = registered(
         &carrier,
         Gateway::start,
@@ -83,21 +83,40 @@ fn echo_through_the_carrier(codec: &str, transport: &str) {
     );
     assert!(record["packets_sent"].as_u64().unwrap() > 250, "{record}");
     assert_eq!(record["packets_lost"], 0, "{record}");
+    carrier
 }
 
 #[test]
 fn the_echo_of_a_call_through_the_carrier_is_what_was_said_in_pcmu() {
-    echo_through_the_carrier("PCMU", "UDP");
+    echo_through_the_carrier("PCMU", "UDP", &[]);
 }
 
 #[test]
 fn the_echo_of_a_call_through_the_carrier_is_what_was_said_in_pcma() {
-    echo_through_the_carrier("PCMA", "UDP");
+    echo_through_the_carrier("PCMA", "UDP", &[]);
 }
 
 #[test]
 fn a_carrier_that_we_registered_with_over_tcp_calls_over_tcp() {
-    echo_through_the_carrier("PCMA", "TCP");
+    echo_through_the_carrier("PCMA", "TCP", &[]);
+}
+
+#[test]
+fn a_carrier_may_put_a_relay_between_us_and_the_caller() {
+    let carrier = echo_through_the_carrier("PCMA", "UDP", &["--relay", "yes"]);
+    // Both sides' voice went through it: at the end of the call it says how many packets.
+    let relayed = wait::until_ok(seconds(10), "the relay has counted", || {
+        let log = carrier.log("rtpengine");
+        let streams = log.lines().filter(|line| !line.contains("(RTCP)"));
+        let packets = streams.filter_map(|line| line.split_once(" p, ")?.0.rsplit(' ').next());
+        let packets: Vec<u32> = packets.filter_map(|count| count.parse().ok()).collect();
+        if packets.len() == 2 {
+            Ok(packets)
+        } else {
+            Err(log)
+        }
+    });
+    assert!(relayed.iter().all(|count| *count > 250), "{relayed:?}");
 }
 
 #[test]

@@ -159,6 +159,18 @@ class ChartTest(unittest.TestCase):
             allowed(rules, "coordination.k8s.io", "leases"),
         )
 
+    def test_operator_may_write_what_gateways_are_made_of(self):
+        kinds = (
+            ("", ("secrets", "services", "serviceaccounts")),
+            ("apps", ("deployments",)),
+            ("policy", ("poddisruptionbudgets",)),
+            ("rbac.authorization.k8s.io", ("roles", "rolebindings")),
+        )
+        for rules in (Rendered().one("ClusterRole")["rules"], Rendered(*values("watch-namespaces")).all("Role")[0]["rules"]):
+            for group, resources in kinds:
+                for resource in resources:
+                    self.assertLessEqual({"list", "watch", "create", "patch", "delete"}, allowed(rules, group, resource), resource)
+
     def test_operator_may_not_do_everything(self):
         for item in Rendered().all("ClusterRole") + Rendered(*values("watch-namespaces")).all("Role"):
             for rule in item["rules"]:

@@ -20,6 +20,8 @@ pub struct GatewayConfig {
     pub settings: GatewaySettings,
     /// SIP over TLS for carriers that connect to us, with its key: registrars only.
     pub tls: Option<ServerTls>,
+    /// Who gets copies of SIP messages, with the password: registrars only.
+    pub hep: Option<Hep>,
     /// The trunks, with their credentials: registrars only.
     pub providers: BTreeMap<ObjectRef, Provider>,
     /// The agents, with their credentials: media pods only.
@@ -33,6 +35,8 @@ pub struct RegistrarConfig {
     pub settings: GatewaySettings,
     /// SIP over TLS for carriers that connect to us.
     pub tls: Option<ServerTls>,
+    /// Who gets copies of SIP messages.
+    pub hep: Option<Hep>,
     /// The trunks by name.
     pub providers: BTreeMap<ObjectRef, Provider>,
     /// Digests of the shards that this was read from; none without a cluster.
@@ -97,6 +101,21 @@ pub struct ServerTls {
     pub port: u16,
     /// What we show.
     pub certificate: Certificate,
+}
+
+/// A collector of SIP messages that speaks HEP3 over UDP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hep {
+    /// Where it is.
+    pub host: Host,
+    /// The UDP port.
+    pub port: u16,
+    /// By which it knows us.
+    pub capture_id: u32,
+    /// What it asks of us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
 }
 
 /// A certificate of ours.

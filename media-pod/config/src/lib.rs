@@ -12,6 +12,8 @@
 
 pub mod address;
 pub mod compile;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
 pub mod gateway;
 pub mod manifests;
 pub mod number;

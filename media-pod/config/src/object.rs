@@ -134,12 +134,14 @@ impl Objects {
             let references = references.into_iter().flatten();
             references.map(move |reference| ObjectRef::new(&namespace, &reference.name))
         });
-        let gateways = self.gateways.iter().filter_map(|gateway| {
-            let tls = gateway.spec.sip.tls.as_ref()?;
-            Some(ObjectRef::new(
-                ObjectRef::of(gateway).namespace,
-                &tls.secret_ref.name,
-            ))
+        let gateways = self.gateways.iter().flat_map(|gateway| {
+            let namespace = ObjectRef::of(gateway).namespace;
+            let sip = &gateway.spec.sip;
+            let tls = sip.tls.as_ref().map(|tls| &tls.secret_ref);
+            let hep = sip.hep.as_ref();
+            let hep = hep.and_then(|hep| hep.password_secret_ref.as_ref());
+            let references = tls.into_iter().chain(hep);
+            references.map(move |reference| ObjectRef::new(&namespace, &reference.name))
         });
         let agents = self.agents.iter().filter_map(|agent| {
             let reference = agent

@@ -100,6 +100,12 @@ reasons! {
     PodUnreachable,
     /// The source address is not allowed to call.
     SourceNotAllowed,
+    /// The sender calls itself a scanner: it gets no answer.
+    ScannerIgnored,
+    /// A stranger sends more than strangers may: it gets no answer.
+    FloodIgnored,
+    /// The source is shut out for a while, for it sent too much: it gets no answer.
+    SourceBanned,
     /// No object has the dialled number.
     NumberNotFound,
     /// The agent could not be reached.

@@ -210,8 +210,7 @@ fn find_number<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::{Exposure, GatewaySettings, Limits};
-    use ringwire_crds::{Codec, Transport};
+    use crate::fixture;
 
     const CARRIER: &str = "203.0.113.5";
 
@@ -231,46 +230,17 @@ mod tests {
             })
             .collect();
         Provider {
-            id: ObjectRef::new("voice", name),
             server: Host::Name("sip.carrier.test".into()),
-            port: Some(5060),
-            transport: Some(Transport::UDP),
-            tls: crate::gateway::ProviderTls::default(),
-            outbound_proxy: None,
-            registration: None,
             contact_user: format!("token-of-{name}"),
-            contact_user_is_secret: true,
             allowed_sources: vec![AllowedSource::Net("198.51.100.0/24".parse().unwrap())],
-            codecs: vec![Codec::PCMA],
-            called_number_from: None,
             country_code: Some("34".into()),
-            limits: Limits::default(),
             numbers,
+            ..fixture::provider(name)
         }
     }
 
     fn config(providers: Vec<Provider>) -> RegistrarConfig {
-        RegistrarConfig {
-            settings: GatewaySettings {
-                gateway: ObjectRef::new("ringwire", "default"),
-                sip: Exposure::default(),
-                sip_udp_port: 5060,
-                sip_tcp_port: 5060,
-                rtp: Exposure::default(),
-                rtp_ports: (20000, 20999),
-                drain_seconds: 300,
-                allowed_agent_addresses: vec![],
-                restrict_agent_addresses: true,
-                nodes: BTreeMap::new(),
-                token_keys: vec![],
-            },
-            tls: None,
-            providers: providers
-                .into_iter()
-                .map(|provider| (provider.id.clone(), provider))
-                .collect(),
-            shards: vec![],
-        }
+        fixture::registrar(providers)
     }
 
     fn call<'a>(source: &str, user: &'a str) -> IncomingCall<'a> {

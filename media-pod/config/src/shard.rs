@@ -2,7 +2,7 @@
 //!
 //! There is a fixed number of shards per role; an entry's name decides its shard, so that an edit rewrites one Secret and a pod's RBAC
 //! can name them all. A shard is gzip-compressed JSON: `{"formatVersion": 1, "settings": …, "providers"|"agents": {…}}`. `settings`
-//! stand in shard 0 alone, and so does `tls`.
+//! stand in shard 0 alone, and so do `tls` and `hep`.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::gateway::{
-    Agent, GatewayConfig, GatewaySettings, MediaConfig, Provider, RegistrarConfig, ServerTls,
+    Agent, GatewayConfig, GatewaySettings, Hep, MediaConfig, Provider, RegistrarConfig, ServerTls,
 };
 use crate::object::ObjectRef;
 
@@ -117,6 +117,8 @@ pub struct Shard {
     settings: Option<GatewaySettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tls: Option<ServerTls>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hep: Option<Hep>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     providers: BTreeMap<ObjectRef, Provider>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -149,6 +151,7 @@ pub fn split(config: &GatewayConfig, role: Role) -> Vec<Shard> {
     match role {
         Role::Registrar => {
             shards[0].tls.clone_from(&config.tls);
+            shards[0].hep.clone_from(&config.hep);
             for (id, provider) in &config.providers {
                 shards[index_of(id)]
                     .providers
@@ -234,6 +237,7 @@ impl Assembly {
         Some(RegistrarConfig {
             settings,
             tls: first.and_then(|shard| shard.tls.clone()),
+            hep: first.and_then(|shard| shard.hep.clone()),
             providers,
             shards: self.digests(),
         })
@@ -263,46 +267,19 @@ impl Assembly {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::{Backend, Exposure};
+    use crate::fixture;
 
     fn config(agents: usize) -> GatewayConfig {
-        let settings = GatewaySettings {
-            gateway: ObjectRef::new("ringwire", "default"),
-            sip: Exposure::default(),
-            sip_udp_port: 5060,
-            sip_tcp_port: 5060,
-            rtp: Exposure::default(),
-            rtp_ports: (20000, 20999),
-            drain_seconds: 300,
-            allowed_agent_addresses: vec!["10.0.0.0/8".parse().unwrap()],
-            restrict_agent_addresses: true,
-            nodes: BTreeMap::new(),
-            token_keys: vec![TokenKeyFixture::key()],
-        };
-        let agents = (0..agents)
-            .map(|n| {
-                let id = ObjectRef::new("voice", format!("agent-{n}"));
-                let agent = Agent {
-                    id: id.clone(),
-                    backend: Backend::Echo,
-                    connect_timeout_seconds: 5,
-                    max_call_seconds: 7200,
-                };
-                (id, agent)
-            })
-            .collect();
+        let agents = (0..agents).map(|n| fixture::agent(&format!("agent-{n}")));
         GatewayConfig {
-            settings,
+            settings: GatewaySettings {
+                allowed_agent_addresses: vec!["10.0.0.0/8".parse().unwrap()],
+                ..fixture::settings()
+            },
             tls: None,
+            hep: None,
             providers: BTreeMap::new(),
-            agents,
-        }
-    }
-
-    struct TokenKeyFixture;
-    impl TokenKeyFixture {
-        fn key() -> crate::token::TokenKey {
-            crate::token::TokenKey::from_bytes(1, [7; 32])
+            agents: agents.map(|agent| (agent.id.clone(), agent)).collect(),
         }
     }
 
@@ -332,7 +309,7 @@ mod tests {
         let before = config(100);
         let mut after = before.clone();
         let id = ObjectRef::new("voice", "agent-7");
-        after.agents.get_mut(&id).unwrap().max_call_seconds = 60;
+        after.agents.get_mut(&id).unwrap().max_call_seconds += 1;
         let changed: Vec<usize> = (0..SHARDS)
             .filter(|&index| {
                 let encoded = |config| encode(&split(config, Role::Media)[index], index).unwrap();

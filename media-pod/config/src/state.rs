@@ -3,8 +3,10 @@
 //! A subscriber gets JSON lines: first the whole [`PodState`], then JSON merge patches (RFC 7396) against it, and an empty patch at least
 //! every [`HEARTBEAT`] so that silence means trouble.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -26,7 +28,7 @@ pub const UNREACHABLE_AFTER: Duration = Duration::from_secs(15);
 /// How many refused sources of a provider are kept.
 pub const MAX_REFUSED_SOURCES: usize = 8;
 
-/// All that a pod reports.
+/// All that a pod reports. What has an entry for each of thousands of objects is shared by copies until one of them changes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodState {
@@ -48,16 +50,16 @@ pub struct PodState {
     pub addresses: Vec<String>,
     /// Registrations that this pod holds or tries to get.
     #[serde(default)]
-    pub registrations: BTreeMap<ObjectRef, RegistrationReport>,
+    pub registrations: Arc<BTreeMap<ObjectRef, RegistrationReport>>,
     /// Addresses of each provider's server.
     #[serde(default)]
-    pub resolved: BTreeMap<ObjectRef, Vec<IpAddr>>,
+    pub resolved: Arc<BTreeMap<ObjectRef, Vec<IpAddr>>>,
     /// Running calls (media pods).
     #[serde(default)]
     pub calls: CallCounts,
     /// Start of the last call of each number (registrars).
     #[serde(default)]
-    pub last_call: BTreeMap<ObjectRef, Timestamp>,
+    pub last_call: Arc<BTreeMap<ObjectRef, Timestamp>>,
     /// Sources that were refused although they dialled a number of this provider (registrars).
     #[serde(default)]
     pub refused_sources: BTreeMap<ObjectRef, Vec<RefusedSource>>,
@@ -74,6 +76,9 @@ pub struct PodState {
     /// How each agent was last reached (media pods).
     #[serde(default)]
     pub agents: BTreeMap<ObjectRef, AgentReport>,
+    /// The socket of SIP over UDP (registrars).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp: Option<UdpReport>,
 }
 
 impl PodState {
@@ -87,17 +92,166 @@ impl PodState {
             draining: false,
             configuration: Vec::new(),
             addresses: Vec::new(),
-            registrations: BTreeMap::new(),
-            resolved: BTreeMap::new(),
+            registrations: Arc::default(),
+            resolved: Arc::default(),
             calls: CallCounts::default(),
-            last_call: BTreeMap::new(),
+            last_call: Arc::default(),
             refused_sources: BTreeMap::new(),
             refusals: BTreeMap::new(),
             cut_off: BTreeMap::new(),
             provider_refusals: BTreeMap::new(),
             agents: BTreeMap::new(),
+            udp: None,
         }
     }
+
+    /// The same without what there is of thousands of objects.
+    fn small(&self) -> Self {
+        Self {
+            registrations: Arc::default(),
+            resolved: Arc::default(),
+            last_call: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The JSON merge patch that turns `old` into this; `None` if they are equal. Large parts that they share are not looked at.
+    pub fn patch_from(&self, old: &Self) -> Option<Value> {
+        let value = |state: Self| serde_json::to_value(state).unwrap_or_default();
+        let patch = diff(&value(old.small()), &value(self.small()));
+        let mut patch = match patch {
+            Some(Value::Object(patch)) => patch,
+            _ => Map::new(),
+        };
+        let parts = [
+            (
+                "registrations",
+                entries(&old.registrations, &self.registrations),
+            ),
+            ("resolved", entries(&old.resolved, &self.resolved)),
+            ("lastCall", entries(&old.last_call, &self.last_call)),
+        ];
+        for (name, part) in parts {
+            if let Some(part) = part {
+                patch.insert(name.to_owned(), part);
+            }
+        }
+        (!patch.is_empty()).then_some(Value::Object(patch))
+    }
+
+    /// Reads the state that `value` holds, where `patch` has led to it from this one: large parts that are not in the patch are shared.
+    pub fn patched(&self, patch: &Value, value: &Value) -> serde_json::Result<Self> {
+        let Some(fields) = value.as_object() else {
+            return serde_json::from_value(value.clone());
+        };
+        let large = ["registrations", "resolved", "lastCall"];
+        let kept = |name: &str| large.contains(&name) && patch.get(name).is_none();
+        let fields = fields.iter().filter(|(name, _)| !kept(name));
+        let fields: Map<_, _> = fields.map(|(n, v)| (n.clone(), v.clone())).collect();
+        let mut state: Self = serde_json::from_value(Value::Object(fields))?;
+        if kept("registrations") {
+            state.registrations = Arc::clone(&self.registrations);
+        }
+        if kept("resolved") {
+            state.resolved = Arc::clone(&self.resolved);
+        }
+        if kept("lastCall") {
+            state.last_call = Arc::clone(&self.last_call);
+        }
+        Ok(state)
+    }
+
+    /// The objects of which the two say different things; `None`: the pod itself is another one, so it may be any.
+    pub fn differing(&self, old: &Self) -> Option<BTreeSet<ObjectRef>> {
+        let Self {
+            pod,
+            role,
+            incarnation,
+            ready,
+            draining,
+            configuration,
+            addresses,
+            registrations,
+            resolved,
+            calls,
+            last_call,
+            refused_sources,
+            // No object's status tells of these.
+            refusals: _,
+            cut_off: _,
+            udp: _,
+            provider_refusals,
+            agents,
+        } = self;
+        let same = *pod == old.pod
+            && *role == old.role
+            && *incarnation == old.incarnation
+            && *ready == old.ready
+            && *draining == old.draining
+            && *configuration == old.configuration
+            && *addresses == old.addresses;
+        if !same {
+            return None;
+        }
+        let mut objects = BTreeSet::new();
+        if !Arc::ptr_eq(registrations, &old.registrations) {
+            objects.extend(differing(&old.registrations, registrations));
+        }
+        if !Arc::ptr_eq(resolved, &old.resolved) {
+            objects.extend(differing(&old.resolved, resolved));
+        }
+        if !Arc::ptr_eq(last_call, &old.last_call) {
+            objects.extend(differing(&old.last_call, last_call));
+        }
+        objects.extend(differing(&old.calls.providers, &calls.providers));
+        objects.extend(differing(&old.calls.numbers, &calls.numbers));
+        objects.extend(differing(&old.calls.agents, &calls.agents));
+        objects.extend(differing(&old.refused_sources, refused_sources));
+        objects.extend(differing(&old.provider_refusals, provider_refusals));
+        objects.extend(differing(&old.agents, agents));
+        Some(objects.into_iter().cloned().collect())
+    }
+}
+
+/// Names whose entries differ.
+fn differing<'a, T: PartialEq>(
+    old: &'a BTreeMap<ObjectRef, T>,
+    new: &'a BTreeMap<ObjectRef, T>,
+) -> Vec<&'a ObjectRef> {
+    let (mut before, mut after) = (old.iter().peekable(), new.iter().peekable());
+    let mut found = Vec::new();
+    loop {
+        let order = match (before.peek(), after.peek()) {
+            (None, None) => return found,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+        };
+        let (a, b) = (
+            before.next_if(|_| order.is_le()),
+            after.next_if(|_| order.is_ge()),
+        );
+        if a.map(|(_, value)| value) != b.map(|(_, value)| value) {
+            found.extend(a.or(b).map(|(name, _)| name));
+        }
+    }
+}
+
+/// The patch of one part.
+fn entries<T: PartialEq + Serialize>(
+    old: &Arc<BTreeMap<ObjectRef, T>>,
+    new: &Arc<BTreeMap<ObjectRef, T>>,
+) -> Option<Value> {
+    if Arc::ptr_eq(old, new) {
+        return None;
+    }
+    let value = |entry: Option<&T>| serde_json::to_value(entry).unwrap_or_default();
+    let changes = differing(old, new).into_iter().filter_map(|name| {
+        let change = diff(&value(old.get(name)), &value(new.get(name)))?;
+        Some((name.to_string(), change))
+    });
+    let changes: Map<_, _> = changes.collect();
+    (!changes.is_empty()).then_some(Value::Object(changes))
 }
 
 /// Why a connection was cut off or refused.
@@ -119,6 +273,8 @@ pub enum CutOff {
     TlsHandshake,
     /// There are too many of them, from this source or at all.
     TooMany,
+    /// Its source is shut out for a while.
+    SourceBanned,
 }
 
 impl CutOff {
@@ -133,6 +289,7 @@ impl CutOff {
             Self::NotReading => "NotReading",
             Self::TlsHandshake => "TlsHandshake",
             Self::TooMany => "TooMany",
+            Self::SourceBanned => "SourceBanned",
         }
     }
 }
@@ -155,6 +312,18 @@ pub struct CallCounts {
     /// By agent.
     #[serde(default)]
     pub agents: BTreeMap<ObjectRef, u32>,
+}
+
+/// The socket of SIP over UDP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UdpReport {
+    /// Bytes of the kernel's buffer, its own overhead included.
+    pub receive_buffer: u64,
+    /// Datagrams that the kernel dropped: those of sources that are shut out, and those for which there was no room.
+    pub dropped_by_kernel: u64,
+    /// Datagrams that the registrar was too busy to take.
+    pub overflow: u64,
 }
 
 /// Whether the carrier holds our binding.
@@ -311,6 +480,51 @@ mod tests {
         let mut seen = Value::Null;
         apply(&mut seen, serde_json::to_value(&state).unwrap());
         assert_eq!(serde_json::from_value::<PodState>(seen).unwrap(), state);
+    }
+
+    fn registration(contact: &str) -> RegistrationReport {
+        RegistrationReport {
+            revision: "1".into(),
+            state: RegistrationState::Registered,
+            reason: Reason::Registered,
+            message: "registered".into(),
+            last_response: Some("200 OK".into()),
+            transport: None,
+            contact: (!contact.is_empty()).then(|| contact.to_owned()),
+            observed_address: None,
+            registered_at: None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_state_patched_is_the_new_state_and_what_differs_is_named(
+            before in proptest::collection::btree_map("[a-e]", "[xy]?", 0..5),
+            after in proptest::collection::btree_map("[a-e]", "[xy]?", 0..5),
+            calls in (0..3_u32, 0..3_u32),
+        ) {
+            let with = |names: &BTreeMap<String, String>, calls: u32| {
+                let mut state = state();
+                let id = |name: &String| ObjectRef::new("voice", name);
+                state.registrations = Arc::new(names.iter().map(|(n, c)| (id(n), registration(c))).collect());
+                let called = names.iter().filter(|(_, contact)| contact.is_empty());
+                state.last_call = Arc::new(called.map(|(n, _)| (id(n), Timestamp::UNIX_EPOCH)).collect());
+                state.resolved = Arc::new(names.keys().map(|n| (id(n), Vec::new())).collect());
+                state.calls.total = calls;
+                state
+            };
+            let (old, new) = (with(&before, calls.0), with(&after, calls.1));
+            let (mut value, whole) = (serde_json::to_value(&old).unwrap(), serde_json::to_value(&new).unwrap());
+            let patch = new.patch_from(&old);
+            prop_assert_eq!(&patch, &diff(&value, &whole));
+            let patch = patch.unwrap_or_else(|| json!({}));
+            apply(&mut value, patch.clone());
+            prop_assert_eq!(&value, &whole);
+            prop_assert_eq!(old.patched(&patch, &value).unwrap(), new.clone());
+            let names: BTreeSet<_> = before.keys().chain(after.keys()).filter(|n| before.get(*n) != after.get(*n)).collect();
+            let named = new.differing(&old).unwrap();
+            prop_assert_eq!(named, names.into_iter().map(|n| ObjectRef::new("voice", n)).collect());
+        }
     }
 
     fn object() -> impl Strategy<Value = Value> {

@@ -98,6 +98,7 @@ pub struct StateStream {
     /// How much of `buffer` holds no line end: a long first line comes in many pieces.
     searched: usize,
     value: Value,
+    last: Option<PodState>,
 }
 
 /// Longest line that is read: a pod with 10,000 registrations needs about 5 MB.
@@ -158,6 +159,7 @@ impl StateStream {
                 buffer: Vec::new(),
                 searched: 0,
                 value: Value::Null,
+                last: None,
             };
             let state = stream.next().await?;
             Some((stream, state))
@@ -177,8 +179,14 @@ impl StateStream {
             if let Some(end) = fresh.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=self.searched + end).collect();
                 self.searched = 0;
-                state::apply(&mut self.value, serde_json::from_slice(&line).ok()?);
-                return serde_json::from_value(self.value.clone()).ok();
+                let patch: Value = serde_json::from_slice(&line).ok()?;
+                state::apply(&mut self.value, patch.clone());
+                let state = match &self.last {
+                    None => serde_json::from_value(self.value.clone()),
+                    Some(last) => last.patched(&patch, &self.value),
+                };
+                self.last = Some(state.ok()?);
+                return self.last.clone();
             }
             self.searched = self.buffer.len();
             let frame = tokio::time::timeout(HEARTBEAT * 3, self.body.frame())

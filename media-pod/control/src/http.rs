@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::stream::{self, Stream};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use ringwire_config::state::{self, HEARTBEAT};
+use ringwire_config::state::{HEARTBEAT, PodState};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
@@ -53,7 +53,7 @@ async fn stream_state(State(reporter): State<Reporter>) -> Response {
 pub fn lines(reporter: Reporter) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     let changes = reporter.subscribe();
     stream::unfold(
-        (reporter, changes, None::<Value>),
+        (reporter, changes, None::<PodState>),
         |(reporter, mut changes, sent)| async move {
             if sent.is_some()
                 && tokio::time::timeout(HEARTBEAT, changes.changed())
@@ -63,12 +63,12 @@ pub fn lines(reporter: Reporter) -> impl Stream<Item = Result<Bytes, Infallible>
                 tokio::time::sleep(GATHER).await;
             }
             changes.borrow_and_update();
-            let now = serde_json::to_value(reporter.snapshot()).unwrap_or_default();
+            let now = reporter.snapshot();
             let line = match &sent {
-                None => now.clone(),
-                Some(sent) => {
-                    state::diff(sent, &now).unwrap_or_else(|| Value::Object(serde_json::Map::new()))
-                }
+                None => serde_json::to_value(&now).unwrap_or_default(),
+                Some(sent) => now
+                    .patch_from(sent)
+                    .unwrap_or_else(|| Value::Object(serde_json::Map::new())),
             };
             let mut text = line.to_string();
             text.push('\n');

@@ -470,3 +470,21 @@ fn parameters_are_found_whatever_their_case() {
     );
     assert_eq!(params.to_string(), ";Tag=a;lr");
 }
+
+#[test]
+fn what_was_just_small_enough_still_is_with_our_own_headers() {
+    use limits::HeaderLimits;
+    let head = "OPTIONS sip:a@x SIP/2.0\r\nVia: SIP/2.0/TCP x;branch=z9hG4bK1\r\nFrom: <sip:a@x>;tag=1\r\n\
+                To: <sip:b@x>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n";
+    let with = |fields: usize| format!("{head}{}\r\n", "X: 1\r\n".repeat(fields - 5));
+    let read = |limits: HeaderLimits, text: &str| {
+        let mut parser = StreamParser::with_limits(limits);
+        parser.push(text.as_bytes());
+        parser.next().map(drop).map_err(|failure| failure.error)
+    };
+    let (full, over) = (with(limits::MAX_HEADERS), with(limits::MAX_HEADERS + 20));
+    assert_eq!(read(HeaderLimits::STRANGERS, &full), Ok(()));
+    let refused = Err(ParseError::HeadersTooLarge);
+    assert_eq!(read(HeaderLimits::STRANGERS, &over), refused);
+    assert_eq!(read(HeaderLimits::OWN, &over), Ok(()));
+}

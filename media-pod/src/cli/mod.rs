@@ -1,4 +1,5 @@
-//! The commands of `ringwire` that people type: place a test call, look at objects, check files, explain a reason.
+//! The commands of `ringwire` that people type: place a test call, look at objects, follow messages, check files, explain
+//! a reason.
 //!
 //! Each module has the `Args` that clap reads and a `run` that gives the exit code: 0 done, 1 failed, 2 wrong usage. Nothing here
 //! serves calls; that is `run`, `registrar` and `media`.
@@ -9,6 +10,7 @@ pub mod completion;
 pub mod explain;
 pub mod get;
 mod resolve;
+pub mod trace;
 
 use std::io::Write;
 

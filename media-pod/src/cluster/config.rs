@@ -202,36 +202,22 @@ mod tests {
 
     use futures::channel::mpsc;
     use k8s_openapi::ByteString;
-    use ringwire_config::gateway::{Agent, Backend, Exposure, GatewayConfig, GatewaySettings};
-    use ringwire_config::token::TokenKey;
+    use ringwire_config::fixture;
+    use ringwire_config::gateway::{Agent, GatewayConfig};
 
     use super::*;
 
     fn config(max_call_seconds: u32) -> GatewayConfig {
-        let id = ObjectRef::new("voice", "echo");
         let agent = Agent {
-            id: id.clone(),
-            backend: Backend::Echo,
-            connect_timeout_seconds: 5,
             max_call_seconds,
+            ..fixture::agent("echo")
         };
         GatewayConfig {
-            settings: GatewaySettings {
-                gateway: ObjectRef::new("voice", "default"),
-                sip: Exposure::default(),
-                sip_udp_port: 5060,
-                sip_tcp_port: 5060,
-                rtp: Exposure::default(),
-                rtp_ports: (20000, 20999),
-                drain_seconds: 300,
-                allowed_agent_addresses: Vec::new(),
-                restrict_agent_addresses: true,
-                nodes: BTreeMap::new(),
-                token_keys: vec![TokenKey::from_bytes(1, [7; 32])],
-            },
+            settings: fixture::settings(),
             tls: None,
+            hep: None,
             providers: BTreeMap::new(),
-            agents: BTreeMap::from([(id, agent)]),
+            agents: BTreeMap::from([(agent.id.clone(), agent)]),
         }
     }
 

@@ -2,23 +2,27 @@
 //!
 //! Each registrar renews a Lease of its own; a provider belongs to the live pod with the highest rendezvous hash, so that load spreads
 //! and a take-over needs no write. A pod that cannot reach the API server keeps its providers: two registrations for a while are fine,
-//! none is not.
+//! none is not. Meanwhile it asks the others themselves whether they live ([`super::peers`]), and takes over from those that do not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use ringwire_config::object::ObjectRef;
+use ringwire_control::GatewayTls;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::peers::Peers;
 use super::watching::describe_client;
 
 /// How often the others are looked at.
@@ -49,6 +53,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 const MANAGER: &str = "ringwire-registrar";
 const GATEWAY_LABEL: &str = "ringwire.dev/gateway";
 const ROLE_LABEL: &str = "ringwire.dev/role";
+/// Annotation of a Lease: the pod's address.
+const ADDRESS: &str = "ringwire.dev/address";
 
 /// The live registrars of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,11 +106,31 @@ impl Membership {
     }
 }
 
-/// Joins the registrars of `gateway` as the pod called `pod`. With the pod's `uid` the API server deletes the Lease together with the
-/// pod; without, a successor does so after ten minutes.
-pub fn join(client: &Client, gateway: &ObjectRef, pod: &str, uid: Option<&str>) -> Membership {
+/// Who joins.
+pub struct Joining {
+    /// The gateway.
+    pub gateway: ObjectRef,
+    /// The pod's name.
+    pub pod: String,
+    /// Its UID: with it the API server deletes the Lease together with the pod; without, a successor does so after ten minutes.
+    pub uid: Option<String>,
+    /// Its address.
+    pub address: IpAddr,
+    /// How the others' control ports are asked.
+    pub tls: Arc<ArcSwap<GatewayTls>>,
+}
+
+/// Joins the registrars of a gateway.
+pub fn join(client: &Client, joining: Joining) -> Membership {
+    let Joining {
+        gateway,
+        pod,
+        uid,
+        address,
+        tls,
+    } = joining;
     let nobody = Members {
-        me: pod.to_owned(),
+        me: pod.clone(),
         live: BTreeSet::new(),
     };
     let (sender, members) = watch::channel(Arc::new(nobody));
@@ -112,9 +138,11 @@ pub fn join(client: &Client, gateway: &ObjectRef, pod: &str, uid: Option<&str>) 
     let api = Api::namespaced(client.clone(), &gateway.namespace);
     let member = Member {
         api,
-        gateway: gateway.name.clone(),
-        pod: pod.to_owned(),
-        uid: uid.map(ToOwned::to_owned),
+        gateway: gateway.name,
+        pod,
+        uid,
+        address,
+        tls,
         sender,
     };
     let task = tokio::spawn(member.run(stop.clone()));
@@ -130,6 +158,8 @@ struct Member {
     gateway: String,
     pod: String,
     uid: Option<String>,
+    address: IpAddr,
+    tls: Arc<ArcSwap<GatewayTls>>,
     sender: watch::Sender<Arc<Members>>,
 }
 
@@ -137,7 +167,8 @@ impl Member {
     async fn run(self, stop: CancellationToken) {
         let started = Instant::now();
         let mut observed = Observed::default();
-        let mut away = false;
+        // While the API server is away.
+        let mut peers: Option<Peers> = None;
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for turn in 0_u32.. {
@@ -151,17 +182,22 @@ impl Member {
             };
             match result {
                 Ok(()) => {
-                    if std::mem::take(&mut away) {
+                    if peers.take().is_some() {
                         tracing::info!("the registrars' leases can be reached again");
                     }
                     self.publish(observed.live(&self.pod));
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut away, true) {
+                    let peers = peers.get_or_insert_with(|| {
                         tracing::warn!(
                             error,
-                            "cannot reach the registrars' leases; keeping the providers"
+                            "cannot reach the registrars' leases; keeping the providers, and asking the others themselves"
                         );
+                        Peers::new(&self.tls)
+                    });
+                    peers.listen(&observed.addresses(&self.pod));
+                    if observed.hear(|pod| peers.heard(pod), Instant::now()) {
+                        self.publish(observed.live(&self.pod));
                     }
                     if self.sender.borrow().live.is_empty() && started.elapsed() >= ALONE_AFTER {
                         self.publish(BTreeSet::from([self.pod.clone()]));
@@ -242,6 +278,7 @@ impl Member {
                         .map(|(key, value)| (key.to_owned(), value.to_owned()))
                         .into(),
                 ),
+                annotations: Some([(ADDRESS.to_owned(), self.address.to_string())].into()),
                 owner_references: owner.map(|owner| vec![owner]),
                 ..ObjectMeta::default()
             },
@@ -276,6 +313,7 @@ struct Sighting {
     /// Changes with each renewal.
     version: String,
     renewed: Option<Timestamp>,
+    address: Option<IpAddr>,
 }
 
 impl Sighting {
@@ -290,6 +328,10 @@ impl Sighting {
             renewed: spec
                 .and_then(|spec| spec.renew_time.as_ref())
                 .map(|time| time.0),
+            address: lease
+                .annotations()
+                .get(ADDRESS)
+                .and_then(|text| text.parse().ok()),
         }
     }
 }
@@ -305,6 +347,7 @@ struct Seen {
     holder: String,
     version: String,
     silent: Duration,
+    address: Option<IpAddr>,
 }
 
 impl Observed {
@@ -327,6 +370,7 @@ impl Observed {
             holder,
             version,
             renewed,
+            address,
         } in sightings
         {
             let silent = match before.remove(&name) {
@@ -345,10 +389,40 @@ impl Observed {
                     holder,
                     version,
                     silent,
+                    address,
                 },
             );
         }
         abandoned
+    }
+
+    /// Takes what the pods themselves had to say while nobody could look: when each was last heard of. False if nobody ever looked.
+    fn hear(&mut self, heard: impl Fn(&str) -> Option<Instant>, now: Instant) -> bool {
+        let Some(last) = self.last_look else {
+            return false;
+        };
+        let step = now.duration_since(last).min(LONGEST_STEP);
+        self.last_look = Some(now);
+        for seen in self.leases.values_mut() {
+            // What cannot be asked stays as it was.
+            if seen.address.is_none() {
+                continue;
+            }
+            seen.silent = match heard(&seen.holder) {
+                // A stream says something every few seconds, so that it counts from then.
+                Some(at) => now.duration_since(at).min(seen.silent + step),
+                None => seen.silent + step,
+            };
+        }
+        true
+    }
+
+    /// Where the other pods are.
+    fn addresses(&self, me: &str) -> BTreeMap<String, IpAddr> {
+        let others = self.leases.values().filter(|seen| seen.holder != me);
+        others
+            .filter_map(|seen| Some((seen.holder.clone(), seen.address?)))
+            .collect()
     }
 
     /// The live pods, always with `me`.
@@ -429,6 +503,8 @@ mod tests {
         );
     }
 
+    const ADDRESS_OF_ALL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     /// A pretend cluster: leases with a version each, looked at by us.
     struct World {
         observed: Observed,
@@ -464,6 +540,7 @@ mod tests {
                 } else {
                     self.wall
                 }),
+                address: Some(ADDRESS_OF_ALL),
             });
             let abandoned = self.observed.look(sightings, self.now, self.wall).len();
             (self.observed.live("a").into_iter().collect(), abandoned)
@@ -510,6 +587,52 @@ mod tests {
             "the API server was away for both"
         );
         assert_eq!(world.look(&[("a", "renewed"), ("b", "2")], 1).0, ["a", "b"]);
+    }
+
+    #[test]
+    fn who_cannot_be_heard_either_while_the_api_server_is_away_lapses() {
+        let mut world = World::new();
+        world.look(&[("a", "renewed"), ("b", "renewed"), ("c", "renewed")], 1);
+        assert_eq!(
+            world
+                .observed
+                .addresses("a")
+                .into_keys()
+                .collect::<Vec<_>>(),
+            ["b", "c"]
+        );
+        let start = world.now;
+        // b says something every three seconds, c died after two.
+        let mut lapsed = None;
+        for second in 1..=30 {
+            let now = start + Duration::from_secs(second);
+            let heard = |pod: &str| {
+                let last = if pod == "b" { second / 3 * 3 } else { 2 };
+                Some(start + Duration::from_secs(last))
+            };
+            assert!(world.observed.hear(heard, now));
+            let live = world.observed.live("a");
+            assert!(live.contains("b"), "after {second} s");
+            if !live.contains("c") {
+                lapsed.get_or_insert(second);
+            }
+        }
+        assert_eq!(lapsed, Some(10));
+        // The API server is back, with the Leases as they were; c has not renewed.
+        world.now = start + Duration::from_secs(30);
+        let live = world
+            .look(&[("a", "renewed"), ("b", "renewed"), ("c", "1")], 1)
+            .0;
+        assert_eq!(live, ["a", "b"]);
+        let live = world
+            .look(&[("a", "renewed"), ("b", "renewed"), ("c", "renewed")], 1)
+            .0;
+        assert_eq!(live, ["a", "b", "c"], "and comes back");
+    }
+
+    #[test]
+    fn who_was_never_looked_at_is_not_judged_by_silence() {
+        assert!(!Observed::default().hear(|_| None, Instant::now()));
     }
 
     #[test]

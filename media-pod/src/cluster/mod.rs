@@ -8,6 +8,7 @@ pub mod control;
 pub mod discovery;
 pub mod links;
 pub mod membership;
+mod peers;
 mod watching;
 
 use std::time::Duration;

@@ -25,6 +25,7 @@ pub fn embedded(registrar: Reporter, media: Reporter) -> Registry {
         let edge = registrar.snapshot();
         let mut state = media.snapshot();
         state.registrations = edge.registrations;
+        state.udp = edge.udp;
         for (reason, count) in edge.refusals {
             *state.refusals.entry(reason).or_default() += count;
         }
@@ -117,9 +118,43 @@ fn encode(state: &PodState, encoder: &mut DescriptorEncoder) -> fmt::Result {
         agents,
     )?;
 
+    let mut counters = vec![(
+        "ringwire_calls",
+        "Calls that the pod has taken, those that are over included",
+        state.calls.begun,
+    )];
+    if let Some(udp) = &state.udp {
+        let bytes = [(
+            [("role", role)],
+            i64::try_from(udp.receive_buffer).unwrap_or(i64::MAX),
+        )];
+        gauges(
+            encoder,
+            "ringwire_sip_receive_buffer_bytes",
+            "The kernel's buffer of the SIP socket, its own overhead included",
+            bytes,
+        )?;
+        counters.extend([
+            (
+                "ringwire_sip_dropped_by_kernel",
+                "SIP datagrams that the kernel dropped: of sources that are shut out, or without room",
+                udp.dropped_by_kernel,
+            ),
+            (
+                "ringwire_sip_overflow",
+                "SIP datagrams that the registrar was too busy to take",
+                udp.overflow,
+            ),
+        ]);
+    }
+    for (name, help, value) in counters {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(family.encode_family(&[("role", role)])?)?;
+    }
+
     let mut family = encoder.encode_descriptor(
         "ringwire_refusals",
-        "Refused calls by reason",
+        "Refused calls and ignored messages by reason",
         None,
         MetricType::Counter,
     )?;

@@ -162,10 +162,14 @@ impl Health {
     }
 }
 
-/// Where the socket is: `health.sock` in the directory that [`RUN_DIR_VARIABLE`] names, else in `/run/ringwire`.
+/// The directory of a pod's sockets: what [`RUN_DIR_VARIABLE`] names, else `/run/ringwire`.
+pub fn run_directory() -> PathBuf {
+    PathBuf::from(std::env::var_os(RUN_DIR_VARIABLE).unwrap_or_else(|| OsString::from(RUN_DIR)))
+}
+
+/// Where the socket is: `health.sock` in the [`run_directory`].
 pub fn socket_path() -> PathBuf {
-    let directory = std::env::var_os(RUN_DIR_VARIABLE).unwrap_or_else(|| OsString::from(RUN_DIR));
-    PathBuf::from(directory).join("health.sock")
+    run_directory().join("health.sock")
 }
 
 /// Binds the socket at `path`, replacing what an earlier run has left, and answers there until `stop`. Fails if it cannot be bound.

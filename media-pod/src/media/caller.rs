@@ -70,14 +70,12 @@ fn privacy(identity: &CallerIdentity) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringwire_sip::message::{HeaderName, Headers};
+    use ringwire_sip::message::HeaderName;
 
     fn read(lines: &[(&str, &str)]) -> CallerIdentity {
-        let mut headers = Headers::new();
-        for (name, value) in lines {
-            headers.push(HeaderName::from(*name), *value);
-        }
-        CallerIdentity::of(&headers)
+        let lines = lines.iter();
+        let headers = lines.map(|(name, value)| (HeaderName::from(*name), *value));
+        CallerIdentity::of(&headers.collect())
     }
 
     #[test]

@@ -17,8 +17,8 @@ pub struct CallKey {
     pub local_tag: String,
 }
 
-/// What a call is told.
-pub enum ToCall {
+/// What a call's dialog is told.
+pub enum ToDialog {
     /// A request within the dialog.
     Request {
         /// To be answered here.
@@ -48,6 +48,12 @@ pub enum ToCall {
         /// Which request.
         token: u64,
     },
+}
+
+/// What a call is told.
+pub enum ToCall {
+    /// Something for its dialog.
+    Dialog(ToDialog),
     /// Another call takes this one's place (RFC 3891).
     HandOver {
         /// What it asks for.

@@ -1,12 +1,14 @@
 //! The media role: each call ends here, from the SIP dialog to the agent's connection.
 
 mod agent_link;
-mod call;
+pub(crate) mod call;
 mod caller;
-mod exchange;
+pub(crate) mod exchange;
 pub mod node;
 mod ports;
 mod retired;
 mod shared;
-mod switch;
+pub(crate) mod switch;
+#[cfg(test)]
+mod tests;
 mod worker;

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::call::{NewCall, TakeOver};
-use super::exchange::{CallKey, FromCall, ToCall};
+use super::exchange::{CallKey, FromCall, ToCall, ToDialog};
 use super::ports::Ports;
 use super::shared::Shared;
 use super::switch::{Incoming, Output, Switch};
@@ -254,7 +254,7 @@ impl Node {
         };
         if let Err(TrySendError::Full(unread)) = inbox.sender.try_send(message) {
             tracing::warn!(call_id = %key.call_id, "a call has more messages than it reads");
-            if let ToCall::Request { server, request } = unread {
+            if let ToCall::Dialog(ToDialog::Request { server, request }) = unread {
                 self.switch.refuse_busy(server, &request, Instant::now());
             }
         }

@@ -70,38 +70,16 @@ fn with(
 
 #[cfg(test)]
 mod tests {
-    use ringwire_config::gateway::{Backend, Exposure, GatewaySettings};
+    use ringwire_config::fixture;
 
     use super::*;
 
     fn config(names: &[&str], max_call_seconds: u32) -> Arc<MediaConfig> {
-        let agents = names.iter().map(|name| {
-            let id = ObjectRef::new("voice", *name);
-            let agent = Agent {
-                id: id.clone(),
-                backend: Backend::Echo,
-                connect_timeout_seconds: 5,
-                max_call_seconds,
-            };
-            (id, agent)
+        let agents = names.iter().map(|name| Agent {
+            max_call_seconds,
+            ..fixture::agent(name)
         });
-        Arc::new(MediaConfig {
-            settings: GatewaySettings {
-                gateway: ObjectRef::new("voice", "default"),
-                sip: Exposure::default(),
-                sip_udp_port: 5060,
-                sip_tcp_port: 5060,
-                rtp: Exposure::default(),
-                rtp_ports: (20000, 20999),
-                drain_seconds: 300,
-                allowed_agent_addresses: Vec::new(),
-                restrict_agent_addresses: true,
-                nodes: BTreeMap::new(),
-                token_keys: Vec::new(),
-            },
-            agents: agents.collect(),
-            shards: Vec::new(),
-        })
+        Arc::new(fixture::media(agents))
     }
 
     async fn names(kept: &mut watch::Receiver<Config>) -> Vec<(String, u32)> {

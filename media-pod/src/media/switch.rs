@@ -18,7 +18,7 @@ use ringwire_sip::transaction::{
 };
 
 use super::call::Decision;
-use super::exchange::{CallKey, FromCall, ToCall};
+use super::exchange::{CallKey, FromCall, ToCall, ToDialog};
 use crate::private;
 
 /// A request to a caller waits so long for a registrar.
@@ -318,8 +318,13 @@ impl Switch {
             request,
         } = outgoing;
         let response = Response::to_request(&request, 480, None);
-        let answer = ToCall::Response { token, response };
-        self.outputs.push_back(Output::To(key, answer));
+        let answer = ToDialog::Response { token, response };
+        self.tell(key, answer);
+    }
+
+    fn tell(&mut self, key: CallKey, message: ToDialog) {
+        let message = ToCall::Dialog(message);
+        self.outputs.push_back(Output::To(key, message));
     }
 
     /// Handles what the endpoint has to say.
@@ -334,23 +339,21 @@ impl Switch {
             Event::Request { id, request, flow } => self.on_request(id, request, flow, now),
             Event::Ack { request, flow } => {
                 if let Some(key) = self.find(&request, flow) {
-                    self.outputs
-                        .push_back(Output::To(key, ToCall::Ack { request }));
+                    self.tell(key, ToDialog::Ack { request });
                 }
             }
             Event::Cancelled { id, request } => {
                 let reason = request.headers.get(&HeaderName::Reason).map(str::to_owned);
                 if let Some(key) = self.by_invite.get(&id) {
-                    let cancel = ToCall::Cancel { reason };
-                    self.outputs.push_back(Output::To(key.clone(), cancel));
+                    let cancel = ToDialog::Cancel { reason };
+                    self.tell(key.clone(), cancel);
                 }
             }
             Event::Response { id, response, .. } => {
                 if let Some(outgoing) = self.clients.get(&id) {
                     let token = outgoing.token;
-                    let answer = ToCall::Response { token, response };
-                    self.outputs
-                        .push_back(Output::To(outgoing.key.clone(), answer));
+                    let answer = ToDialog::Response { token, response };
+                    self.tell(outgoing.key.clone(), answer);
                 }
             }
             Event::Failed { id, error } => {
@@ -359,8 +362,8 @@ impl Switch {
                         ClientError::Transport(_) => self.link_failed(outgoing, now),
                         ClientError::Timeout => {
                             let Outgoing { key, token, .. } = outgoing;
-                            let failed = ToCall::Failed { token };
-                            self.outputs.push_back(Output::To(key, failed));
+                            let failed = ToDialog::Failed { token };
+                            self.tell(key, failed);
                         }
                     }
                 }
@@ -395,8 +398,8 @@ impl Switch {
             match self.find(&request, link) {
                 Some(key) => {
                     let server = id;
-                    let told = ToCall::Request { server, request };
-                    self.outputs.push_back(Output::To(key, told));
+                    let told = ToDialog::Request { server, request };
+                    self.tell(key, told);
                 }
                 None => self.answer(id, &request, 481, false, now),
             }

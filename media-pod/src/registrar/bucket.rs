@@ -1,6 +1,6 @@
 //! A token bucket: so many per second, and so many at once after a pause.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One bucket. Rate and size are given at each use, so that an edit of them takes effect at once.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +30,16 @@ impl Bucket {
         }
         there
     }
+
+    /// When there is a token, if none is taken before.
+    pub fn ready_at(&self, per_second: u32) -> Instant {
+        let missing = (1.0 - 5e-4 - self.tokens).max(0.0);
+        self.at + Duration::from_secs_f64(missing / f64::from(per_second))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -50,6 +54,22 @@ mod tests {
             (98..=101).contains(&within_ten_seconds),
             "{within_ten_seconds}"
         );
+    }
+
+    #[test]
+    fn tells_when_there_is_a_token() {
+        let start = Instant::now();
+        let mut bucket = Bucket::full(1, start);
+        assert!(bucket.ready_at(500) <= start);
+        assert!(bucket.take(500, 1, start));
+        for _ in 0..1_000 {
+            let at = bucket.ready_at(500);
+            let early = at.checked_sub(Duration::from_micros(10)).unwrap();
+            assert!(!bucket.take(500, 1, early));
+            assert!(bucket.take(500, 1, at));
+        }
+        let took = bucket.at - start;
+        assert!((1.99..2.01).contains(&took.as_secs_f64()), "{took:?}");
     }
 
     #[test]

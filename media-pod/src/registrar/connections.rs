@@ -193,6 +193,11 @@ impl Connections {
         }
     }
 
+    /// Closes a connection; that it has closed is told as always.
+    pub fn close(&mut self, flow: &Flow) {
+        self.streams.close(flow);
+    }
+
     /// Closes all.
     pub fn close_all(&mut self) {
         self.streams.close_all();

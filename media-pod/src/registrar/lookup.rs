@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
@@ -29,46 +30,84 @@ const CONCURRENT: usize = 32;
 /// Most servers of one domain that are looked at.
 const MAX_SERVERS: usize = 16;
 
+/// When each question is to be asked next.
+#[derive(Default)]
+struct Agenda {
+    /// `None`: it is being asked.
+    at: BTreeMap<Question, Option<Instant>>,
+    due: BTreeSet<(Instant, Question)>,
+}
+
+impl Agenda {
+    /// Takes what is wanted from now on: new questions are due at once.
+    fn want(&mut self, wanted: &BTreeSet<Question>, now: Instant) {
+        self.at.retain(|question, _| wanted.contains(question));
+        self.due.retain(|(_, question)| wanted.contains(question));
+        for question in wanted {
+            if !self.at.contains_key(question) {
+                self.at.insert(question.clone(), Some(now));
+                self.due.insert((now, question.clone()));
+            }
+        }
+    }
+
+    /// A question to ask now.
+    fn take(&mut self, now: Instant) -> Option<Question> {
+        self.due.first().filter(|(at, _)| *at <= now)?;
+        let (_, question) = self.due.pop_first()?;
+        self.at.insert(question.clone(), None);
+        Some(question)
+    }
+
+    /// It was answered, and is to be asked again then, if it is still wanted.
+    fn answered(&mut self, question: &Question, again: Instant) {
+        if let Some(at) = self.at.get_mut(question).filter(|at| at.is_none()) {
+            *at = Some(again);
+            self.due.insert((again, question.clone()));
+        }
+    }
+
+    /// When the next one is due.
+    fn next(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+}
+
 /// Looks up what is wanted, again whenever a TTL ends, until `stop`.
 pub async fn run(
     resolver: TokioResolver,
-    mut wanted: watch::Receiver<BTreeSet<Question>>,
+    mut wanted: watch::Receiver<Arc<BTreeSet<Question>>>,
     results: mpsc::Sender<(Question, Lookup)>,
     stop: CancellationToken,
 ) {
-    let mut due: BTreeMap<Question, Instant> = BTreeMap::new();
+    let mut agenda = Agenda::default();
+    agenda.want(&wanted.borrow_and_update(), Instant::now());
     let mut running = JoinSet::new();
-    let mut busy: BTreeSet<Question> = BTreeSet::new();
     loop {
         let now = Instant::now();
-        let questions = wanted.borrow_and_update().clone();
-        due.retain(|question, _| questions.contains(question));
-        for question in &questions {
-            let at = due.entry(question.clone()).or_insert(now);
-            if *at <= now && running.len() < CONCURRENT && busy.insert(question.clone()) {
-                let (resolver, question) = (resolver.clone(), question.clone());
-                running.spawn(async move {
-                    let (lookup, again) = look_up(&resolver, &question).await;
-                    (question, lookup, again)
-                });
-            }
+        while running.len() < CONCURRENT
+            && let Some(question) = agenda.take(now)
+        {
+            let resolver = resolver.clone();
+            running.spawn(async move {
+                let (lookup, again) = look_up(&resolver, &question).await;
+                (question, lookup, again)
+            });
         }
-        let next = due
-            .iter()
-            .filter(|(question, _)| !busy.contains(*question))
-            .map(|(_, at)| *at)
-            .min();
-        let sleep = next.map_or(LONGEST, |at| {
-            at.saturating_duration_since(now)
-                .max(Duration::from_millis(10))
-        });
+        let full = running.len() >= CONCURRENT;
+        let next = agenda.next().filter(|_| !full);
+        let sleep = next.map_or(LONGEST, |at| at.saturating_duration_since(now));
         tokio::select! {
             () = stop.cancelled() => return,
-            changed = wanted.changed() => if changed.is_err() { return },
+            changed = wanted.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                agenda.want(&wanted.borrow_and_update(), Instant::now());
+            }
             () = tokio::time::sleep(sleep) => {}
             Some(Ok((question, lookup, again))) = running.join_next() => {
-                busy.remove(&question);
-                due.insert(question.clone(), Instant::now() + again);
+                agenda.answered(&question, Instant::now() + again);
                 if results.send((question, lookup)).await.is_err() {
                     return;
                 }
@@ -262,6 +301,30 @@ mod tests {
 
     fn server(priority: u16, weight: u16, port: u16) -> SRV {
         SRV::new(priority, weight, port, "sip.carrier.test.".parse().unwrap())
+    }
+
+    #[test]
+    fn each_question_is_asked_when_it_is_due_and_once_at_a_time() {
+        let (mut agenda, now) = (Agenda::default(), Instant::now());
+        let question = |name: &str| Question::Addresses(name.to_owned());
+        let (a, b) = (question("a.test"), question("b.test"));
+        let both = BTreeSet::from([a.clone(), b.clone()]);
+        agenda.want(&both, now);
+        assert_eq!(agenda.take(now), Some(a.clone()));
+        assert_eq!(agenda.take(now), Some(b.clone()));
+        agenda.want(&both, now);
+        assert_eq!((agenda.take(now), agenda.next()), (None, None));
+        let later = now + Duration::from_secs(60);
+        agenda.answered(&a, later);
+        assert_eq!((agenda.take(now), agenda.next()), (None, Some(later)));
+        assert_eq!(agenda.take(later), Some(a.clone()));
+        // Nobody wants it any more, or wants it again meanwhile: an old answer does not put it off.
+        agenda.want(&BTreeSet::from([b.clone()]), later);
+        agenda.answered(&a, later);
+        assert_eq!(agenda.next(), None);
+        agenda.want(&both, later);
+        agenda.answered(&a, later + Duration::from_secs(60));
+        assert_eq!(agenda.take(later), Some(a));
     }
 
     #[test]

@@ -3,39 +3,45 @@
 mod bucket;
 mod connections;
 pub mod edge;
+mod guard;
+mod intake;
 mod lookup;
 mod names;
 mod refusals;
 mod tls;
 mod trunks;
+mod udp;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
+use ringwire_config::Reason;
 use ringwire_config::address;
 use ringwire_config::gateway::RegistrarConfig;
 use ringwire_config::state::CutOff;
 use ringwire_control::Reporter;
 use ringwire_sip::message::{Message, parse_datagram};
 use ringwire_sip::transaction::{Flow, Transmit, Transport};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::connections::{Carrier, Connections, Made};
 use self::edge::{Edge, Local, Output, Owns, RefusedCall};
+use self::guard::Banned;
+use self::guard::sight::{Datagram as Seen, Sight};
+use self::intake::Intake;
 use self::names::{Lookup, Question};
 use self::refusals::{Bursts, Ledger};
+use self::udp::Datagram;
 use crate::link::LinkEvent;
 use crate::record::CallRecord;
 use crate::streams::{StreamEvent, transport_error};
-
-/// Receive buffer to ask for; the kernel may give less.
-const RECEIVE_BUFFER: usize = 4 << 20;
+use crate::trace::{Ours, Tap};
 
 /// Datagrams that are read before timers and other sources get their turn.
 const BATCH: usize = 64;
@@ -82,6 +88,8 @@ pub struct Params {
     pub ready: Box<dyn FnOnce() + Send>,
     /// Told that the loop turns.
     pub beat: Box<dyn Fn() + Send>,
+    /// Shows every message to those who listen.
+    pub tap: Tap,
 }
 
 /// A registrar could not be started.
@@ -101,10 +109,13 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The thread that reads the UDP socket has ended.
+    #[error("nobody reads the SIP socket any more")]
+    Deaf,
 }
 
 struct Sockets {
-    udp: UdpSocket,
+    udp: std::net::UdpSocket,
     tcp: TcpListener,
 }
 
@@ -127,7 +138,7 @@ impl Sockets {
         let tcp_address = SocketAddr::new(address, config.settings.sip_tcp_port);
         let begun = Instant::now();
         loop {
-            let udp = udp_socket(udp_address).map_err(failed(udp_address, "UDP"));
+            let udp = udp::bind(udp_address).map_err(failed(udp_address, "UDP"));
             let tcp = TcpListener::bind(tcp_address)
                 .await
                 .map_err(failed(tcp_address, "TCP"));
@@ -145,18 +156,6 @@ impl Sockets {
     }
 }
 
-fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = socket2::Socket::new(
-        socket2::Domain::for_address(address),
-        socket2::Type::DGRAM,
-        None,
-    )?;
-    socket.set_nonblocking(true)?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
-}
-
 /// Which of our addresses leads to `peer`: what the kernel would send from. No packet is sent.
 fn source_towards(peer: IpAddr) -> Option<IpAddr> {
     let any: IpAddr = if peer.is_ipv4() {
@@ -172,14 +171,17 @@ fn source_towards(peer: IpAddr) -> Option<IpAddr> {
 /// A running registrar's moving parts.
 struct Shell {
     edge: Edge,
-    udp: UdpSocket,
+    intake: Intake,
+    /// Who may not connect.
+    banned: watch::Receiver<Banned>,
     connections: Connections,
     /// SIP over TLS for carriers that connect to us.
     tls: Option<tls::Listener>,
     secured: mpsc::Sender<tls::Accepted>,
-    wanted_names: watch::Sender<BTreeSet<Question>>,
+    wanted_names: watch::Sender<Arc<BTreeSet<Question>>>,
     reporter: Reporter,
     refusals: Ledger,
+    tap: Tap,
     bursts: Bursts,
     /// Our own address, or any.
     bind: IpAddr,
@@ -200,6 +202,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
         stop,
         ready,
         beat,
+        tap,
     } = params;
     let first = config
         .wait_for(Option::is_some)
@@ -218,9 +221,16 @@ pub async fn run(params: Params) -> Result<(), StartError> {
     let (made_in, mut made) = mpsc::channel(64);
     let (secured_in, mut secured) = mpsc::channel(64);
     let (names_in, mut names) = mpsc::channel(64);
-    let (wanted_names, wanted) = watch::channel(BTreeSet::new());
+    let (wanted_names, wanted) = watch::channel(Arc::default());
     let looking_up = tokio::spawn(lookup::run(resolver, wanted, names_in, stop.clone()));
 
+    let udp_address = SocketAddr::new(identity.bind, first.settings.sip_udp_port);
+    let (intake, mut inbox) =
+        Intake::start(udp, Arc::clone(&first)).map_err(|source| StartError::Bind {
+            address: udp_address,
+            transport: "UDP",
+            source,
+        })?;
     let ports = (first.settings.sip_udp_port, first.settings.sip_tcp_port);
     let mut shell = Shell {
         edge: Edge::new(
@@ -229,7 +239,8 @@ pub async fn run(params: Params) -> Result<(), StartError> {
             source_towards,
             rand::random(),
         ),
-        udp,
+        banned: intake.banned(),
+        intake,
         connections: Connections::new(events_in, made_in, identity.bind),
         tls: None,
         secured: secured_in,
@@ -237,6 +248,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
         reporter,
         refusals: Ledger::default(),
         bursts: Bursts::default(),
+        tap,
         bind: identity.bind,
         ports,
     };
@@ -244,7 +256,6 @@ pub async fn run(params: Params) -> Result<(), StartError> {
     shell.reporter.update(|state| state.ready = true);
     ready();
 
-    let mut buffer = vec![0; 65_535];
     let mut draining = false;
     let mut stopping = None;
     let mut followed = true;
@@ -267,12 +278,15 @@ pub async fn run(params: Params) -> Result<(), StartError> {
             })
             .min(Duration::from_secs(1));
         tokio::select! {
-            received = shell.udp.recv_from(&mut buffer) => {
-                shell.on_datagram(received, &buffer);
+            received = inbox.recv() => {
+                let Some(first) = received else {
+                    return Err(StartError::Deaf);
+                };
+                shell.on_datagram(&first);
                 for _ in 1..BATCH {
-                    match shell.udp.try_recv_from(&mut buffer) {
-                        Ok(received) => shell.on_datagram(Ok(received), &buffer),
-                        Err(_) => break,
+                    match inbox.try_recv() {
+                        Some(datagram) => shell.on_datagram(&datagram),
+                        None => break,
                     }
                 }
             }
@@ -280,7 +294,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
             accepted = tcp.accept() => shell.on_accepted(accepted).await,
             Some((remote, result)) = secured.recv() => shell.on_secured(remote, result),
             Some(result) = made.recv() => shell.on_made(result),
-            Some((question, lookup)) = names.recv() => shell.on_lookup(question, lookup),
+            Some((question, lookup)) = names.recv() => shell.on_lookup(&question, lookup),
             Some(event) = links.recv() => shell.on_link(event),
             changed = config.changed(), if followed => {
                 if changed.is_err() {
@@ -346,8 +360,20 @@ impl Shell {
         let shown = local
             .advertised
             .map_or_else(|| identity.bind.to_string(), |address| address.to_string());
-        let (bind, wanted) = (self.bind, config.tls.as_ref());
-        if let Err(error) = tls::Listener::configure(&mut self.tls, wanted, bind, &self.secured) {
+        let ours = Ours {
+            address: local.advertised,
+            udp: local.udp_port,
+            tcp: local.tcp_port,
+            tls: local.tls_port,
+        };
+        let configured = tls::Listener::configure(
+            &mut self.tls,
+            config.tls.as_ref(),
+            self.bind,
+            &self.banned,
+            &self.secured,
+        );
+        if let Err(error) = configured {
             tracing::error!(
                 %error, "the certificate for SIP over TLS cannot be used; what was in use before stays"
             );
@@ -363,37 +389,31 @@ impl Shell {
         );
         self.edge
             .configure(Arc::clone(config), local, Arc::clone(owns), Instant::now());
+        self.intake.configure(Arc::clone(config));
         self.refusals.retain(|id| config.providers.contains_key(id));
+        self.tap.configured(config, ours);
         self.reporter.update(|state| {
             state.configuration.clone_from(&config.shards);
             state.addresses = addresses;
-            state
-                .registrations
+            Arc::make_mut(&mut state.registrations)
                 .retain(|id, _| config.providers.contains_key(id));
-            state
-                .resolved
-                .retain(|id, _| config.providers.contains_key(id));
+            Arc::make_mut(&mut state.resolved).retain(|id, _| config.providers.contains_key(id));
             state
                 .refused_sources
                 .retain(|id, _| config.providers.contains_key(id));
             state
                 .provider_refusals
                 .retain(|id, _| config.providers.contains_key(id));
-            state.last_call.retain(|id, _| {
-                let mut numbers = config.providers.values().flat_map(|p| p.numbers.values());
-                numbers.any(|number| number.id == *id)
-            });
+            let numbers = config.providers.values().flat_map(|p| p.numbers.values());
+            let numbers: HashSet<_> = numbers.map(|number| &number.id).collect();
+            Arc::make_mut(&mut state.last_call).retain(|id, _| numbers.contains(id));
         });
     }
 
-    fn on_datagram(&mut self, received: io::Result<(usize, SocketAddr)>, buffer: &[u8]) {
-        let (length, remote) = match received {
-            Ok(received) => received,
-            // An ICMP error of an earlier packet; the transaction finds out by itself.
-            Err(error) => return tracing::debug!(%error, "UDP"),
-        };
-        let flow = Flow::udp(SocketAddr::new(remote.ip().to_canonical(), remote.port()));
-        match parse_datagram(&buffer[..length]) {
+    fn on_datagram(&mut self, datagram: &Datagram) {
+        let flow = Flow::udp(datagram.source);
+        self.tap.received(&flow, &datagram.bytes);
+        match parse_datagram(&datagram.bytes) {
             Ok(message) => self.edge.receive(message, flow, Instant::now()),
             Err(failure) => self.reply_to_unreadable(flow, failure),
         }
@@ -410,9 +430,19 @@ impl Shell {
     fn on_stream(&mut self, event: StreamEvent) {
         let now = Instant::now();
         match event {
-            StreamEvent::Message(flow, message) => self.edge.receive(*message, flow, now),
-            StreamEvent::Unreadable(flow, failure) => self.reply_to_unreadable(flow, *failure),
+            StreamEvent::Message(flow, message) => {
+                if self.hears(&flow, &*message, now) {
+                    self.tap.received_message(&flow, &message);
+                    self.edge.receive(*message, flow, now);
+                }
+            }
+            StreamEvent::Unreadable(flow, failure) => {
+                if self.hears(&flow, &Seen(b""), now) {
+                    self.reply_to_unreadable(flow, *failure);
+                }
+            }
             StreamEvent::Closed(flow, error, cut) => {
+                self.tap.closed(&flow);
                 self.count(cut, flow.remote);
                 if let Some(ours) = self.connections.closed(&flow) {
                     self.edge.flow_failed(&ours, error.clone(), now);
@@ -422,8 +452,20 @@ impl Shell {
         }
     }
 
+    /// Whether a message on a connection is for the edge; the connection of one who is shut out is closed.
+    fn hears(&mut self, flow: &Flow, message: &impl Sight, now: Instant) -> bool {
+        let is_heard = self.intake.hears(flow, message, now);
+        if !is_heard {
+            self.connections.close(flow);
+        }
+        is_heard
+    }
+
     async fn on_accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         match accepted {
+            Ok((_, remote)) if self.banned.borrow().holds(remote.ip()) => {
+                self.count(Some(CutOff::SourceBanned), remote);
+            }
             Ok((stream, remote)) => {
                 let _ = stream.set_nodelay(true);
                 let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
@@ -462,7 +504,7 @@ impl Shell {
             .update(|state| *state.cut_off.entry(cut).or_default() += 1);
     }
 
-    fn on_lookup(&mut self, question: Question, lookup: Lookup) {
+    fn on_lookup(&mut self, question: &Question, lookup: Lookup) {
         if let Lookup::Failed(error) = &lookup {
             tracing::warn!(%error, "name look-up failed");
         }
@@ -479,6 +521,7 @@ impl Shell {
             } => {
                 tracing::info!(%pod, "link to media pod is up");
                 let flow = self.connections.link(stream, &closed);
+                self.tap.link(&flow, &pod);
                 self.edge.link_up(incarnation, flow, Instant::now());
             }
             LinkEvent::Load {
@@ -504,6 +547,7 @@ impl Shell {
                 self.perform(output);
             }
             if idle {
+                self.tap.turn();
                 return;
             }
         }
@@ -511,16 +555,15 @@ impl Shell {
 
     fn transmit(&mut self, transmit: Transmit) {
         let flow = transmit.flow.clone();
+        self.tap.sent(&flow, &transmit.bytes);
+        if !transmit.bytes.starts_with(b"SIP/2.0 ") {
+            self.intake.learn(flow.remote.ip());
+        }
         if flow.transport == Transport::Udp {
-            match self.udp.try_send_to(&transmit.bytes, flow.remote) {
-                Ok(_) => {}
-                // The buffer is full: lost like any other datagram.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => {
-                    tracing::debug!(remote = %flow.remote, %error, "cannot send");
-                    self.edge
-                        .flow_failed(&flow, transport_error(&error), Instant::now());
-                }
+            if let Err(error) = self.intake.udp.send(&transmit.bytes, flow.remote) {
+                tracing::debug!(remote = %flow.remote, %error, "cannot send");
+                self.edge
+                    .flow_failed(&flow, transport_error(&error), Instant::now());
             }
             return;
         }
@@ -538,21 +581,24 @@ impl Shell {
                 tracing::info!(
                     kind = "SipProvider", object = %id, reason = %report.reason, message = %report.message, "registration"
                 );
-                self.reporter
-                    .update(|state| drop(state.registrations.insert(id, report)));
+                self.reporter.update(|state| {
+                    Arc::make_mut(&mut state.registrations).insert(id, report);
+                });
             }
             Output::Registrations(ids) => {
                 let stale = self
                     .reporter
                     .read(|state| state.registrations.keys().any(|id| !ids.contains(id)));
                 if stale {
-                    self.reporter
-                        .update(|state| state.registrations.retain(|id, _| ids.contains(id)));
+                    self.reporter.update(|state| {
+                        Arc::make_mut(&mut state.registrations).retain(|id, _| ids.contains(id));
+                    });
                 }
             }
             Output::Resolved(resolved) => self.report_resolved(resolved),
             Output::Refused(call) => self.report_refused(call),
-            Output::Forwarded { number } => {
+            Output::Forwarded { number, source } => {
+                self.intake.learn(source);
                 // To the second: two calls within one need no second report.
                 let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())
                     .unwrap_or_default();
@@ -561,7 +607,7 @@ impl Shell {
                     .read(|state| state.last_call.get(&number) != Some(&now))
                 {
                     self.reporter.update(|state| {
-                        state.last_call.insert(number, now);
+                        Arc::make_mut(&mut state.last_call).insert(number, now);
                     });
                 }
             }
@@ -577,12 +623,25 @@ impl Shell {
     }
 
     fn report_resolved(&mut self, resolved: BTreeMap<ringwire_config::ObjectRef, Vec<IpAddr>>) {
-        if self.reporter.read(|state| state.resolved != resolved) {
-            self.reporter.update(|state| state.resolved = resolved);
+        let news = self.reporter.read(|state| {
+            let mut each = resolved.iter();
+            each.any(|(id, addresses)| state.resolved.get(id) != Some(addresses))
+        });
+        if news {
+            self.reporter
+                .update(|state| Arc::make_mut(&mut state.resolved).extend(resolved));
+            let known = self.reporter.read(|state| Arc::clone(&state.resolved));
+            self.intake.set_resolved(Arc::clone(&known));
+            self.tap.resolved(known);
         }
     }
 
     fn report_refused(&mut self, call: RefusedCall) {
+        self.tap.refused(
+            &call.call_id,
+            call.provider.as_ref(),
+            call.number.as_deref(),
+        );
         let (now, at) = (Instant::now(), minute());
         self.reporter.update(|state| {
             *state.refusals.entry(call.reason).or_default() += 1;
@@ -614,14 +673,32 @@ impl Shell {
         record.write();
     }
 
-    /// Reports the refusals that have waited for the end of their minute.
+    /// Everybody may call these providers, and some have sent too much: it may concern each of them.
+    fn report_shares(&mut self, count: u64, now: Instant) {
+        let dropped = (Reason::FloodIgnored, count, BEYOND_SHARE);
+        self.reporter.update(|state| {
+            for provider in self.intake.open_to_everybody() {
+                self.refusals
+                    .note_dropped(provider, dropped, now, minute(), state);
+            }
+        });
+    }
+
+    /// Reports the refusals that have waited for the end of their minute, and what was not even looked at.
     fn report_due(&mut self, now: Instant) {
+        let beyond_share = self.intake.report(&self.reporter, now);
+        if beyond_share > 0 {
+            self.report_shares(beyond_share, now);
+        }
         if self.refusals.is_due(now) {
             self.reporter
                 .update(|state| self.refusals.publish_due(now, state));
         }
     }
 }
+
+/// What a provider's status says of messages that were more than their source's share.
+const BEYOND_SHARE: &str = "more messages than one source, or all together, may send where spec.allowedSources lets everybody in";
 
 /// The time to the minute.
 fn minute() -> jiff::Timestamp {

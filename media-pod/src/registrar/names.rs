@@ -1,10 +1,11 @@
 //! Where carriers are, as far as it is known. Looked up by the shell ([`super::lookup`]), used by the edge without waiting.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ringwire_config::gateway::{AllowedSource, Host, Provider, RegistrarConfig};
+use ringwire_config::object::ObjectRef;
 use ringwire_config::route::ResolvedAddresses;
 use ringwire_sip::message::{Scheme, Uri};
 use ringwire_sip::transaction::Transport;
@@ -110,7 +111,9 @@ pub struct Names {
     /// The addresses in all answers about a name.
     addresses: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Servers that did not answer, and until when they are passed over.
-    avoided: Vec<(Target, Instant)>,
+    avoided: HashMap<Target, Instant>,
+    /// How many of them there may be until those whose time is over are looked for.
+    sweep_at: usize,
 }
 
 impl Names {
@@ -128,16 +131,16 @@ impl Names {
     /// Forgets all questions but these.
     pub fn retain(&mut self, wanted: &BTreeSet<Question>) {
         self.known.retain(|question, _| wanted.contains(question));
+        let names: HashSet<&str> = wanted.iter().map(Question::name).collect();
         self.addresses
-            .retain(|name, _| wanted.iter().any(|question| question.name() == name));
+            .retain(|name, _| names.contains(name.as_str()));
     }
 
     fn index(&mut self, name: String) {
-        let answers = self
-            .known
-            .iter()
-            .filter(|(question, _)| question.name() == name);
-        let found = answers.filter_map(|(_, lookup)| match lookup {
+        let ways = [None, Some(Way::Udp), Some(Way::Tcp), Some(Way::Tls)];
+        let questions = std::iter::once(Question::Addresses(name.clone()))
+            .chain(ways.map(|way| Question::Service(name.clone(), way)));
+        let found = questions.filter_map(|question| match self.known.get(&question)? {
             Lookup::Found(places) => Some(places),
             Lookup::Failed(_) => None,
         });
@@ -145,15 +148,16 @@ impl Names {
         self.addresses.insert(name, addresses);
     }
 
-    /// The addresses of a host.
-    pub fn addresses(&self, host: &Host) -> Vec<IpAddr> {
-        match host {
-            Host::Address(address) => vec![*address],
-            Host::Name(name) => {
-                let found = self.addresses.get(name);
-                found.into_iter().flatten().copied().collect()
-            }
-        }
+    /// The addresses of a provider's server and proxy, and of the names that may call for it.
+    pub fn addresses_of(&self, provider: &Provider) -> Vec<IpAddr> {
+        let proxy = provider.outbound_proxy.as_ref().map(|(host, _)| host);
+        let hosts = std::iter::once(&provider.server).chain(proxy);
+        let given = hosts.filter_map(|host| match host {
+            Host::Address(address) => Some(*address),
+            Host::Name(_) => None,
+        });
+        let found = names_of(provider).filter_map(|name| self.addresses.get(name));
+        given.chain(found.flatten().copied()).collect()
     }
 
     /// The servers that a host stands for, the ones to try first in front; `port` and `way` where they are given.
@@ -204,15 +208,15 @@ impl Names {
 
     /// A server did not answer: others get their turn for a while.
     pub fn avoid(&mut self, target: Target, now: Instant) {
-        self.avoided
-            .retain(|(other, until)| *other != target && *until > now);
-        self.avoided.push((target, now + AVOIDED_FOR));
+        if self.avoided.len() >= self.sweep_at {
+            self.avoided.retain(|_, until| *until > now);
+            self.sweep_at = self.avoided.len() * 2 + 16;
+        }
+        self.avoided.insert(target, now + AVOIDED_FOR);
     }
 
     fn is_avoided(&self, target: &Target, now: Instant) -> bool {
-        self.avoided
-            .iter()
-            .any(|(other, until)| other == target && *until > now)
+        self.avoided.get(target).is_some_and(|until| *until > now)
     }
 }
 
@@ -249,6 +253,35 @@ pub fn server(provider: &Provider) -> (&Host, Option<u16>, Option<Way>) {
         Some((host, port)) => (host, *port, way),
         None => (&provider.server, provider.port, way),
     }
+}
+
+/// The names that a provider's server, proxy and callers are known by.
+fn names_of(provider: &Provider) -> impl Iterator<Item = &str> {
+    let proxy = provider.outbound_proxy.as_ref().map(|(host, _)| host);
+    let hosts = std::iter::once(&provider.server).chain(proxy);
+    let servers = hosts.filter_map(|host| match host {
+        Host::Name(name) => Some(name.as_str()),
+        Host::Address(_) => None,
+    });
+    let callers = provider.allowed_sources.iter();
+    servers.chain(callers.filter_map(|allowed| match allowed {
+        AllowedSource::Name(name) => Some(name.as_str()),
+        AllowedSource::Net(_) => None,
+    }))
+}
+
+/// Which providers an answer about a name concerns.
+pub fn users(config: &RegistrarConfig) -> HashMap<String, Vec<ObjectRef>> {
+    let mut users: HashMap<String, Vec<ObjectRef>> = HashMap::new();
+    for provider in config.providers.values() {
+        for name in names_of(provider) {
+            let users = users.entry(name.to_owned()).or_default();
+            if users.last() != Some(&provider.id) {
+                users.push(provider.id.clone());
+            }
+        }
+    }
+    users
 }
 
 /// Every question that a configuration needs an answer to.
@@ -352,6 +385,21 @@ mod tests {
             "any is better than none"
         );
         assert_eq!(names.pick(&targets, now + AVOIDED_FOR), Some(targets[0]));
+    }
+
+    #[test]
+    fn many_servers_that_did_not_answer_are_forgotten_in_time() {
+        let (mut names, mut now) = (Names::default(), Instant::now());
+        for turn in 0..10_000_u32 {
+            let target = Target {
+                remote: (std::net::Ipv4Addr::from(turn), 5060).into(),
+                transport: Transport::Udp,
+            };
+            names.avoid(target, now);
+            assert!(names.is_avoided(&target, now));
+            now += Duration::from_secs(1);
+        }
+        assert!(names.avoided.len() < 200, "{}", names.avoided.len());
     }
 
     #[test]

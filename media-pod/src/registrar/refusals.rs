@@ -1,5 +1,6 @@
 //! What is told of refused calls: a report that does not change with every one of them, and a log that a storm does not fill.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -39,18 +40,7 @@ impl Ledger {
             return;
         };
         let page = self.pages.entry(provider.clone()).or_default();
-        let mut is_new = false;
-        let entry = page.counts.entry(call.reason).or_insert_with(|| {
-            is_new = true;
-            RefusalReport {
-                count: 0,
-                detail: String::new(),
-                at,
-            }
-        });
-        entry.count += 1;
-        entry.at = at;
-        entry.detail.clone_from(&call.detail);
+        let mut is_new = page.count(call.reason, 1, &call.detail, at);
         if call.reason == Reason::SourceNotAllowed
             && let Some(number) = &call.number
         {
@@ -66,10 +56,21 @@ impl Ledger {
             page.sources.insert(0, source);
             page.sources.truncate(MAX_REFUSED_SOURCES);
         }
-        page.changed = true;
-        if is_new || page.next.is_none_or(|next| next <= now) {
-            page.publish(provider, now, state);
-        }
+        page.publish_if(is_new, provider, now, state);
+    }
+
+    /// Notes so many messages for a provider that were dropped unanswered.
+    pub fn note_dropped(
+        &mut self,
+        provider: &ObjectRef,
+        (reason, count, detail): (Reason, u64, &str),
+        now: Instant,
+        at: Timestamp,
+        state: &mut PodState,
+    ) {
+        let page = self.pages.entry(provider.clone()).or_default();
+        let is_new = page.count(reason, count, detail, at);
+        page.publish_if(is_new, provider, now, state);
     }
 
     /// Whether something has waited long enough.
@@ -95,6 +96,28 @@ impl Ledger {
 }
 
 impl Page {
+    /// Counts; `true`: it is the first for this reason.
+    fn count(&mut self, reason: Reason, count: u64, detail: &str, at: Timestamp) -> bool {
+        self.changed = true;
+        let before = self.counts.entry(reason);
+        let is_new = matches!(before, Entry::Vacant(_));
+        let entry = before.or_insert_with(|| RefusalReport {
+            count: 0,
+            detail: String::new(),
+            at,
+        });
+        entry.count += count;
+        entry.at = at;
+        detail.clone_into(&mut entry.detail);
+        is_new
+    }
+
+    fn publish_if(&mut self, is_new: bool, id: &ObjectRef, now: Instant, state: &mut PodState) {
+        if is_new || self.next.is_none_or(|next| next <= now) {
+            self.publish(id, now, state);
+        }
+    }
+
     fn publish(&mut self, provider: &ObjectRef, now: Instant, state: &mut PodState) {
         state
             .provider_refusals

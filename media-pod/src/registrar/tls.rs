@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connections::Carrier;
 use super::edge::Peer;
+use super::guard::Banned;
 
 /// TLS has to be agreed on by then.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -165,6 +166,7 @@ impl Listener {
         listener: &mut Option<Self>,
         wanted: Option<&ServerTls>,
         bind: IpAddr,
+        banned: &watch::Receiver<Banned>,
         accepted: &mpsc::Sender<Accepted>,
     ) -> Result<(), UnusableTls> {
         let Some(wanted) = wanted else {
@@ -178,7 +180,8 @@ impl Listener {
             _ => {
                 let (config, current) = watch::channel(fresh);
                 let stop = CancellationToken::new();
-                tokio::spawn(listen(address, current, accepted.clone(), stop.clone()));
+                let told = (banned.clone(), accepted.clone());
+                tokio::spawn(listen(address, current, told, stop.clone()));
                 *listener = Some(Self {
                     address,
                     config,
@@ -207,7 +210,7 @@ type Pending = Arc<Mutex<HashMap<IpAddr, usize>>>;
 async fn listen(
     address: SocketAddr,
     config: watch::Receiver<Arc<ServerConfig>>,
-    accepted: mpsc::Sender<Accepted>,
+    (banned, accepted): (watch::Receiver<Banned>, mpsc::Sender<Accepted>),
     stop: CancellationToken,
 ) {
     let serving = async {
@@ -225,6 +228,10 @@ async fn listen(
                 }
             };
             let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+            if banned.borrow().holds(remote.ip()) {
+                let _ = accepted.send((remote, Err(CutOff::SourceBanned))).await;
+                continue;
+            }
             let Some(slot) = Slot::take(&pending, remote.ip()) else {
                 let _ = accepted.send((remote, Err(CutOff::TooMany))).await;
                 continue;

@@ -23,15 +23,8 @@ pub struct SigningKeys {
 
 impl SigningKeys {
     /// The keys of the state folder; a new one if there is none.
-    pub fn open(dir: Option<&Path>) -> Self {
-        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-        let dir = dir.map(Path::to_owned).or_else(|| {
-            let state = std::env::var_os("XDG_STATE_HOME")
-                .map(PathBuf::from)
-                .or_else(home)?;
-            Some(state.join("ringwire"))
-        });
-        let file = dir.map(|dir| dir.join("signing-key"));
+    pub fn open(folder: Option<PathBuf>) -> Self {
+        let file = folder.map(|folder| folder.join("signing-key"));
         let key = TokenKey::from_bytes(1, rand::random());
         let mut keys = Self {
             file,

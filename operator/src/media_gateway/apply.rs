@@ -2,7 +2,7 @@
 //!
 //! [`Children`] remembers what was applied and compares; the functions below it do the requests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -57,7 +57,7 @@ fn live(kind: ChildKind, meta: &kube::core::ObjectMeta) -> Live {
 fn revision(kind: ChildKind, meta: &kube::core::ObjectMeta) -> u64 {
     match kind {
         // Its status changes all the time.
-        ChildKind::Deployment => meta
+        ChildKind::Deployment | ChildKind::PodDisruptionBudget => meta
             .generation
             .and_then(|number| number.try_into().ok())
             .unwrap_or(0),
@@ -104,6 +104,11 @@ pub fn observe(views: &Views) -> BTreeMap<ChildKey, Live> {
     add(&mut found, ChildKind::RoleBinding, &views.role_bindings);
     add(&mut found, ChildKind::Service, &views.services);
     add(&mut found, ChildKind::Deployment, &views.deployments);
+    add(
+        &mut found,
+        ChildKind::PodDisruptionBudget,
+        &views.disruption_budgets,
+    );
     found
 }
 
@@ -208,10 +213,12 @@ impl Children {
     }
 }
 
-/// Children of a gateway that this version does not make.
+/// Children of a gateway that are not among the `wanted`: another version made them, or another spec asked for them. Secrets go only
+/// where this version would never make them.
 pub fn leftovers(
     gateway: &ValidGateway<'_>,
     live: &BTreeMap<ChildKey, Live>,
+    wanted: &BTreeSet<ChildKey>,
 ) -> Vec<(ChildKey, String)> {
     let id = gateway.id();
     live.iter()
@@ -225,7 +232,10 @@ pub fn leftovers(
             key.id.namespace == id.namespace
                 && owner.as_deref() == Some(gateway.uid())
                 && label.as_ref() == Some(&id.name)
-                && !is_child(&id.name, key.kind, &key.id.name)
+                && match key.kind {
+                    ChildKind::Secret => !is_child(&id.name, key.kind, &key.id.name),
+                    _ => !wanted.contains(key),
+                }
         })
         .map(|(key, live)| (key.clone(), live.uid.clone()))
         .collect()
@@ -366,6 +376,38 @@ mod tests {
             "a wish of ours does not wait"
         );
         assert!(children.is_outdated(&key(), 1, Some(&live("a", 6)), start + BETWEEN_REPAIRS));
+    }
+
+    #[test]
+    fn what_the_spec_asks_for_no_more_is_left_over_and_secrets_are_not() {
+        let gateway: ringwire_crds::MediaGateway = serde_json::from_value(serde_json::json!({
+            "apiVersion": ringwire_crds::API_VERSION, "kind": "MediaGateway",
+            "metadata": { "name": "main", "namespace": "voice", "uid": "7f4c" }, "spec": {},
+        }))
+        .unwrap();
+        let gateway = ValidGateway::new(&gateway).unwrap();
+        let child = |kind, name: &str| ChildKey {
+            kind,
+            id: ObjectRef::new("voice", name),
+        };
+        let kept = child(ChildKind::Service, "main-media");
+        let gone = child(ChildKind::PodDisruptionBudget, "main-registrar");
+        let secret = child(ChildKind::Secret, "main-control");
+        let foreign = child(ChildKind::Service, "other");
+        let of = |owner: &str| Live {
+            uid: "a".into(),
+            revision: 1,
+            owner: Some(owner.into()),
+            gateway: Some("main".into()),
+        };
+        let live = BTreeMap::from([
+            (kept.clone(), of("7f4c")),
+            (gone.clone(), of("7f4c")),
+            (secret, of("7f4c")),
+            (foreign, of("somebody")),
+        ]);
+        let found = leftovers(&gateway, &live, &BTreeSet::from([kept]));
+        assert_eq!(found, [(gone, "a".to_owned())]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::apply::FIELD_MANAGER;
 use crate::failure::{Failure, limited};
 use crate::options::DefaultGatewaySource;
+use crate::owner;
 
 /// Key of the `ConfigMap` that holds the spec.
 pub const SPEC_KEY: &str = "spec.yaml";
@@ -54,17 +55,8 @@ pub async fn apply(
     let mut metadata = json!({ "name": gateway.name, "namespace": gateway.namespace });
     if let Some(name) = owner {
         let api: Api<Deployment> = Api::namespaced(client.clone(), &gateway.namespace);
-        match limited(api.get_metadata(&name)).await {
-            Ok(deployment) => {
-                metadata["ownerReferences"] = json!([{
-                    "apiVersion": "apps/v1",
-                    "kind": "Deployment",
-                    "name": name,
-                    "uid": deployment.metadata.uid,
-                    "controller": false,
-                    "blockOwnerDeletion": false,
-                }]);
-            }
+        match owner::reference(&api, &name).await {
+            Ok(owner) => metadata["ownerReferences"] = json!([owner]),
             Err(Failure::Gone) => {
                 let gateway = gateway.to_string();
                 tracing::warn!(

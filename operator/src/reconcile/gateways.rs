@@ -151,7 +151,9 @@ impl Reconciler {
             let enforced = labels
                 .and_then(|labels| labels.get(ENFORCED))
                 .map(String::as_str);
+            let mut wanted_keys = BTreeSet::new();
             for child in build::workload(&gateway, &self.options.pods, enforced) {
+                wanted_keys.insert(child.key.clone());
                 // Pods without their service account are refused, and tried again later and later.
                 let account = ChildKey {
                     kind: ChildKind::ServiceAccount,
@@ -166,7 +168,7 @@ impl Reconciler {
             if let Some(config) = known.compiled.gateways.get(&id) {
                 self.write_shards(&gateway, config, &live, now);
             }
-            for (key, uid) in apply::leftovers(&gateway, &live) {
+            for (key, uid) in apply::leftovers(&gateway, &live, &wanted_keys) {
                 if self.slots.start(&Work::Child(key.clone()), 0, now) {
                     let client = self.client.clone();
                     self.tasks.spawn(async move {

@@ -6,12 +6,17 @@ use ringwire_tests::wait::seconds;
 #[test]
 fn the_default_gateway_is_ready_after_install_under_pod_security_restricted() {
     cluster::ready();
-    let gateway = cluster::wait_ready(SYSTEM, "mediagateway", "default", "True", seconds(1));
-    assert!(
-        gateway["status"]["addresses"]
-            .as_array()
-            .is_some_and(|addresses| addresses.len() == 2),
-        "{gateway}"
+    cluster::wait_ready(SYSTEM, "mediagateway", "default", "True", seconds(1));
+    cluster::wait_object(
+        SYSTEM,
+        "mediagateway",
+        "default",
+        seconds(5),
+        "UDP and TCP addresses of two registrars",
+        |gateway| {
+            let addresses = gateway["status"]["addresses"].as_array();
+            addresses.is_some_and(|addresses| addresses.len() == 4)
+        },
     );
     let namespace = kubectl(&["get", "namespace", SYSTEM, "--show-labels"]).unwrap();
     assert!(

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use ringwire_tests::cluster::{
-    self, SYSTEM, Space, assert_echoed, carrier, carrier_up, contacts, hack, helm, kubectl, pods,
-    wait_contacts,
+    self, ApiServerAway, SYSTEM, Space, assert_echoed, carrier, carrier_up, contacts, helm,
+    kubectl, pods, wait_contacts,
 };
 use ringwire_tests::wait::{self, seconds};
 
@@ -47,28 +47,6 @@ fn works(space: &Space, running: &mut cluster::Call) {
         }
     });
     assert!(!running.ended(), "the running call has ended");
-}
-
-/// Starts the API server again when the test ends, however it ends.
-struct ApiServerAway;
-
-impl ApiServerAway {
-    fn begin() -> Self {
-        hack("cluster.sh", &["stop", "apiserver"]).unwrap();
-        Self
-    }
-}
-
-impl Drop for ApiServerAway {
-    fn drop(&mut self) {
-        let _ = hack("cluster.sh", &["start", "apiserver"]);
-        let end = Instant::now() + seconds(60);
-        while !cluster::raw("/readyz").is_ok_and(|(status, _)| status == 200)
-            && Instant::now() < end
-        {
-            std::thread::sleep(seconds(1) / 5);
-        }
-    }
 }
 
 #[test]

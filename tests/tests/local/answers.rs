@@ -1,6 +1,7 @@
 //! What a carrier asks and what it is answered, before there is a call.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use ringwire_tests::address::Address;
 use ringwire_tests::agent::{Agent, Manner};
@@ -162,6 +163,8 @@ fn a_source_that_is_not_allowed_is_refused_and_named_in_the_status() {
         .replace("203.0.113.0/24", &format!("203.0.113.0/24, {source}"));
     gateway.write("all.yaml", &fixed);
     wait::until(seconds(3), "the source is let in", || {
+        // Until then it is a stranger, and may send ten messages a second.
+        std::thread::sleep(Duration::from_millis(250));
         phone.new_call();
         let answer = phone.invite("", &offer);
         (answer.status() == 200).then(|| {

@@ -13,11 +13,14 @@ mod changes;
 mod cli;
 mod dialogs;
 mod ends;
+mod hep;
 mod hostile;
 mod identity;
 mod limits;
+mod proxied;
 mod registration;
 mod tls;
+mod trace;
 mod transfers;
 
 use ringwire_tests::agent::Agent;

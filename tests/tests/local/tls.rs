@@ -14,10 +14,10 @@ use ringwire_tests::process;
 use ringwire_tests::scratch::Scratch;
 use ringwire_tests::wait::{self, seconds};
 
-const TLS: [&str; 2] = ["--tls-port", "5061"];
+pub const TLS: [&str; 2] = ["--tls-port", "5061"];
 
 /// A server with a trunk at this carrier over TLS, that trusts this authority.
-fn start(carrier: &Carrier, tls: &str, authority: &str) -> Gateway {
+pub fn start(carrier: &Carrier, tls: &str, authority: &str) -> Gateway {
     let spec = format!("transport: TLS, tls: {{caSecretRef: {{name: authority}}, {tls}}}");
     let trunk = registering_trunk("trunk", carrier.ip(), &spec);
     let set = [

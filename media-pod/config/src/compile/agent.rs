@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ringwire_crds::{BackendKind, VoiceAgent, WebSocketBackend, WebSocketProtocol};
 
-use super::Verdict;
+use super::{Verdict, secrets};
 use crate::gateway::{Agent, Backend};
 use crate::object::{ObjectRef, Objects};
 use crate::reason::Reason;
@@ -63,15 +63,9 @@ fn headers(
     let Some(reference) = &socket.headers_secret_ref else {
         return Ok(BTreeMap::new());
     };
-    let secret = ObjectRef::new(&id.namespace, &reference.name);
-    let Some(data) = objects.secrets.get(&secret) else {
-        let message = format!(
-            "Secret {secret} named by spec.webSocket.headersSecretRef does not exist; create it in namespace {}",
-            id.namespace
-        );
-        return Err(Verdict::no(Reason::SecretNotFound, message));
-    };
-    for (name, value) in data {
+    let field = "spec.webSocket.headersSecretRef";
+    let secret = secrets::find(objects, &id.namespace, reference, field, &[])?;
+    for (name, value) in secret.data {
         let usable = !name.is_empty()
             && !RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str())
             && !name.to_ascii_lowercase().starts_with("sec-websocket-");
@@ -81,17 +75,12 @@ fn headers(
             .bytes()
             .all(|byte| byte == b'\t' || (0x20..0x7f).contains(&byte));
         if !usable {
-            let message =
-                format!("key {name:?} of Secret {secret} cannot be sent as a header; remove it");
-            return Err(Verdict::no(Reason::SecretInvalid, message));
+            return Err(secret.invalid(name, "cannot be sent as a header; remove it"));
         }
         if !clean {
-            let message = format!(
-                "the value of key {name:?} in Secret {secret} has characters that a header cannot carry, perhaps a \
-                 trailing line feed (use `echo -n` or stringData)"
-            );
-            return Err(Verdict::no(Reason::SecretInvalid, message));
+            let why = "has characters in its value that a header cannot carry, perhaps a trailing line feed (use `echo -n` or stringData)";
+            return Err(secret.invalid(name, why));
         }
     }
-    Ok(data.clone())
+    Ok(secret.data.clone())
 }

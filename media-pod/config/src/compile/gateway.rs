@@ -10,9 +10,17 @@ use ringwire_crds::{
     secret_key,
 };
 
+use super::provider::host_port;
 use super::{Verdict, secrets};
-use crate::gateway::{Exposure, GatewayConfig, GatewaySettings, ServerTls};
+use crate::gateway::{Exposure, GatewayConfig, GatewaySettings, Hep, ServerTls};
 use crate::object::{ObjectRef, Objects, Settings};
+use crate::secret::Secret;
+
+/// Where HEP collectors listen unless something else is said.
+const HEP_PORT: u16 = 9060;
+
+/// Longest password for a HEP collector in bytes: it travels with each message.
+const MAX_HEP_PASSWORD: usize = 256;
 
 /// The gateway's configuration, still without providers and agents; `None` while it has no signing key.
 pub(super) fn config(
@@ -43,6 +51,7 @@ pub(super) fn config(
     Some(GatewayConfig {
         settings,
         tls: None,
+        hep: None,
         providers: BTreeMap::new(),
         agents: BTreeMap::new(),
     })
@@ -63,6 +72,38 @@ pub(super) fn tls(gateway: &MediaGateway, objects: &Objects) -> Result<Option<Se
     Ok(Some(ServerTls {
         port: tls.port,
         certificate: secret.certificate()?,
+    }))
+}
+
+/// Who gets copies of SIP messages, if anybody.
+pub(super) fn hep(gateway: &MediaGateway, objects: &Objects) -> Result<Option<Hep>, Verdict> {
+    let Some(hep) = &gateway.spec.sip.hep else {
+        return Ok(None);
+    };
+    let password = match &hep.password_secret_ref {
+        Some(reference) => {
+            let secret = secrets::find(
+                objects,
+                &ObjectRef::of(gateway).namespace,
+                reference,
+                "spec.sip.hep.passwordSecretRef",
+                &[secret_key::PASSWORD],
+            )?;
+            let password = secret.required(secret_key::PASSWORD)?;
+            if password.len() > MAX_HEP_PASSWORD {
+                let why = format!("is longer than {MAX_HEP_PASSWORD} bytes");
+                return Err(secret.invalid(secret_key::PASSWORD, &why));
+            }
+            Some(Secret::new(password))
+        }
+        None => None,
+    };
+    let (host, port) = host_port(&hep.address);
+    Ok(Some(Hep {
+        host,
+        port: port.unwrap_or(HEP_PORT),
+        capture_id: hep.capture_id,
+        password,
     }))
 }
 

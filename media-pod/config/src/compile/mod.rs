@@ -156,6 +156,15 @@ pub fn compile(objects: &Objects, settings: &Settings) -> Compiled {
                 Ok(tls) => config.tls = tls,
                 Err(trouble) => drop(compiled.gateway_troubles.insert(id.clone(), trouble)),
             }
+            match gateway::hep(gateway, objects) {
+                Ok(hep) => config.hep = hep,
+                Err(trouble) => {
+                    compiled
+                        .gateway_troubles
+                        .entry(id.clone())
+                        .or_insert(trouble);
+                }
+            }
             compiled.gateways.insert(id, config);
         }
     }

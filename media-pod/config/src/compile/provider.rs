@@ -311,7 +311,7 @@ fn registration(
 }
 
 /// Reads `host`, `host:port`, `[v6]` or `[v6]:port`.
-fn host_port(text: &str) -> (Host, Option<u16>) {
+pub(super) fn host_port(text: &str) -> (Host, Option<u16>) {
     let split = text
         .rsplit_once(':')
         .filter(|(host, _)| host.ends_with(']') || !host.contains(':'));

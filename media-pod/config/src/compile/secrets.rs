@@ -13,10 +13,11 @@ use crate::secret::Secret;
 /// A Secret that exists.
 pub(super) struct Referenced<'a> {
     id: ObjectRef,
-    data: &'a SecretData,
+    /// All that it holds.
+    pub(super) data: &'a SecretData,
 }
 
-/// Finds the Secret that `field` of an object in `namespace` names; `keys` are what it has to have.
+/// Finds the Secret that `field` of an object in `namespace` names; `keys` are what it has to have, if that is known.
 pub(super) fn find<'a>(
     objects: &'a Objects,
     namespace: &str,
@@ -28,12 +29,13 @@ pub(super) fn find<'a>(
     if let Some(data) = objects.secrets.get(&id) {
         return Ok(Referenced { id, data });
     }
-    let keys = match keys {
-        [only] => format!("key {only}"),
-        _ => format!("keys {}", keys.join(" and ")),
+    let with = match keys {
+        [] => String::new(),
+        [only] => format!(" with key {only}"),
+        _ => format!(" with keys {}", keys.join(" and ")),
     };
     let message = format!(
-        "Secret {id} named by {field} does not exist; create it in namespace {namespace} with {keys}"
+        "Secret {id} named by {field} does not exist; create it in namespace {namespace}{with}"
     );
     Err(Verdict::no(Reason::SecretNotFound, message))
 }

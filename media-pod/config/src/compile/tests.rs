@@ -2,7 +2,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::*;
-use crate::gateway::Backend;
+use crate::gateway::{Backend, Host};
 use crate::object::SecretData;
 use crate::secret::Secret;
 use crate::token::{GatewayKeys, TokenKey};
@@ -336,6 +336,56 @@ fn headers_that_cannot_be_sent_are_refused_without_showing_them() {
         BTreeMap::from([("X-Key".into(), Secret::new("hunter2"))]),
     );
     assert!(verdict(&objects).is_yes());
+}
+
+#[test]
+fn a_hep_collector_has_its_port_and_password_and_a_missing_one_is_told() {
+    let mut objects = world();
+    let id = ObjectRef::of(&objects.gateways[0]);
+    let compiled = |objects: &Objects| {
+        let mut compiled = compile(objects, &settings());
+        let hep = compiled.gateways.remove(&id).unwrap().hep;
+        (hep, compiled.gateway_troubles.remove(&id))
+    };
+    assert_eq!(compiled(&objects), (None, None));
+    let set = |objects: &mut Objects, hep: serde_json::Value| {
+        objects.gateways[0].spec.sip.hep = serde_json::from_value(hep).unwrap();
+    };
+    set(&mut objects, json!({"address": "[2001:db8::5]:9061"}));
+    let (hep, trouble) = compiled(&objects);
+    let hep = hep.unwrap();
+    assert_eq!((hep.port, hep.capture_id, trouble), (9061, 1, None));
+    assert_eq!(hep.host, Host::parse("2001:db8::5"));
+
+    set(
+        &mut objects,
+        json!({"address": "Homer.test", "captureId": 5, "passwordSecretRef": {"name": "homer"}}),
+    );
+    let (hep, trouble) = compiled(&objects);
+    assert_eq!(hep, None);
+    let trouble = trouble.unwrap();
+    assert_eq!(trouble.reason, Reason::SecretNotFound);
+    assert!(
+        trouble.message.contains("spec.sip.hep.passwordSecretRef"),
+        "{}",
+        trouble.message
+    );
+    let secret = ObjectRef::new(&id.namespace, "homer");
+    assert!(objects.referenced_secrets().contains(&secret));
+    let long = "x".repeat(257);
+    for (password, good) in [("s3cret\n", true), (&long, false)] {
+        objects.secrets.insert(
+            secret.clone(),
+            BTreeMap::from([("password".into(), Secret::new(password))]),
+        );
+        let (hep, trouble) = compiled(&objects);
+        let told =
+            hep.and_then(|hep| Some((hep.host, hep.port, hep.password?.expose().to_owned())));
+        let expected = (Host::parse("homer.test"), 9060, "s3cret".to_owned());
+        assert_eq!(told, good.then_some(expected));
+        let reason = trouble.map(|trouble| trouble.reason);
+        assert_eq!(reason, (!good).then_some(Reason::SecretInvalid));
+    }
 }
 
 #[test]

@@ -525,11 +525,20 @@ pub fn media_gateway(
     let ready = if let Some((reason, message)) = &workload.trouble {
         Verdict::no(*reason, message.clone())
     } else if workload.ready_registrars > 0 && (workload.ready_replicas > 0 || wanted == 0) {
-        Verdict::yes(Reason::Ready, "the gateway takes calls")
+        let registrars = object.spec.registrar.replicas;
+        let message = if workload.ready_registrars < registrars {
+            format!(
+                "the gateway takes calls; {} of {registrars} registrar pods are ready",
+                workload.ready_registrars
+            )
+        } else {
+            "the gateway takes calls".to_owned()
+        };
+        Verdict::yes(Reason::Ready, message)
     } else {
         let message = format!(
-            "{} registrar pods and {} of {wanted} media pods are ready",
-            workload.ready_registrars, workload.ready_replicas
+            "{} of {} registrar pods and {} of {wanted} media pods are ready",
+            workload.ready_registrars, object.spec.registrar.replicas, workload.ready_replicas
         );
         Verdict::unknown(Reason::PodsNotReady, message)
     };

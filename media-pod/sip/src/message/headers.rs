@@ -16,6 +16,16 @@ use super::via::{self, Via};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(HeaderName, Text)>);
 
+impl<V: Into<String>> FromIterator<(HeaderName, V)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (HeaderName, V)>>(fields: I) -> Self {
+        let mut headers = Self::new();
+        for (name, value) in fields {
+            headers.push(name, value);
+        }
+        headers
+    }
+}
+
 impl Headers {
     /// No headers.
     pub fn new() -> Self {

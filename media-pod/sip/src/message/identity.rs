@@ -217,11 +217,22 @@ mod tests {
     use super::*;
 
     fn read(lines: &[(&str, &str)]) -> CallerIdentity {
-        let mut headers = Headers::new();
-        for (name, value) in lines {
-            headers.push(HeaderName::from(*name), *value);
-        }
-        CallerIdentity::of(&headers)
+        let lines = lines.iter();
+        let headers = lines.map(|(name, value)| (HeaderName::from(*name), *value));
+        CallerIdentity::of(&headers.collect())
+    }
+
+    /// Who diverted the call, and why.
+    fn diversions(caller: &CallerIdentity) -> Vec<String> {
+        let said = caller.diversions.iter();
+        said.map(|by| {
+            format!(
+                "{} {}",
+                by.address.bare(),
+                by.reason.as_deref().unwrap_or("-")
+            )
+        })
+        .collect()
     }
 
     #[test]
@@ -273,17 +284,9 @@ mod tests {
                 "<sip:other@x?Reason=SIP%3Bcause%3D302>;index=1",
             ),
         ]);
-        let said: Vec<_> = caller
-            .diversions
-            .iter()
-            .map(|by| (by.address.bare(), by.reason.as_deref().unwrap_or_default()))
-            .collect();
         assert_eq!(
-            said,
-            [
-                ("sip:+34911000002@x".to_owned(), "user-busy"),
-                ("tel:+34911000001".to_owned(), "no-answer")
-            ]
+            diversions(&caller),
+            ["sip:+34911000002@x user-busy", "tel:+34911000001 no-answer"]
         );
     }
 
@@ -294,16 +297,11 @@ mod tests {
             "<sip:+34911000001@x;user=phone?Reason=SIP%3Bcause%3D486%3Btext%3D%22busy%22>;index=1, \
              <sip:+34911000002@x>;index=1.1, <sip:+34911000003@x;cause=408>;index=1.1.1;mp=1.1",
         )]);
-        let said: Vec<_> = caller
-            .diversions
-            .iter()
-            .map(|by| (by.address.bare(), by.reason.as_deref().unwrap_or_default()))
-            .collect();
         assert_eq!(
-            said,
+            diversions(&caller),
             [
-                ("sip:+34911000002@x".to_owned(), "no-answer"),
-                ("sip:+34911000001@x".to_owned(), "user-busy")
+                "sip:+34911000002@x no-answer",
+                "sip:+34911000001@x user-busy"
             ]
         );
         assert_eq!(caller.history[2].index.as_deref(), Some("1.1.1"));

@@ -38,13 +38,14 @@ impl Backoff {
     }
 }
 
-/// When to refresh a binding of that many seconds: at 80 to 90 % of it, five seconds before its end at the latest, and
-/// not sooner than after five seconds.
-pub(super) fn refresh_after(seconds: u32, rng: &mut impl Rng) -> Duration {
+/// When to refresh a binding of that many seconds: at 80 to 90 % of it, a new one at 45 to 90 %, so that those that were made together
+/// part at once; five seconds before its end at the latest, and not sooner than after five seconds.
+pub(super) fn refresh_after(seconds: u32, is_first: bool, rng: &mut impl Rng) -> Duration {
     let whole = Duration::from_secs(u64::from(seconds));
     let margin = Duration::from_secs(5);
+    let earliest = if is_first { 0.45 } else { 0.8 };
     whole
-        .mul_f64(rng.random_range(0.8..=0.9))
+        .mul_f64(rng.random_range(earliest..=0.9))
         .min(whole.saturating_sub(margin))
         .max(margin)
 }

@@ -1,6 +1,8 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::message::{HeaderName, Response};
+use crate::transaction::{ClientError, TransportError};
 
 fn config() -> RegistrationConfig {
     RegistrationConfig {
@@ -142,8 +144,12 @@ fn registers_with_digest_and_tells_it_once() {
 fn refreshes_between_80_and_90_percent_without_news() {
     let (mut registration, now) = registered();
     let version = registration.version();
+    let first = next(&mut registration);
+    let after = first.duration_since(now).as_secs();
+    assert!((270..=540).contains(&after), "{after}");
+    answer(&mut registration, 200, &[BOUND], first);
     let at = next(&mut registration);
-    let after = at.duration_since(now).as_secs();
+    let after = at.duration_since(first).as_secs();
     assert!((480..=540).contains(&after), "{after}");
     answer(&mut registration, 200, &[BOUND], at);
     assert_eq!(registration.version(), version);
@@ -154,13 +160,34 @@ fn refreshes_between_80_and_90_percent_without_news() {
 fn refreshes_never_come_sooner_than_five_seconds() {
     let mut rng = StdRng::seed_from_u64(1);
     for seconds in [1, 5, 9, 12, 60, 3600] {
-        let after = backoff::refresh_after(seconds, &mut rng);
-        assert!(after >= Duration::from_secs(5));
-        assert!(
-            seconds < 10
-                || after + Duration::from_secs(5) <= Duration::from_secs(u64::from(seconds))
-        );
+        for is_first in [true, false] {
+            let after = backoff::refresh_after(seconds, is_first, &mut rng);
+            assert!(after >= Duration::from_secs(5));
+            assert!(
+                seconds < 10
+                    || after + Duration::from_secs(5) <= Duration::from_secs(u64::from(seconds))
+            );
+        }
     }
+}
+
+#[test]
+fn bindings_that_were_made_together_are_not_refreshed_together() {
+    let now = Instant::now();
+    let mut due = std::collections::BTreeMap::new();
+    for number in 0..5_000 {
+        let config = RegistrationConfig {
+            call_id: format!("call-{number}"),
+            ..config()
+        };
+        let mut registration = Registration::new(config, now);
+        answer(&mut registration, 200, &[BOUND], now);
+        let after = next(&mut registration).duration_since(now).as_secs();
+        *due.entry(after).or_insert(0_u32) += 1;
+    }
+    // 5,000 over the 270 s between 45 and 90 % of the binding.
+    let most = due.values().max().unwrap();
+    assert!(*most <= 40, "{most} refreshes in one second");
 }
 
 #[test]

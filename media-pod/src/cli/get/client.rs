@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::{ACCEPT, HOST};
@@ -51,16 +52,18 @@ pub enum ClientError {
         cause: String,
     },
     /// It has no status for us.
-    #[error("{server} answered {status} to GET /status; is it `ringwire run`?")]
+    #[error("{server} answered {status} to GET {path}; is it `ringwire run`?")]
     Status {
         /// The server.
         server: String,
+        /// What it was asked for.
+        path: &'static str,
         /// Its answer.
         status: StatusCode,
     },
     /// The answer is not what it should be.
     #[error(
-        "{server} answered something else than a list of objects; is it `ringwire run` of this version?"
+        "{server} answered something else than was asked for; is it `ringwire run` of this version?"
     )]
     Content {
         /// The server.
@@ -83,6 +86,11 @@ pub struct Server {
 #[derive(Deserialize)]
 struct List {
     items: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct Traces {
+    socket: PathBuf,
 }
 
 impl Server {
@@ -124,6 +132,19 @@ impl Server {
         Ok(list.items)
     }
 
+    /// Where the server shows its SIP messages: a file on the server's machine.
+    pub async fn trace_socket(&self) -> Result<PathBuf, ClientError> {
+        let body = tokio::time::timeout(LIMIT, self.get("/trace"))
+            .await
+            .map_err(|_| ClientError::Silent(self.text.clone()))??;
+        let traces: Traces =
+            serde_json::from_slice(&body).map_err(|source| ClientError::Content {
+                server: self.text.clone(),
+                source,
+            })?;
+        Ok(traces.socket)
+    }
+
     async fn connect(&self) -> Result<TcpStream, ClientError> {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for address in resolve::addresses(&self.host).await? {
@@ -142,7 +163,7 @@ impl Server {
         })
     }
 
-    async fn get(&self, path: &str) -> Result<Vec<u8>, ClientError> {
+    async fn get(&self, path: &'static str) -> Result<Vec<u8>, ClientError> {
         let broken = |cause: String| ClientError::Http {
             server: self.text.clone(),
             cause,
@@ -167,6 +188,7 @@ impl Server {
             driving.abort();
             return Err(ClientError::Status {
                 server: self.text.clone(),
+                path,
                 status,
             });
         }
@@ -213,7 +235,7 @@ mod tests {
         let stranger = serve(Router::new()).await;
         for (server, expected) in [
             (format!("{free}"), "(is `ringwire run` running?)"),
-            (other, "something else than a list of objects"),
+            (other, "something else than was asked for"),
             (stranger, "404 Not Found"),
         ] {
             let error = Server::parse(&server)

@@ -2,7 +2,7 @@
 //!
 //! It reads the server's HTTP interface and knows no cluster; there, kubectl is the tool.
 
-mod client;
+pub(in crate::cli) mod client;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;

@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use ringwire_config::gateway::MediaConfig;
 use ringwire_config::{Reason, address};
-use ringwire_sip::message::{CallerIdentity, HeaderName, Host, NameAddr, Request, Response};
-use ringwire_sip::sdp::{Capabilities, LocalMedia};
-use ringwire_sip::uas::{UasCall, UasParams};
+use ringwire_sip::message::{CallerIdentity, HeaderName, Host, Request, Response};
+use ringwire_sip::sdp::LocalMedia;
 use tokio::net::UdpSocket;
 
 use super::decision::Decision;
 use super::succession::TakeOver;
-use super::{Call, NewCall};
+use super::{Call, Leg, NewCall};
 use crate::media::caller;
 use crate::media::exchange::{CallKey, FromCall};
 use crate::media::shared::Shared;
@@ -125,33 +124,14 @@ fn take(call: NewCall, shared: &Shared) -> Result<(Call<'_>, Option<TakeOver>), 
         tracing::warn!(%error, "no RTP port for a call");
         elsewhere(Reason::AtCapacity, error.to_string())
     })?;
-    let mut contact = decision.contact.clone();
-    contact.user = Some(key.local_tag[..ringwire_config::token::TOKEN_LENGTH].to_owned());
-    let params = UasParams {
-        contact: NameAddr::new(contact),
-        local_tag: key.local_tag.clone(),
-        capabilities: Capabilities {
-            codecs: decision.codecs.clone(),
-            telephone_event: true,
-            ptime_millis: 20,
-        },
-        local,
-        server: crate::USER_AGENT.to_owned(),
-        t1: Duration::from_millis(500),
-        t2: Duration::from_secs(4),
-        reliable_provisionals: false,
-    };
     let now = Instant::now();
-    let mut uas = UasCall::new(invite.clone(), params, now)
+    let leg = Leg::new(key.clone(), invite.clone(), server, &decision, local, now)
         .map_err(|response| Refusal::of(&invite, response))?;
-    uas.take_refer();
-    uas.take_replaces();
     let call = Call {
         shared,
         key,
-        server,
         inbox,
-        uas,
+        leg,
         rng,
         socket,
         reports,

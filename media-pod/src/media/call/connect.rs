@@ -51,20 +51,18 @@ impl Call<'_> {
         let connecting = agent_link::connect(&entry, &settings, &shared.connector, about, rng);
         tokio::pin!(connecting);
         let connected = loop {
-            let timer = self.uas.poll_timeout();
+            let timer = self.leg.uas.poll_timeout();
             tokio::select! {
                 biased;
                 message = self.inbox.recv() => {
-                    self.on_inbox(message);
-                    self.act().await;
-                    if self.ended {
+                    if self.hear(message).await {
                         // Dropping the attempt closes whatever stands of the connection.
                         return false;
                     }
                 }
                 connected = &mut connecting => break connected,
                 () = sleep_until(timer) => {
-                    self.uas.handle_timeout(Instant::now());
+                    self.leg.uas.handle_timeout(Instant::now());
                     self.act().await;
                 }
             }
@@ -100,11 +98,11 @@ impl Call<'_> {
 
     /// 200, and the RTP stream if all is agreed on.
     pub(super) async fn answer(&mut self) {
-        self.uas.accept(Instant::now());
+        self.leg.uas.accept(Instant::now());
         self.record.status = 200;
         self.record.answer = Some(jiff::Timestamp::now());
         // With an offer in the INVITE all is agreed by now; without one the ACK brings the answer.
-        if let Some(negotiated) = self.uas.negotiated().cloned() {
+        if let Some(negotiated) = self.leg.uas.negotiated().cloned() {
             self.media_changed(&negotiated);
         }
         self.act().await;
@@ -116,7 +114,9 @@ impl Call<'_> {
             HeaderName::Reason,
             format!("SIP;cause={status};text=\"{}\"", reason.as_str()),
         );
-        self.uas.reject(status, None, vec![header], Instant::now());
+        self.leg
+            .uas
+            .reject(status, None, vec![header], Instant::now());
         (self.record.reason, self.record.status, self.record.detail) =
             (Some(reason), status, detail);
     }

@@ -15,7 +15,7 @@ impl Call<'_> {
         self.inherited = None;
         let (by, reason) = ("gateway", Reason::InternalError);
         self.note_end(by, reason, "a fault in the gateway".to_owned());
-        if self.uas.is_answered() {
+        if self.leg.uas.is_answered() {
             self.end(by, reason, String::new());
         } else {
             self.refuse(500, reason, "a fault in the gateway".to_owned());
@@ -23,10 +23,14 @@ impl Call<'_> {
         let until = Instant::now() + END_LIMIT;
         self.act().await;
         while !self.ended && Instant::now() < until {
-            let timer = self.uas.poll_timeout().map_or(until, |at| at.min(until));
+            let timer = self
+                .leg
+                .uas
+                .poll_timeout()
+                .map_or(until, |at| at.min(until));
             tokio::select! {
                 message = self.inbox.recv() => self.on_inbox(message),
-                () = sleep_until(Some(timer)) => self.uas.handle_timeout(Instant::now()),
+                () = sleep_until(Some(timer)) => self.leg.uas.handle_timeout(Instant::now()),
             }
             self.act().await;
         }

@@ -4,6 +4,7 @@ mod begin;
 mod connect;
 mod decision;
 mod finish;
+mod leg;
 mod signalling;
 mod sound;
 mod succession;
@@ -21,13 +22,13 @@ use ringwire_config::Reason;
 use ringwire_media::stream::RtpStream;
 use ringwire_sip::message::Request;
 use ringwire_sip::transaction::ServerId;
-use ringwire_sip::uas::UasCall;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 
 use futures::FutureExt as _;
 
 pub use self::decision::Decision;
+pub use self::leg::Leg;
 pub use self::succession::{Handover, TakeOver};
 
 use self::decision::Counted;
@@ -77,9 +78,8 @@ pub async fn run(call: NewCall, shared: Arc<Shared>) {
 struct Call<'a> {
     shared: &'a Shared,
     key: CallKey,
-    server: ServerId,
     inbox: mpsc::Receiver<ToCall>,
-    uas: UasCall,
+    leg: Leg,
     rng: StdRng,
     socket: UdpSocket,
     reports: UdpSocket,
@@ -120,7 +120,7 @@ impl Call<'_> {
         let answered = if let Some(takes_over) = takes_over {
             self.take_over(takes_over).await
         } else {
-            self.uas.ring(Instant::now());
+            self.leg.uas.ring(Instant::now());
             self.act().await;
             self.connect(&decision.agent).await
         };
@@ -139,7 +139,7 @@ impl Call<'_> {
             let deadline = closing.unwrap_or(self.limit);
             let silence = self.silence_due(now).filter(|_| closing.is_none());
             let rtp = self.rtp.as_ref().and_then(RtpStream::poll_timeout);
-            let timer = [self.uas.poll_timeout(), rtp, silence, Some(deadline)]
+            let timer = [self.leg.uas.poll_timeout(), rtp, silence, Some(deadline)]
                 .into_iter()
                 .flatten()
                 .min();
@@ -195,7 +195,7 @@ impl Call<'_> {
                 Wake::Agent(from_agent) => self.on_agent(from_agent),
                 Wake::Succeeded => self.on_succeeded(),
                 Wake::Timer => {
-                    self.uas.handle_timeout(now);
+                    self.leg.uas.handle_timeout(now);
                     if let Some(rtp) = &mut self.rtp {
                         rtp.handle_timeout(now);
                     }
@@ -211,7 +211,7 @@ impl Call<'_> {
                         );
                     } else if silence.is_some_and(|at| at <= now) {
                         self.probed = Some(now);
-                        self.uas.probe(now);
+                        self.leg.uas.probe(now);
                     }
                 }
             }

@@ -3,37 +3,34 @@
 use std::time::Instant;
 
 use ringwire_config::Reason;
-use ringwire_sip::dialog::{Action, CallEvent, EndedBy, RespondTo};
-use ringwire_sip::message::Request;
+use ringwire_sip::dialog::{CallEvent, EndedBy};
 use ringwire_sip::refer::ReferEvent;
 
 use super::Call;
-use crate::media::exchange::{FromCall, ToCall};
-use crate::private;
+use crate::media::exchange::ToCall;
 
 impl Call<'_> {
+    /// Takes what the node has for the call while it is not answered yet; whether that ended it.
+    pub(super) async fn hear(&mut self, message: Option<ToCall>) -> bool {
+        self.on_inbox(message);
+        self.act().await;
+        self.ended
+    }
+
     pub(super) fn on_inbox(&mut self, message: Option<ToCall>) {
         let now = Instant::now();
         match message {
-            Some(ToCall::Request { server, request }) => {
-                self.uas.on_request(server, &request, now);
-            }
-            Some(ToCall::Ack { request }) => self.uas.on_ack(&request, now),
-            Some(ToCall::Cancel { reason }) => self.uas.on_cancel(reason, now),
-            Some(ToCall::Response { token, response }) => {
-                self.uas.on_response(token, &response, now);
-            }
-            Some(ToCall::Failed { token }) => self.uas.on_failed(token, now),
+            Some(ToCall::Dialog(message)) => self.leg.take(message, now),
             Some(ToCall::HandOver { replaces, reply }) => self.hand_over(&replaces, reply),
             Some(ToCall::HangUp { reason }) => self.end("gateway", reason, String::new()),
             Some(ToCall::LinkLost) => {
-                if !self.uas.is_answered() {
+                if !self.leg.uas.is_answered() {
                     self.note_end(
                         "gateway",
                         Reason::InternalError,
                         "the registrar is gone".to_owned(),
                     );
-                    self.uas.on_cancel(None, now);
+                    self.leg.uas.on_cancel(None, now);
                 }
             }
             None => {
@@ -62,36 +59,16 @@ impl Call<'_> {
             rtp.stop();
         }
         let header = format!("SIP;cause=200;text=\"{}\"", reason.as_str());
-        self.uas.hang_up(Some(header), Instant::now());
+        self.leg.uas.hang_up(Some(header), Instant::now());
     }
 
     /// Carries out what the dialog wants, and takes in what it tells.
     pub(super) async fn act(&mut self) {
         loop {
-            while let Some(action) = self.uas.poll_action() {
-                let message = match action {
-                    Action::Respond { to, response } | Action::ResendFinal { to, response } => {
-                        let server = match to {
-                            RespondTo::Invite => self.server,
-                            RespondTo::Request(server) => server,
-                        };
-                        FromCall::Respond { server, response }
-                    }
-                    Action::Request { token, request } => FromCall::Request {
-                        key: self.key.clone(),
-                        token,
-                        request: self.to_caller(request),
-                    },
-                    Action::Ack { request } => FromCall::Ack {
-                        key: self.key.clone(),
-                        request: self.to_caller(request),
-                    },
-                    // Only outbound calls cancel.
-                    Action::Cancel { .. } => continue,
-                };
+            while let Some(message) = self.leg.poll() {
                 self.shared.tell(message).await;
             }
-            let Some(event) = self.uas.poll_event() else {
+            let Some(event) = self.leg.uas.poll_event() else {
                 return;
             };
             self.on_event(event);
@@ -146,18 +123,13 @@ impl Call<'_> {
     /// What the other side asks for by REFER, and is not given: calls are not transferred yet. It goes on as it is (RFC 3515 section 2.4.2).
     fn on_refer(&mut self, event: ReferEvent) {
         if let ReferEvent::Asked { id, referral } = event {
+            #[cfg(test)]
+            assert!(
+                referral.target.uri.host.to_string() != "fault.invalid",
+                "the fault that tests ask for"
+            );
             tracing::info!(call_id = %self.key.call_id, to = %referral.target.bare(), "a transfer was asked for, and declined");
-            self.uas.answer_refer(id, false, Instant::now());
+            self.leg.uas.answer_refer(id, false, Instant::now());
         }
-    }
-
-    /// A request to the caller, with his provider: where his connection is gone, the one that takes its place has to lead to the same
-    /// carrier.
-    fn to_caller(&self, mut request: Request) -> Box<Request> {
-        if let Some(provider) = &self.record.provider {
-            let name = private::name(private::PROVIDER);
-            request.headers.set(name, provider.clone());
-        }
-        Box::new(request)
     }
 }

@@ -55,7 +55,7 @@ impl Call<'_> {
         // The caller may miss what is played before his ACK; the agent's audio waits for it, silence does not. (Without an offer in the
         // INVITE, it is the ACK that brought us here.)
         rtp.pause_playback(!self.confirmed);
-        if self.uas.is_answered() {
+        if self.leg.uas.is_answered() {
             rtp.start(now);
         }
         self.rtp = Some(rtp);

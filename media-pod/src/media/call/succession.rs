@@ -48,9 +48,7 @@ impl Call<'_> {
             tokio::select! {
                 biased;
                 message = self.inbox.recv() => {
-                    self.on_inbox(message);
-                    self.act().await;
-                    if self.ended {
+                    if self.hear(message).await {
                         // What may still be handed over goes back when the answer finds nobody.
                         return false;
                     }
@@ -92,7 +90,7 @@ impl Call<'_> {
         reply: oneshot::Sender<Result<Box<Handover>, u16>>,
     ) {
         let over = self.ended || self.record.reason.is_some() || self.succeeded.is_some();
-        if let Err(status) = replaces.check(over, self.uas.is_answered(), false) {
+        if let Err(status) = replaces.check(over, self.leg.uas.is_answered(), false) {
             // Who asked may be gone.
             let _ = reply.send(Err(status));
             return;

@@ -229,6 +229,7 @@ impl Edge {
         ];
         self.outputs.push_back(Output::Forwarded {
             number: route.entry.id.clone(),
+            source: flow.remote.ip(),
         });
         let number = Some(route.number.to_owned());
         let refusal = refused(

@@ -47,9 +47,6 @@ const MAX_TRIES: usize = 3;
 /// A look-up for an in-dialog request has to be over by then.
 const PARK_LIMIT: Duration = Duration::from_secs(5);
 
-/// Keep-alives hold bindings of NATs, which forget UDP after 30 s (RFC 5626 section 4.4.2).
-const KEEP_ALIVE: Duration = Duration::from_secs(25);
-
 /// Whether this registrar keeps a provider's registration.
 pub type Owns = Arc<dyn Fn(&ObjectRef) -> bool + Send + Sync>;
 
@@ -80,12 +77,12 @@ impl Local {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// What DNS is to be asked from now on.
-    Names(BTreeSet<Question>),
+    Names(Arc<BTreeSet<Question>>),
     /// A registration's new state.
     Registration(ObjectRef, RegistrationReport),
     /// The providers that register here.
     Registrations(BTreeSet<ObjectRef>),
-    /// Addresses of a provider's server and allowed names.
+    /// Addresses of these providers' servers and allowed names.
     Resolved(BTreeMap<ObjectRef, Vec<IpAddr>>),
     /// A call was refused here, before any media pod.
     Refused(RefusedCall),
@@ -93,6 +90,8 @@ pub enum Output {
     Forwarded {
         /// The number it is for.
         number: ObjectRef,
+        /// Where it came from.
+        source: IpAddr,
     },
     /// Send these bytes as they are: a keep-alive.
     KeepAlive(Flow),
@@ -162,6 +161,8 @@ pub struct Edge {
     local: Local,
     source_towards: fn(IpAddr) -> Option<IpAddr>,
     names: Names,
+    /// Which providers each name concerns.
+    users: HashMap<String, Vec<ObjectRef>>,
     /// Names of in-dialog requests' targets, and until when they are wanted.
     extra_names: BTreeMap<Question, Instant>,
     trunks: Trunks,
@@ -179,7 +180,6 @@ pub struct Edge {
     /// Branches given up for another media pod: their late answers are not for the caller.
     abandoned: HashMap<ClientId, Request>,
     parked: Vec<(ServerId, Question, Instant)>,
-    next_keep_alive: Option<Instant>,
     draining: bool,
     outputs: VecDeque<Output>,
 }
@@ -205,6 +205,7 @@ impl Edge {
             local,
             source_towards,
             names: Names::default(),
+            users: HashMap::new(),
             extra_names: BTreeMap::new(),
             trunks: Trunks::default(),
             peers: Peers::default(),
@@ -218,7 +219,6 @@ impl Edge {
             by_client: HashMap::new(),
             abandoned: HashMap::new(),
             parked: Vec::new(),
-            next_keep_alive: None,
             draining: false,
             outputs: VecDeque::new(),
         }
@@ -234,25 +234,21 @@ impl Edge {
     ) {
         self.peers.configure(&config);
         self.rates.configure(&config);
+        self.users = names::users(&config);
         self.config = config;
         self.local = local;
         self.owns = owns;
-        self.configure_trunks(now);
-        self.want_names(now);
-        self.tell_resolved();
-        self.pump(now);
-    }
-
-    fn configure_trunks(&mut self, now: Instant) {
-        let (local, source_towards) = (self.local.clone(), self.source_towards);
-        let contact = |provider: &Provider, names: &Names| {
-            contact_of(provider, names, &local, source_towards)
-        };
+        let mut sources = Sources::new(self.source_towards);
+        let contact =
+            |provider: &Provider| contact_of(provider, &self.names, &self.local, &mut sources);
         self.trunks
-            .configure(&self.config, &*self.owns, contact, &self.names, now);
-        self.trunks.set_peers(&self.peers);
-        self.outputs
-            .push_back(Output::Registrations(self.trunks.ids().cloned().collect()));
+            .configure(&self.config, &*self.owns, &self.peers, contact, now);
+        let ids = self.trunks.ids().cloned().collect();
+        self.outputs.push_back(Output::Registrations(ids));
+        self.want_names(now);
+        let config = Arc::clone(&self.config);
+        self.tell_resolved(config.providers.values());
+        self.pump(now);
     }
 
     /// From now on new calls are refused with 503.
@@ -261,21 +257,30 @@ impl Edge {
     }
 
     /// The result of a look-up.
-    pub fn resolved(&mut self, question: Question, lookup: Lookup, now: Instant) {
+    pub fn resolved(&mut self, question: &Question, lookup: Lookup, now: Instant) {
         let ready: Vec<ServerId> = self
             .parked
             .iter()
-            .filter(|(_, parked, _)| *parked == question)
+            .filter(|(_, parked, _)| parked == question)
             .map(|(id, ..)| *id)
             .collect();
-        self.parked.retain(|(_, parked, _)| *parked != question);
-        self.names.update(question, lookup);
+        self.parked.retain(|(_, parked, _)| parked != question);
+        self.names.update(question.clone(), lookup);
         for id in ready {
             self.send_to_carrier(id, now);
         }
+        let config = Arc::clone(&self.config);
+        let users = self.users.get(question.name()).into_iter().flatten();
+        let users: Vec<&Provider> = users.filter_map(|id| config.providers.get(id)).collect();
         // Which of our addresses leads to a carrier may be known only now.
-        self.configure_trunks(now);
-        self.tell_resolved();
+        let mut sources = Sources::new(self.source_towards);
+        for provider in users.iter().filter(|provider| (self.owns)(&provider.id)) {
+            let contact = || contact_of(provider, &self.names, &self.local, &mut sources);
+            let peer = self.peers.of(&provider.id);
+            self.trunks.provide(provider, peer, contact, now);
+        }
+        self.trunks.resolved(question, now);
+        self.tell_resolved(users);
         self.pump(now);
     }
 
@@ -351,7 +356,6 @@ impl Edge {
         [
             self.endpoint.poll_timeout(),
             self.trunks.poll_timeout(),
-            self.next_keep_alive,
             self.timers.first().map(|(at, _)| *at),
         ]
         .into_iter()
@@ -377,12 +381,8 @@ impl Edge {
         for id in late {
             self.refuse(id, 408, None, now);
         }
-        if self.next_keep_alive.is_some_and(|at| at <= now) {
-            self.next_keep_alive = None;
-            for flow in self.trunks.bound_flows() {
-                self.outputs.push_back(Output::KeepAlive(flow));
-            }
-        }
+        let due = self.trunks.due_keep_alives(now);
+        self.outputs.extend(due.into_iter().map(Output::KeepAlive));
         self.pump(now);
     }
 
@@ -396,38 +396,17 @@ impl Edge {
         self.extra_names.retain(|_, until| *until > now);
         wanted.extend(self.extra_names.keys().cloned());
         self.names.retain(&wanted);
-        self.outputs.push_back(Output::Names(wanted));
+        self.outputs.push_back(Output::Names(Arc::new(wanted)));
     }
 
-    fn tell_resolved(&mut self) {
-        let resolved =
-            self.config
-                .providers
-                .values()
-                .map(|provider| {
-                    let hosts = std::iter::once(&provider.server)
-                        .cloned()
-                        .chain(
-                            provider
-                                .outbound_proxy
-                                .as_ref()
-                                .map(|(host, _)| host.clone()),
-                        )
-                        .chain(provider.allowed_sources.iter().filter_map(
-                            |allowed| match allowed {
-                                gateway::AllowedSource::Name(name) => {
-                                    Some(gateway::Host::Name(name.clone()))
-                                }
-                                gateway::AllowedSource::Net(_) => None,
-                            },
-                        ));
-                    let mut addresses: Vec<IpAddr> =
-                        hosts.flat_map(|host| self.names.addresses(&host)).collect();
-                    addresses.sort();
-                    addresses.dedup();
-                    (provider.id.clone(), addresses)
-                })
-                .collect();
+    fn tell_resolved<'a>(&mut self, providers: impl IntoIterator<Item = &'a Provider>) {
+        let resolved = providers.into_iter().map(|provider| {
+            let mut addresses = self.names.addresses_of(provider);
+            addresses.sort();
+            addresses.dedup();
+            (provider.id.clone(), addresses)
+        });
+        let resolved = resolved.collect();
         self.outputs.push_back(Output::Resolved(resolved));
     }
 
@@ -452,9 +431,6 @@ impl Edge {
         for (provider, report) in self.trunks.poll_reports(jiff::Timestamp::now(), now) {
             self.outputs
                 .push_back(Output::Registration(provider, report));
-        }
-        if self.next_keep_alive.is_none() {
-            self.next_keep_alive = Some(now + KEEP_ALIVE);
         }
     }
 
@@ -511,7 +487,7 @@ impl Edge {
             }
             Event::Response { id, response, .. } => self.on_response(id, response, now),
             Event::Retransmitted { id, sends, elapsed } => {
-                self.trunks.on_retransmitted(id, sends, elapsed);
+                self.trunks.on_retransmitted(id, sends, elapsed, now);
             }
             Event::Failed { id, error } => {
                 if self.trunks.owns_client(id) {
@@ -536,12 +512,33 @@ impl Edge {
     }
 }
 
+/// Which of our addresses leads to a peer. Asking costs some system calls, so each is asked for once while many providers are gone
+/// through.
+struct Sources {
+    towards: fn(IpAddr) -> Option<IpAddr>,
+    known: HashMap<IpAddr, Option<IpAddr>>,
+}
+
+impl Sources {
+    fn new(towards: fn(IpAddr) -> Option<IpAddr>) -> Self {
+        Self {
+            towards,
+            known: HashMap::new(),
+        }
+    }
+
+    fn towards(&mut self, peer: IpAddr) -> Option<IpAddr> {
+        let ask = self.towards;
+        *self.known.entry(peer).or_insert_with(|| ask(peer))
+    }
+}
+
 /// Our Contact at a carrier; `None` while the way to it is unknown.
 fn contact_of(
     provider: &Provider,
     names: &Names,
     local: &Local,
-    source_towards: fn(IpAddr) -> Option<IpAddr>,
+    sources: &mut Sources,
 ) -> Option<NameAddr> {
     let (host, port, way) = names::server(provider);
     // A name without address: the trunk is to exist, so that it can say so, and has nowhere to send anyway.
@@ -549,7 +546,10 @@ fn contact_of(
     let (transport, towards) = match names.targets(host, port, way) {
         Ok(targets) => {
             let first = targets.first()?;
-            let towards = source_towards(first.remote.ip());
+            let towards = match local.advertised {
+                Some(_) => None,
+                None => sources.towards(first.remote.ip()),
+            };
             let unknown = matches!(host, gateway::Host::Address(_)).then_some(nowhere);
             (first.transport, towards.or(unknown))
         }

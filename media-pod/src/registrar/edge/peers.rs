@@ -1,6 +1,7 @@
 //! Who carriers have to prove to be where they are spoken to over TLS. Providers that expect the same share connections.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use ringwire_config::gateway::{Host, Provider, ProviderTls, RegistrarConfig};
 use ringwire_config::object::ObjectRef;
@@ -18,7 +19,8 @@ pub struct Peer {
 /// All of them, numbered. A number is never used for another one.
 #[derive(Debug, Default)]
 pub struct Peers {
-    numbers: HashMap<Peer, u32>,
+    numbers: HashMap<Arc<Peer>, u32>,
+    known: HashMap<u32, Arc<Peer>>,
     of: BTreeMap<ObjectRef, u32>,
     last: u32,
 }
@@ -28,6 +30,7 @@ impl Peers {
     pub fn configure(&mut self, config: &RegistrarConfig) {
         let mut before = std::mem::take(&mut self.numbers);
         self.of.clear();
+        self.known.clear();
         for (id, provider) in &config.providers {
             let Some(peer) = expected(provider) else {
                 continue;
@@ -38,6 +41,8 @@ impl Peers {
                 self.last += 1;
                 self.last
             });
+            let peer = Arc::new(peer);
+            self.known.insert(number, Arc::clone(&peer));
             self.numbers.insert(peer, number);
             self.of.insert(id.clone(), number);
         }
@@ -50,8 +55,7 @@ impl Peers {
 
     /// By its number.
     pub fn get(&self, number: u32) -> Option<&Peer> {
-        let mut known = self.numbers.iter();
-        known.find_map(|(peer, known)| (*known == number).then_some(peer))
+        self.known.get(&number).map(|peer| &**peer)
     }
 }
 
@@ -77,36 +81,15 @@ fn expected(provider: &Provider) -> Option<Peer> {
 
 #[cfg(test)]
 mod tests {
-    use ringwire_config::gateway::GatewaySettings;
-    use serde_json::json;
+    use ringwire_config::fixture;
 
     use super::*;
 
-    fn provider(name: &str, more: &serde_json::Value) -> Provider {
-        let mut value = json!({
-            "id": format!("voice/{name}"), "server": {"name": "carrier.test"}, "contactUser": "token",
-            "contactUserIsSecret": true, "allowedSources": [], "codecs": ["PCMA"], "numbers": {}, "transport": "TLS",
-        });
-        let fields = more.as_object().cloned().unwrap_or_default();
-        value.as_object_mut().unwrap().extend(fields);
-        serde_json::from_value(value).unwrap()
-    }
-
-    fn config(providers: &[Provider]) -> RegistrarConfig {
-        let settings: GatewaySettings = serde_json::from_value(json!({
-            "gateway": "voice/default", "sip": {"hostNetwork": false}, "rtp": {"hostNetwork": false}, "sipUdpPort": 5060,
-            "sipTcpPort": 5060, "rtpPorts": [20000, 20999], "drainSeconds": 300, "allowedAgentAddresses": [],
-            "restrictAgentAddresses": true, "nodes": {}, "tokenKeys": [],
-        }))
-        .unwrap();
-        RegistrarConfig {
-            settings,
-            tls: None,
-            providers: providers
-                .iter()
-                .map(|p| (p.id.clone(), p.clone()))
-                .collect(),
-            shards: Vec::new(),
+    fn provider(name: &str, tls: ProviderTls) -> Provider {
+        Provider {
+            transport: Some(ringwire_crds::Transport::TLS),
+            tls,
+            ..fixture::provider(name)
         }
     }
 
@@ -114,10 +97,23 @@ mod tests {
     fn who_expects_the_same_shares_connections_and_an_edit_makes_a_new_one() {
         let mut peers = Peers::default();
         let of = |peers: &Peers, name| peers.of(&ObjectRef::new("voice", name));
-        let plain = provider("plain", &json!({"transport": "UDP"}));
-        let (one, two) = (provider("one", &json!({})), provider("two", &json!({})));
-        let other = provider("other", &json!({"tls": {"serverName": "sip.example.com"}}));
-        peers.configure(&config(&[plain, one, two.clone(), other.clone()]));
+        let same = ProviderTls::default;
+        let (one, two) = (provider("one", same()), provider("two", same()));
+        let named = ProviderTls {
+            server_name: Some("sip.example.com".to_owned()),
+            ..same()
+        };
+        let other = provider("other", named);
+        let plain = Provider {
+            transport: Some(ringwire_crds::Transport::UDP),
+            ..fixture::provider("plain")
+        };
+        peers.configure(&fixture::registrar([
+            plain,
+            one,
+            two.clone(),
+            other.clone(),
+        ]));
         assert_eq!(of(&peers, "plain"), 0);
         assert_eq!(of(&peers, "one"), of(&peers, "two"));
         assert_ne!(of(&peers, "one"), of(&peers, "other"));
@@ -125,8 +121,11 @@ mod tests {
         assert_eq!(peer.name, "carrier.test");
 
         let before = (of(&peers, "one"), of(&peers, "other"));
-        let edited = provider("one", &json!({"tls": {"authorities": "PEM"}}));
-        peers.configure(&config(&[edited, two, other]));
+        let own = ProviderTls {
+            authorities: Some("PEM".to_owned()),
+            ..same()
+        };
+        peers.configure(&fixture::registrar([provider("one", own), two, other]));
         assert!(![0, before.0, before.1].contains(&of(&peers, "one")));
         assert_eq!((of(&peers, "two"), of(&peers, "other")), before);
     }

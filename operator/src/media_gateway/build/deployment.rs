@@ -22,13 +22,16 @@ pub(super) fn build(
     pod_security: Option<&str>,
 ) -> Deployment {
     let name = gateway.id().name;
+    let spec = &gateway.object().spec;
+    let on_host = host_network(gateway.object(), role);
     let (replicas, surge, unavailable) = match role {
         // The successor needs the port: on the host's network two registrars of one node cannot both have it.
-        Role::Registrar => (1, 0, 1),
-        Role::Media => (gateway.object().spec.replicas, 1, 0),
+        Role::Registrar if on_host => (spec.registrar.replicas, 0, 1),
+        Role::Registrar => (spec.registrar.replicas, 1, 0),
+        Role::Media => (spec.replicas, 1, 0),
     };
     let mut metadata = metadata(gateway, role_name(&name, role), Some(role));
-    if host_network(gateway.object(), role) {
+    if on_host {
         let level = pod_security.unwrap_or("unset").to_owned();
         metadata.annotations = Some([(POD_SECURITY.to_owned(), level)].into());
     }

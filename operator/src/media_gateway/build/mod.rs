@@ -1,11 +1,13 @@
 //! The objects that make up a gateway. Pure: one file for each built kind.
 
 mod deployment;
+mod disruption;
 mod pod;
 mod rbac;
 mod secret;
 mod service;
 mod service_account;
+mod spread;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +15,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role as RbacRole, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::ApiResource;
@@ -58,6 +61,8 @@ pub enum ChildKind {
     Service,
     /// The pods.
     Deployment,
+    /// How many of them stay when nodes are drained.
+    PodDisruptionBudget,
 }
 
 impl ChildKind {
@@ -70,6 +75,7 @@ impl ChildKind {
             Self::RoleBinding => ApiResource::erase::<RoleBinding>(&()),
             Self::Service => ApiResource::erase::<Service>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
+            Self::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
         }
     }
 
@@ -82,6 +88,7 @@ impl ChildKind {
             Self::RoleBinding => "RoleBinding",
             Self::Service => "Service",
             Self::Deployment => "Deployment",
+            Self::PodDisruptionBudget => "PodDisruptionBudget",
         }
     }
 }
@@ -168,6 +175,15 @@ pub fn workload(
             &deployment,
         ));
     }
+    if let Some(budget) = disruption::build(gateway) {
+        let name = named(Role::Registrar);
+        children.push(Child::new(
+            ChildKind::PodDisruptionBudget,
+            gateway,
+            name,
+            &budget,
+        ));
+    }
     children
 }
 
@@ -182,7 +198,7 @@ pub fn shard(gateway: &ValidGateway<'_>, role: Role, index: usize, content: &[u8
     )
 }
 
-/// Whether a gateway has a child of this name at all; others that claim to be its children are left over from another version.
+/// Whether a gateway may have a child of this name; others that claim to be its children are left over from another version.
 pub fn is_child(gateway: &str, kind: ChildKind, name: &str) -> bool {
     let roles = || Role::ALL.into_iter();
     match kind {

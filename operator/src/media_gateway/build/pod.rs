@@ -13,7 +13,7 @@ use ringwire_config::shard::Role;
 use ringwire_control::server::CONTROL_PORT;
 use ringwire_crds::{ImagePullPolicy, PodTemplate, SecretRef};
 
-use super::{host_network, labels, role_name};
+use super::{host_network, labels, role_name, spread};
 use crate::media_gateway::validate::ValidGateway;
 use crate::options::PodDefaults;
 
@@ -51,6 +51,8 @@ pub(super) fn template(
         topology_spread_constraints,
     } = gateway.object().spec.pod_template.clone();
     let on_host = host_network(gateway.object(), role);
+    let (affinity, topology_spread_constraints) =
+        spread::build(gateway, role, affinity, topology_spread_constraints);
     let mut pod_labels = more_labels;
     pod_labels.extend(labels(gateway, Some(role)));
 
@@ -149,8 +151,7 @@ pub(super) fn template(
             node_selector: some_unless_empty(node_selector),
             tolerations: (!tolerations.is_empty()).then_some(tolerations),
             affinity,
-            topology_spread_constraints: (!topology_spread_constraints.is_empty())
-                .then_some(topology_spread_constraints),
+            topology_spread_constraints,
             ..PodSpec::default()
         }),
     }

@@ -119,6 +119,55 @@ fn no_port_of_a_pod_on_the_host_network_is_declared() {
     }
 }
 
+/// The spec of the registrars' Deployment.
+fn registrars(spec: &Value) -> Value {
+    built(spec)["Deployment main-registrar"]["spec"].clone()
+}
+
+#[test]
+fn registrars_of_a_host_network_never_share_a_node() {
+    let own = json!({ "topologyKey": "zone", "labelSelector": {} });
+    let mut spec = json!({
+        "sip": { "exposure": { "type": "HostNetwork" } },
+        "podTemplate": { "affinity": { "podAntiAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": [own],
+        } } },
+    });
+    let path =
+        "/template/spec/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution";
+    let terms = registrars(&spec).pointer(path).cloned().unwrap();
+    assert_eq!(terms[0], own, "what the user wants stays");
+    assert_eq!(terms[1]["topologyKey"], "kubernetes.io/hostname");
+    assert_eq!(
+        terms[1]["labelSelector"]["matchLabels"],
+        json!(selector("main", Role::Registrar))
+    );
+    spec["podTemplate"] = json!({});
+    assert_eq!(
+        registrars(&spec)["strategy"]["rollingUpdate"],
+        json!({ "maxSurge": 0, "maxUnavailable": 1 })
+    );
+}
+
+#[test]
+fn registrars_of_the_pod_network_spread_unless_told_otherwise() {
+    let path = "/template/spec/topologySpreadConstraints/0";
+    let spread = registrars(&json!({})).pointer(path).cloned().unwrap();
+    assert_eq!(spread["whenUnsatisfiable"], "ScheduleAnyway");
+    let own = json!({ "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule" });
+    let spec = json!({ "podTemplate": { "topologySpreadConstraints": [own] } });
+    assert_eq!(registrars(&spec).pointer(path), Some(&own));
+}
+
+#[test]
+fn a_single_registrar_keeps_no_node_from_being_drained() {
+    let budget = "PodDisruptionBudget main-registrar";
+    assert!(built(&json!({})).contains_key(budget));
+    let single = json!({ "registrar": { "replicas": 1 } });
+    assert!(!built(&single).contains_key(budget));
+    assert_eq!(registrars(&single)["replicas"], 1);
+}
+
 #[test]
 fn knows_its_children_by_name() {
     for (name, _) in built(&json!({})) {
@@ -129,6 +178,7 @@ fn knows_its_children_by_name() {
             ChildKind::RoleBinding,
             ChildKind::Service,
             ChildKind::Deployment,
+            ChildKind::PodDisruptionBudget,
         ];
         let kind = kinds.into_iter().find(|k| k.name() == kind).unwrap();
         assert!(is_child("main", kind, name));

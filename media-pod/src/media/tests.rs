@@ -1,0 +1,211 @@
+//! A media pod on a link of the tests', with sockets and threads as in life.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringwire_agent::connect::{self, Connector};
+use ringwire_config::fixture;
+use ringwire_config::gateway::{GatewaySettings, MediaConfig};
+use ringwire_config::shard::Role;
+use ringwire_config::state::PodState;
+use ringwire_config::token::Incarnation;
+use ringwire_control::Reporter;
+use ringwire_sip::message::{HeaderName, Message, Request, StreamItem, StreamParser};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::node::{self, Params};
+use crate::link::LinkStream;
+use crate::registrar::Identity;
+
+/// How long anything may take.
+const LIMIT: Duration = Duration::from_secs(5);
+
+struct Bench {
+    link: DuplexStream,
+    parser: StreamParser,
+    reporter: Reporter,
+    drain: CancellationToken,
+    pod: tokio::task::JoinHandle<()>,
+}
+
+fn config() -> MediaConfig {
+    let media = fixture::media([fixture::agent("bot")]);
+    MediaConfig {
+        settings: GatewaySettings {
+            rtp_ports: (22_000, 22_099),
+            drain_seconds: 0,
+            ..media.settings
+        },
+        ..media
+    }
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        let (link, theirs) = tokio::io::duplex(64 * 1024);
+        let (links_in, links) = mpsc::channel(1);
+        let reporter = Reporter::new(PodState::new("media-0", Role::Media, Incarnation(1)));
+        let drain = CancellationToken::new();
+        let (_, config) = watch::channel(Some(Arc::new(config())));
+        let params = Params {
+            config,
+            links,
+            reporter: reporter.clone(),
+            identity: Identity {
+                node: None,
+                pod_ip: Some(loopback),
+                bind: loopback,
+            },
+            incarnation: Incarnation(1),
+            connector: Connector::new(connect::public_tls().unwrap()).unwrap(),
+            drain: drain.clone(),
+            hurry: CancellationToken::new(),
+            workers: 1,
+            ready: Box::new(|| {}),
+            beat: Box::new(|| {}),
+        };
+        let pod = tokio::spawn(node::run(params));
+        let link_stream: Box<dyn LinkStream> = Box::new(theirs);
+        assert!(links_in.send(link_stream).await.is_ok());
+        Self {
+            link,
+            parser: StreamParser::new(),
+            reporter,
+            drain,
+            pod,
+        }
+    }
+
+    async fn send(&mut self, text: &str) {
+        let text = text.replace('\n', "\r\n");
+        self.link.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// The next message that is wanted; others are passed over.
+    async fn expect<T>(&mut self, what: &str, wanted: impl Fn(Message) -> Option<T>) -> T {
+        let reading = async {
+            loop {
+                while let Some(item) = self.parser.next().unwrap() {
+                    let StreamItem::Message(message) = item else {
+                        continue;
+                    };
+                    if let Some(found) = wanted(message) {
+                        return found;
+                    }
+                }
+                let mut buffer = [0; 4096];
+                let length = self.link.read(&mut buffer).await.unwrap();
+                assert!(length > 0, "the link has ended");
+                self.parser.push(&buffer[..length]);
+            }
+        };
+        let found = tokio::time::timeout(LIMIT, reading).await;
+        found.unwrap_or_else(|_| panic!("no {what}"))
+    }
+
+    /// The final status of a call's request, and the tag of the pod.
+    async fn answer(&mut self, call: &str, method: &str) -> (u16, String) {
+        self.expect(&format!("answer to {method} of {call}"), |message| {
+            let Message::Response(response) = message else {
+                return None;
+            };
+            let (_, of) = response.headers.cseq().ok()?;
+            let own = response.headers.call_id().ok()? == call && of.as_str() == method;
+            let tag = response
+                .headers
+                .to()
+                .ok()?
+                .tag()
+                .unwrap_or_default()
+                .to_owned();
+            (own && response.status >= 200).then_some((response.status, tag))
+        })
+        .await
+    }
+
+    async fn request(&mut self, call: &str, method: &str) -> Request {
+        self.expect(&format!("{method} of {call}"), |message| match message {
+            Message::Request(request) => {
+                let own =
+                    request.headers.call_id().ok()? == call && request.method.as_str() == method;
+                own.then_some(request)
+            }
+            Message::Response(_) => None,
+        })
+        .await
+    }
+
+    /// A call that stands; the pod's tag.
+    async fn call(&mut self, call: &str) -> String {
+        let sdp = "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 4000 RTP/AVP 8\n";
+        let head = head(call, "INVITE", 1, "");
+        let length = sdp.replace('\n', "\r\n").len();
+        self.send(&format!(
+            "{head}X-Ringwire-Provider: voice/trunk\nX-Ringwire-Number: voice/main\nX-Ringwire-Called: +34911234567\n\
+             X-Ringwire-Agent: voice/bot\nX-Ringwire-Codecs: PCMA\nX-Ringwire-Contact: sip:127.0.0.1:5060\n\
+             X-Ringwire-Source: 127.0.0.1:5060\nContact: <sip:caller@127.0.0.1>\n\
+             Content-Type: application/sdp\nContent-Length: {length}\n\n{sdp}"
+        ))
+        .await;
+        let (status, tag) = self.answer(call, "INVITE").await;
+        assert_eq!(status, 200);
+        self.send_plain(call, "ACK", 1, &tag, "").await;
+        tag
+    }
+
+    async fn send_plain(&mut self, call: &str, method: &str, cseq: u32, tag: &str, more: &str) {
+        let head = head(call, method, cseq, &format!(";tag={tag}"));
+        self.send(&format!("{head}{more}Content-Length: 0\n\n"))
+            .await;
+    }
+
+    async fn wait_calls(&self, count: u32) {
+        let mut changes = self.reporter.subscribe();
+        let waiting = async {
+            while self.reporter.read(|state| state.calls.total) != count {
+                changes.changed().await.unwrap();
+            }
+        };
+        let waited = tokio::time::timeout(LIMIT, waiting).await;
+        waited.unwrap_or_else(|_| panic!("never {count} calls"));
+    }
+
+    async fn stop(self) {
+        self.drain.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(12), self.pod).await;
+        ended.expect("the pod stops").unwrap();
+    }
+}
+
+fn head(call: &str, method: &str, cseq: u32, to_tag: &str) -> String {
+    format!(
+        "{method} sip:us@127.0.0.1 SIP/2.0\nVia: SIP/2.0/TCP registrar.invalid;branch=z9hG4bK{call}{cseq}{method}\n\
+         Max-Forwards: 70\nFrom: <sip:1@127.0.0.1>;tag={call}\nTo: <sip:us@127.0.0.1>{to_tag}\nCall-ID: {call}\n\
+         CSeq: {cseq} {method}\n"
+    )
+}
+
+#[tokio::test]
+async fn a_call_that_breaks_is_ended_with_bye_and_the_others_go_on() {
+    let mut bench = Bench::start().await;
+    let broken = bench.call("broken").await;
+    let other = bench.call("other").await;
+    bench.wait_calls(2).await;
+    // The fault that is built into tests, see `call::signalling`.
+    let refer = "Refer-To: <sip:fault@fault.invalid>\n";
+    bench.send_plain("broken", "REFER", 2, &broken, refer).await;
+    let bye = bench.request("broken", "BYE").await;
+    let reason = bye.headers.get(&HeaderName::Reason).unwrap_or_default();
+    assert!(reason.contains("InternalError"), "{reason}");
+    bench.wait_calls(1).await;
+    bench.send_plain("other", "OPTIONS", 2, &other, "").await;
+    assert_eq!(bench.answer("other", "OPTIONS").await.0, 200);
+    // It is not known any more.
+    bench.send_plain("broken", "OPTIONS", 3, &broken, "").await;
+    assert_eq!(bench.answer("broken", "OPTIONS").await.0, 481);
+    bench.stop().await;
+}
