@@ -19,6 +19,12 @@ use tokio_util::sync::CancellationToken;
 /// Messages that wait for one peer; a peer that lets more pile up is cut off.
 const QUEUE: usize = 512;
 
+/// The same on a link between our own, where messages of many calls wait: those of a second at full load.
+const LINK_QUEUE: usize = 8_192;
+
+/// Messages that wait are written together up to so many bytes, the largest TLS record.
+const TOGETHER: usize = 16 << 10;
+
 /// A message that has begun has to be complete by then.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -97,7 +103,10 @@ impl Streams {
         let connection = self.next;
         let flow = Flow::open(transport, remote, connection);
         let (reader, writer) = tokio::io::split(stream);
-        let (queue, queued) = mpsc::channel(QUEUE);
+        let (queue, queued) = mpsc::channel(match idle {
+            Idle::Forever => LINK_QUEUE,
+            Idle::After(_) => QUEUE,
+        });
         let stop = ended.clone();
         let pinged = Arc::new(Notify::new());
         self.open.insert(
@@ -297,7 +306,13 @@ async fn write<W: AsyncWrite>(
             bytes = queue.recv() => bytes,
             () = stop.cancelled() => break,
         };
-        let Some(bytes) = bytes else { break };
+        let Some(mut bytes) = bytes else { break };
+        // What has piled up goes in one piece: one system call, one TLS record.
+        while bytes.len() < TOGETHER
+            && let Ok(more) = queue.try_recv()
+        {
+            bytes.extend_from_slice(&more);
+        }
         if writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err() {
             stop.cancel();
             break;

@@ -430,7 +430,7 @@ fn source_header(flow: &Flow) -> (HeaderName, String) {
     (private::name(private::SOURCE), flow.remote.to_string())
 }
 
-fn flow_header(flow: &Flow) -> (HeaderName, String) {
+pub(super) fn flow_header(flow: &Flow) -> (HeaderName, String) {
     let connection = flow.connection.unwrap_or_default();
     (
         private::name(private::FLOW),

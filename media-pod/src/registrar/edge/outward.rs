@@ -85,7 +85,10 @@ impl Edge {
             transport: picked.transport,
             remote: picked.remote,
             connection: None,
-            peer: self.peer_of(request),
+            peer: match picked.transport {
+                Transport::Tls => self.peer_of(request),
+                Transport::Udp | Transport::Tcp => 0,
+            },
         })
     }
 

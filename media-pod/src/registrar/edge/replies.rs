@@ -8,6 +8,7 @@ use ringwire_config::Reason;
 use ringwire_sip::message::{HeaderName, Host, Message, Method, NameAddr, Request, Response};
 use ringwire_sip::transaction::{ClientError, ClientId, Flow, ServerId};
 
+use super::calls::flow_header;
 use super::timers::Timer;
 use super::{Edge, Kind, Output, RefusedCall};
 use crate::registrar::trunks::ALLOW;
@@ -46,9 +47,12 @@ impl Edge {
             .pod_of(&request, &tag)
             .and_then(|pod| self.links.get(&pod))
         {
-            let flow = link.flow.clone();
+            let link = link.flow.clone();
+            // It may have come another way than its INVITE.
+            let (name, value) = flow_header(flow);
+            request.headers.push(name, value);
             self.endpoint
-                .send_stateless(Message::Request(request), flow);
+                .send_stateless(Message::Request(request), link);
         }
     }
 
