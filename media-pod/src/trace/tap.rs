@@ -1,4 +1,4 @@
-//! Where the registrar's loop hands over what it reads and sends. While nobody listens each call is one relaxed load.
+//! Where the registrar's loop hands over what it reads and sends. While nobody listens each call is two relaxed loads.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -58,6 +58,8 @@ pub(super) enum News {
 pub(super) struct Shared {
     /// Whether anybody listens.
     pub listening: AtomicBool,
+    /// Whether the configuration names a collector.
+    pub exporting: AtomicBool,
     /// Messages that found no room on the way to the tracer.
     pub lost: AtomicU64,
 }
@@ -92,6 +94,9 @@ impl Tap {
 
     /// The configuration has changed; `ours` is where carriers reach us by it.
     pub fn configured(&self, config: &Arc<RegistrarConfig>, ours: Ours) {
+        // At once: what is sent next belongs to the collector already.
+        let exporting = config.hep.is_some();
+        self.shared.exporting.store(exporting, Ordering::Relaxed);
         self.around.send_modify(|around| {
             around.config = Some(Arc::clone(config));
             around.ours = ours;
@@ -159,6 +164,7 @@ impl Tap {
 
     pub(super) fn is_open(&self) -> bool {
         self.shared.listening.load(Ordering::Relaxed)
+            || self.shared.exporting.load(Ordering::Relaxed)
     }
 
     fn take(&mut self, direction: Direction, flow: &Flow, bytes: Vec<u8>) {

@@ -60,10 +60,10 @@ enum Wants {
 }
 
 impl Wants {
-    fn includes(&self, entry: &Entry, facts: &Facts) -> bool {
+    fn includes(&self, entry: &Entry, facts: &Facts, exporting: bool) -> bool {
         match self {
             Self::Filtered(filter) => filter.wants(&entry.call_id, facts),
-            Self::Carriers => entry.peer == Peer::Outside && !entry.call_id.is_empty(),
+            Self::Carriers => exporting && entry.peer == Peer::Outside && !entry.call_id.is_empty(),
         }
     }
 }
@@ -127,23 +127,24 @@ impl Hub {
 
     /// Sends copies to the collector that the configuration names, for as long as the registrar is there.
     pub fn export(&self, resolver: TokioResolver, exported: Exported) {
+        let messages = self.carriers(&exported);
         tokio::spawn(hep::run(
             self.clone(),
+            messages,
             self.around.clone(),
             resolver,
             exported,
         ));
     }
 
-    /// Follows all messages with carriers from now on; what is lost counts as dropped.
-    pub(super) fn carriers(&self, exported: &Exported) -> mpsc::Receiver<Arc<Traced>> {
+    /// Follows all messages with carriers while there is a collector; what is lost counts as dropped.
+    fn carriers(&self, exported: &Exported) -> mpsc::Receiver<Arc<Traced>> {
         let (queue, messages) = mpsc::channel(EXPORT_QUEUE);
         self.lock().push(Listener {
             wants: Wants::Carriers,
             queue,
             lost: exported.dropped(),
         });
-        self.shared.listening.store(true, Ordering::Relaxed);
         messages
     }
 
@@ -158,9 +159,10 @@ impl Hub {
     fn tidy(&self) {
         let mut listeners = self.lock();
         listeners.retain(|listener| !listener.queue.is_closed());
-        if listeners.is_empty() {
-            self.shared.listening.store(false, Ordering::Relaxed);
-        }
+        let people = listeners
+            .iter()
+            .any(|listener| matches!(listener.wants, Wants::Filtered(_)));
+        self.shared.listening.store(people, Ordering::Relaxed);
     }
 
     fn publish(&self, traced: &Arc<Traced>, facts: &Facts) {
@@ -169,7 +171,8 @@ impl Hub {
             if lost > 0 {
                 listener.lost.fetch_add(lost, Ordering::Relaxed);
             }
-            if listener.wants.includes(&traced.entry, facts)
+            let exporting = self.shared.exporting.load(Ordering::Relaxed);
+            if listener.wants.includes(&traced.entry, facts, exporting)
                 && let Err(mpsc::error::TrySendError::Full(_)) =
                     listener.queue.try_send(Arc::clone(traced))
             {
@@ -183,6 +186,7 @@ impl Hub {
 pub fn open(pod: &str) -> (Tap, Hub) {
     let shared = Arc::new(Shared {
         listening: AtomicBool::new(false),
+        exporting: AtomicBool::new(false),
         lost: AtomicU64::new(0),
     });
     let (news_in, news) = mpsc::channel(QUEUE);

@@ -20,7 +20,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use ringwire_config::gateway::{Hep, Host};
 use ringwire_config::secret::Secret;
 use tokio::net::UdpSocket;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use self::packet::Packet;
 use super::known::Surroundings;
@@ -66,6 +66,7 @@ impl Collector for Exported {
 /// Exports as the configuration says, until the registrar has ended.
 pub(super) async fn run(
     hub: Hub,
+    mut messages: mpsc::Receiver<Arc<Traced>>,
     mut around: watch::Receiver<Surroundings>,
     resolver: TokioResolver,
     exported: Exported,
@@ -87,13 +88,17 @@ pub(super) async fn run(
                 tracing::info!(address = %Place(hep), "copies of SIP messages go to a HEP collector");
                 tokio::select! {
                     goes_on = changed => goes_on,
-                    () = export(&hub, hep, &resolver, &exported) => false,
+                    () = export(&hub, &mut messages, hep, &resolver, &exported) => false,
                 }
             }
             None => changed.await,
         };
         if !goes_on {
             return;
+        }
+        // What still waits was for the collector before.
+        while wanted.is_some() && messages.try_recv().is_ok() {
+            exported.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -115,8 +120,13 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-async fn export(hub: &Hub, hep: &Hep, resolver: &TokioResolver, exported: &Exported) {
-    let mut messages = hub.carriers(exported);
+async fn export(
+    hub: &Hub,
+    messages: &mut mpsc::Receiver<Arc<Traced>>,
+    hep: &Hep,
+    resolver: &TokioResolver,
+    exported: &Exported,
+) {
     let (found, mut place) = watch::channel(None);
     let sending = async {
         // Until the first answer messages wait, as many as may.
