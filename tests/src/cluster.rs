@@ -399,6 +399,16 @@ impl Drop for PodProcess {
     }
 }
 
+/// What of the cluster itself watches the API server.
+const CLIENTS: [&str; 6] = [
+    "controller-manager",
+    "scheduler",
+    "kubelet-node1",
+    "kubelet-node2",
+    "kube-proxy-node1",
+    "kube-proxy-node2",
+];
+
 /// The API server is away as long as this lives; it is started again however a test ends.
 pub struct ApiServerAway;
 
@@ -416,6 +426,12 @@ impl Drop for ApiServerAway {
         let end = Instant::now() + seconds(60);
         while !raw("/readyz").is_ok_and(|(status, _)| status == 200) && Instant::now() < end {
             std::thread::sleep(seconds(1) / 5);
+        }
+        // Those of the cluster's own that have given up for a while start anew, or tests would wait for them.
+        for process in CLIENTS {
+            for action in ["stop", "start"] {
+                let _ = hack("cluster.sh", &[action, process]);
+            }
         }
         // A leader that could not renew its Lease has stopped; another one waits until it has lapsed.
         let renewed = || get(SYSTEM, "lease", "ringwire-operator")["spec"]["renewTime"].clone();
