@@ -213,14 +213,17 @@ async fn media_pod(ip: std::net::IpAddr, callee: SocketAddr, tls: GatewayTls) {
     while let Some(link) = links.recv().await {
         let reporter = reporter.clone();
         tokio::spawn(async move {
-            let callee = TcpStream::connect(callee).await.unwrap();
+            // At the end of a round the callee goes first.
+            let Ok(callee) = TcpStream::connect(callee).await else {
+                return;
+            };
             callee.set_nodelay(true).unwrap();
             let (from_registrar, to_registrar) = tokio::io::split(link);
             let (from_callee, to_callee) = callee.into_split();
             tokio::join!(
                 pass_on(from_registrar, to_callee, |bytes| count(bytes, &reporter)),
                 pass_on(from_callee, to_registrar, |_| {}),
-            )
+            );
         });
     }
 }
