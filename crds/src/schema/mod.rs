@@ -10,7 +10,7 @@ mod walk;
 
 use std::fmt;
 
-use kube::core::cel::Validator;
+use kube::core::cel::{CompiledSchema, ValidationErrors, Validator, compile_schema};
 use serde_json::Value;
 
 use crate::generate::Kind;
@@ -45,6 +45,27 @@ impl fmt::Display for SchemaError {
             return f.write_str(&self.message);
         }
         write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// The CEL rules of all kinds. To compile them takes longer than to check an object against them.
+struct Rules {
+    validator: Validator,
+    of: [CompiledSchema; 4],
+}
+
+thread_local! {
+    // Not shared: it cannot be used by two threads at a time.
+    static RULES: Rules = Rules {
+        validator: Validator::new(),
+        of: Kind::ALL.map(|kind| compile_schema(kind.schema_json())),
+    };
+}
+
+impl Rules {
+    fn check(&self, kind: Kind, object: &Value) -> Result<(), ValidationErrors> {
+        let rules = &self.of[kind as usize];
+        self.validator.validate_compiled(rules, object, None)
     }
 }
 
@@ -91,7 +112,7 @@ pub fn validate(object: &Value) -> Vec<SchemaError> {
             "some validation rules were not checked because the object was invalid; correct the existing errors to \
              complete validation",
         ));
-    } else if let Err(broken) = Validator::new().validate(schema, &object, None) {
+    } else if let Err(broken) = RULES.with(|rules| rules.check(kind, &object)) {
         for rule in &broken {
             let shown = Value::from(walk::type_at(schema, &rule.field_path));
             errors.push(SchemaError::invalid(

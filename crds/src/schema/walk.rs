@@ -1,7 +1,10 @@
 //! The structural part of a schema: what go-openapi checks in the API server, with its words.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt::Display;
 
+use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::SchemaError;
@@ -355,5 +358,15 @@ impl Walk {
 
 /// Patterns of Go's RE2, which the regex of CEL understands alike.
 fn matches_pattern(text: &str, pattern: &str) -> bool {
-    regex::Regex::new(pattern).is_ok_and(|regex| regex.is_match(text))
+    thread_local! {
+        // As many as the schemas have. Compiling one takes much longer than using it.
+        static COMPILED: RefCell<HashMap<String, Option<Regex>>> = RefCell::default();
+    }
+    COMPILED.with_borrow_mut(|compiled| {
+        if !compiled.contains_key(pattern) {
+            compiled.insert(pattern.to_owned(), Regex::new(pattern).ok());
+        }
+        let regex = compiled.get(pattern).and_then(Option::as_ref);
+        regex.is_some_and(|regex| regex.is_match(text))
+    })
 }
