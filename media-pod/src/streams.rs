@@ -28,6 +28,9 @@ const TOGETHER: usize = 16 << 10;
 /// A message that has begun has to be complete by then.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What is being written when a stream ends has so long to get out.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// A peer that answers keep-alives has so long for it (RFC 5626 section 4.4.1).
 const PONG_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -149,6 +152,7 @@ impl Streams {
         match open.queue.try_send(bytes) {
             Ok(()) => Sent::Queued,
             Err(mpsc::error::TrySendError::Closed(bytes)) => Sent::Nowhere(bytes),
+            Err(mpsc::error::TrySendError::Full(_)) if open.stop.is_cancelled() => Sent::Closing,
             Err(mpsc::error::TrySendError::Full(_)) => {
                 open.stop.cancel();
                 Sent::CutOff
@@ -196,6 +200,8 @@ pub enum Sent {
     Nowhere(Vec<u8>),
     /// The peer doesn't read: its stream was cut off.
     CutOff,
+    /// The stream was cut off before, and closes.
+    Closing,
 }
 
 /// One stream's incoming side.
@@ -313,7 +319,20 @@ async fn write<W: AsyncWrite>(
         {
             bytes.extend_from_slice(&more);
         }
-        if writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err() {
+        let writing = async {
+            writer.write_all(&bytes).await?;
+            writer.flush().await
+        };
+        // A peer that does not read would hold up the end for ever.
+        let too_late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        let written = tokio::select! {
+            result = writing => result.is_ok(),
+            () = too_late => false,
+        };
+        if !written {
             stop.cancel();
             break;
         }

@@ -165,17 +165,20 @@ impl Gateway {
         })
     }
 
-    /// A metric without labels.
+    /// A metric, by its name and its labels.
     #[track_caller]
     pub fn metric(&self, name: &str) -> f64 {
+        self.metric_or_none(name)
+            .unwrap_or_else(|| panic!("there is no metric {name}"))
+    }
+
+    /// A metric that is there from its first event on.
+    #[track_caller]
+    pub fn metric_or_none(&self, name: &str) -> Option<f64> {
         let (status, page) = self.http("/metrics").unwrap();
         assert_eq!(status, 200, "{page}");
-        let line = page
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in {page}"))
-            .parse()
-            .unwrap()
+        let value = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(' ')?.to_owned());
+        Some(page.lines().find_map(value)?.parse().unwrap())
     }
 
     /// Calls in progress, as the gateway's status has them.

@@ -169,13 +169,16 @@ impl Connections {
                 (Sent::Nowhere(unsent), Some(remote)) if self.connecting.len() < MAX_ANSWERING => {
                     (bytes, destination.remote) = (unsent, remote);
                 }
-                (Sent::Nowhere(_), _) => return Err((TransportError::Closed, None)),
+                (Sent::Nowhere(_) | Sent::Closing, _) => {
+                    return Err((TransportError::Closed, None));
+                }
             }
         }
         if let Some(connection) = self.outgoing.get(&destination) {
             match self.streams.send(*connection, bytes) {
                 Sent::Queued => return Ok(()),
                 Sent::CutOff => return Err(NOT_READING),
+                Sent::Closing => return Err((TransportError::Closed, None)),
                 // It has closed just now: another takes its place.
                 Sent::Nowhere(unsent) => {
                     self.outgoing.remove(&destination);

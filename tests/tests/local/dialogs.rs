@@ -76,6 +76,25 @@ fn sipp_gives_up_before_the_answer() {
 }
 
 #[test]
+fn sipp_sends_the_same_invite_over_two_paths() {
+    let agent = Agent::start(Manner {
+        hesitates: true,
+        ..Manner::default()
+    });
+    let gateway = agent_gateway(&agent, "");
+    sipp::run("merged.xml", gateway.sip(), &[]);
+    assert_eq!(gateway.record()["reason"], "CallerCancelled");
+    assert_eq!(gateway.records().len(), 1);
+}
+
+#[test]
+fn sipp_and_we_change_the_session_at_the_same_moment() {
+    let gateway = echo_gateway();
+    sipp::run("glare.xml", gateway.sip(), &[]);
+    assert_eq!(gateway.record()["reason"], "CallerHungUp");
+}
+
+#[test]
 fn our_bye_goes_along_the_route_that_the_call_came() {
     let agent = Agent::start(Manner::default());
     let gateway = agent_gateway(&agent, "");

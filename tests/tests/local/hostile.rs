@@ -1,16 +1,31 @@
 //! Peers that do not behave: others are served all the same.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
 use ringwire_tests::address::Address;
 use ringwire_tests::agent::{self, Agent, Manner};
 use ringwire_tests::audio;
+use ringwire_tests::gateway::Gateway;
 use ringwire_tests::phone::Phone;
-use ringwire_tests::wait::seconds;
+use ringwire_tests::wait::{self, seconds};
 
 use crate::{IS_ECHO, agent_gateway, echo_gateway};
+
+/// Waits until so many connections have been cut off for this reason.
+#[track_caller]
+fn wait_cut_off(gateway: &Gateway, reason: &str, count: f64) {
+    let name = format!("ringwire_connections_cut_off_total{{reason=\"{reason}\"}}");
+    wait::until_ok(
+        seconds(30),
+        &format!("{count} connections cut off for {reason}"),
+        || match gateway.metric_or_none(&name) {
+            Some(seen) if seen == count => Ok(()),
+            seen => Err(format!("{seen:?}")),
+        },
+    );
+}
 
 #[test]
 fn a_connection_that_stops_in_the_middle_of_a_message_holds_nobody_up() {
@@ -25,7 +40,60 @@ fn a_connection_that_stops_in_the_middle_of_a_message_holds_nobody_up() {
         phone.call();
         phone.hang_up();
     }
-    drop(stuck);
+    wait_cut_off(&gateway, "SlowMessage", 50.0);
+}
+
+#[test]
+fn a_connection_that_speaks_no_sip_is_cut_off() {
+    let gateway = echo_gateway();
+    let mut stream = TcpStream::connect(gateway.sip()).unwrap();
+    stream.set_read_timeout(Some(seconds(5))).unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\n")
+        .unwrap();
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    wait_cut_off(&gateway, "Garbage", 1.0);
+}
+
+#[test]
+fn one_address_has_only_so_many_connections() {
+    let gateway = echo_gateway();
+    let connect = |_| TcpStream::connect(gateway.sip()).unwrap();
+    let streams: Vec<TcpStream> = (0..70).map(connect).collect();
+    wait_cut_off(&gateway, "TooMany", 6.0);
+    let mut phone = Phone::udp(gateway.sip());
+    phone.call();
+    phone.hang_up();
+    drop(streams);
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_cut_off() {
+    let gateway = echo_gateway();
+    let mut phone = Phone::tcp(gateway.sip());
+    let mut stream = TcpStream::connect(gateway.sip()).unwrap();
+    stream.set_write_timeout(Some(seconds(10))).unwrap();
+    let filler = "x".repeat(2000);
+    let taken = (0..20_000).take_while(|turn| {
+        // What is put into the answer besides: the Via.
+        let request = format!(
+            "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1;branch=z9hG4bK{turn};filler={filler}\r\n\
+             From: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: {turn}\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).is_ok()
+    });
+    assert!(taken.count() < 20_000, "nobody noticed");
+    wait_cut_off(&gateway, "NotReading", 1.0);
+    phone.call();
+    phone.hang_up();
+    // What is under way still arrives, and then the end.
+    let mut rest = Vec::new();
+    stream.set_read_timeout(Some(seconds(5))).unwrap();
+    match stream.read_to_end(&mut rest) {
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
+        _ => {}
+    }
 }
 
 #[test]
@@ -43,6 +111,7 @@ fn a_connection_without_end_is_closed() {
     // What is answered, if anything, and then the end.
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
+    wait_cut_off(&gateway, "OversizedMessage", 1.0);
     let mut phone = Phone::udp(gateway.sip());
     phone.call();
     phone.hang_up();
