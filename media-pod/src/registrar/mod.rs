@@ -8,7 +8,7 @@ mod intake;
 mod lookup;
 mod names;
 mod refusals;
-mod tls;
+pub mod tls;
 mod trunks;
 mod udp;
 

@@ -139,6 +139,18 @@ pub struct Client {
 }
 
 impl Client {
+    /// How to connect to whoever holds a certificate for `name`, issued by these authorities (PEM) or the public ones.
+    pub fn to(name: String, authorities: Option<String>) -> Result<Self, TransportError> {
+        let peer = Peer {
+            name,
+            tls: ProviderTls {
+                authorities,
+                ..ProviderTls::default()
+            },
+        };
+        Clients::default().client(Some(&peer), IpAddr::from([0; 4]))
+    }
+
     /// Agrees on TLS over a connection that stands.
     pub async fn connect(
         self,

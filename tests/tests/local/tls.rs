@@ -62,6 +62,35 @@ fn registers_over_tls_and_is_called_over_the_same_connection() {
 }
 
 #[test]
+fn ringwire_call_speaks_tls_with_those_whom_it_trusts() {
+    let carrier = Carrier::start(&TLS);
+    let gateway = start(&carrier, "", &carrier.authority());
+    gateway.wait_registration("trunk", "Registered", "Registered", seconds(5));
+    let (caller, scratch) = (Address::claim(), Scratch::new("authority"));
+    let authority = scratch.path().join("ca.crt");
+    std::fs::write(&authority, carrier.authority()).unwrap();
+    let authority = authority.to_str().unwrap();
+    let network = ["--header", "X-Provider: network"];
+    for target in [
+        format!("sips:{NUMBER}@{}", carrier.ip()),
+        format!("sip:{NUMBER}@{}:5061;transport=tls", carrier.ip()),
+    ] {
+        let trusting = [
+            &network[..],
+            &["--ca", authority, "--min-correlation", "0.8"],
+        ]
+        .concat();
+        let call = gateway::call(&target, caller.ip(), &trusting);
+        assert!(call.success, "{}", call.result);
+        assert_eq!(call.result["transport"], "TLS", "{}", call.result);
+        let call = gateway::call(&target, caller.ip(), &network);
+        let failure = call.result["failure"].to_string();
+        assert!(failure.contains("not trusted"), "{}", call.result);
+        assert!(failure.contains("--ca"), "{}", call.result);
+    }
+}
+
+#[test]
 fn a_carrier_that_nobody_vouches_for_is_told_and_its_authority_heals() {
     let carrier = Carrier::start(&TLS);
     let other = Authority::new("somebody else");

@@ -17,8 +17,9 @@ use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::audio::Audio;
-use super::net::{self, Incoming, Sip};
+use super::net::{self, How, Incoming, Sip};
 use super::outcome::{Ended, Failure, Outcome, Progress};
+use crate::registrar::tls;
 
 /// What we call ourselves in SIP.
 const USER_AGENT: &str = concat!("Ringwire/", env!("CARGO_PKG_VERSION"), " (test call)");
@@ -57,6 +58,8 @@ pub struct Plan {
     pub keys: String,
     /// How long to talk.
     pub duration: Duration,
+    /// The authorities that may have issued the other side's certificate (PEM); `None`: the public ones.
+    pub authorities: Option<String>,
     /// How long to let it ring.
     pub answer_limit: Duration,
 }
@@ -88,13 +91,25 @@ pub async fn place(
         recorded: None,
     };
     let opening = async {
-        let sip = Sip::open(plan.transport, plan.remote, plan.bind).await?;
-        let rtp = net::rtp_socket(sip.local().ip())?;
-        Ok::<_, std::io::Error>((sip, rtp))
+        let how = match plan.transport {
+            Transport::Udp => How::Udp,
+            Transport::Tcp => How::Tcp,
+            Transport::Tls => {
+                let name = match &plan.target.host {
+                    Host::Ip(address) => address.to_string(),
+                    Host::Name(name) => name.clone(),
+                };
+                How::Tls(tls::Client::to(name, plan.authorities.clone())?)
+            }
+        };
+        let sip = Sip::open(how, plan.remote, plan.bind).await?;
+        let rtp =
+            net::rtp_socket(sip.local().ip()).map_err(|error| net::transport_error(&error))?;
+        Ok::<_, TransportError>((sip, rtp))
     };
     let opened = tokio::select! {
         opened = opening => opened,
-        () = stop.cancelled() => Err(std::io::Error::other("given up")),
+        () = stop.cancelled() => Err(TransportError::Other("given up".to_owned())),
     };
     let (sip, socket) = match opened {
         Ok(opened) => opened,
@@ -103,7 +118,7 @@ pub async fn place(
                 "{} over {}: {}",
                 plan.remote,
                 plan.transport,
-                describe(&net::transport_error(&error))
+                describe(&error)
             );
             outcome.failure = Some(Failure::Other(how));
             return (outcome, Vec::new());
@@ -179,8 +194,10 @@ impl Call {
             .as_ref()
             .map_or("ringwire", |credentials| credentials.username.as_str());
         let mut contact = Uri::sip(Some(user), local.ip(), Some(local.port()));
-        if plan.transport == Transport::Tcp {
-            contact.params.set("transport", Some("tcp"));
+        match plan.transport {
+            Transport::Udp => {}
+            Transport::Tcp => contact.params.set("transport", Some("tcp")),
+            Transport::Tls => contact.params.set("transport", Some("tls")),
         }
         let from = plan.from.unwrap_or_else(|| {
             // An account belongs to the domain that was called; anybody else is at home here.
@@ -674,6 +691,11 @@ impl Call {
 /// What it means that a message could not be sent.
 fn describe(error: &TransportError) -> String {
     match error {
+        TransportError::Untrusted(why) => {
+            format!(
+                "the other side's certificate is not trusted: {why} (--ca names the authority that issued it)"
+            )
+        }
         TransportError::Refused => {
             "connection refused: nothing listens there (is `ringwire run` running?)".to_owned()
         }

@@ -72,15 +72,19 @@ const OWN_HEADERS: [HeaderName; 14] = [
                   ringwire call sip:+34911234567@127.0.0.1:5060\n  \
                   ringwire call sip:+34911234567@127.0.0.1 --play hello.wav --record answer.wav\n  \
                   ringwire call sip:100@pbx.example.com --transport tcp --username 200 --password-file ./password\n  \
+                  ringwire call sips:+34911234567@sip.example.com --ca ./ca.crt\n  \
                   ringwire call sip:+34911234567@127.0.0.1 --dtmf '1#' --json --min-correlation 0.95"
 )]
 pub struct Args {
     /// Whom to call: sip:NUMBER@HOST[:PORT].
     #[arg(value_name = "URI", value_parser = parse_target)]
     target: Uri,
-    /// How SIP travels. Default: the URI's transport parameter, else udp.
+    /// How SIP travels. Default: the URI's transport parameter, else udp; tls for sips URIs.
     #[arg(long, value_enum)]
     transport: Option<TransportArg>,
+    /// File with the authorities (PEM) that may have issued the other side's certificate. Default: the public ones.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// WAV file to play. Default: 5 s of a speech-like test signal.
     #[arg(long, value_name = "FILE")]
     play: Option<PathBuf>,
@@ -127,6 +131,7 @@ pub struct Args {
 enum TransportArg {
     Udp,
     Tcp,
+    Tls,
 }
 
 /// A codec to offer.
@@ -237,6 +242,7 @@ fn prepare(args: Args) -> Result<(Prepared, Transport), String> {
     let Args {
         target,
         transport,
+        ca,
         play,
         record,
         duration,
@@ -252,13 +258,28 @@ fn prepare(args: Args) -> Result<(Prepared, Transport), String> {
         min_correlation: _,
     } = args;
     let transport = match (transport, target.transport().as_deref()) {
+        (Some(TransportArg::Tls), _) | (None, Some("tls")) => Transport::Tls,
+        (None, _) if target.is_sips() => Transport::Tls,
+        (Some(_), _) if target.is_sips() => {
+            return Err("a sips URI is called over tls".to_owned());
+        }
         (Some(TransportArg::Udp), _) | (None, None | Some("udp")) => Transport::Udp,
         (Some(TransportArg::Tcp), _) | (None, Some("tcp")) => Transport::Tcp,
         (None, Some(other)) => {
             return Err(format!(
-                "transport {other} is not spoken here: use udp or tcp"
+                "transport {other} is not spoken here: use udp, tcp or tls"
             ));
         }
+    };
+    let authorities = match &ca {
+        None => None,
+        Some(_) if transport != Transport::Tls => {
+            return Err("--ca is for calls over tls: add --transport tls".to_owned());
+        }
+        Some(file) => Some(
+            fs::read_to_string(file)
+                .map_err(|error| format!("cannot read {}: {error}", file.display()))?,
+        ),
     };
     let play = match &play {
         Some(file) => read_wav(file)?,
@@ -301,6 +322,7 @@ fn prepare(args: Args) -> Result<(Prepared, Transport), String> {
         target,
         remote: SocketAddr::from(([0, 0, 0, 0], 0)),
         transport,
+        authorities,
         bind,
         from,
         credentials,
@@ -334,9 +356,18 @@ impl Prepared {
                 plan.target.host
             )
         })?;
-        plan.remote = SocketAddr::new(address, plan.target.port.unwrap_or(5060));
-        if transport == Transport::Tcp && plan.target.transport().is_none() {
-            plan.target.params.set("transport", Some("tcp"));
+        let default = if transport == Transport::Tls {
+            5061
+        } else {
+            5060
+        };
+        plan.remote = SocketAddr::new(address, plan.target.port.unwrap_or(default));
+        if plan.target.transport().is_none() && !plan.target.is_sips() {
+            match transport {
+                Transport::Udp => {}
+                Transport::Tcp => plan.target.params.set("transport", Some("tcp")),
+                Transport::Tls => plan.target.params.set("transport", Some("tls")),
+            }
         }
         Ok(plan)
     }
@@ -376,10 +407,7 @@ fn read_password(file: &Path) -> Result<String, String> {
 fn parse_target(text: &str) -> Result<Uri, String> {
     let example = "expected sip:NUMBER@HOST, such as sip:+34911234567@127.0.0.1:5060";
     let uri = Uri::parse(text).map_err(|error| format!("{error}; {example}"))?;
-    if uri.is_sips() {
-        return Err("TLS is not spoken here: use sip:".to_owned());
-    }
-    if uri.scheme != Scheme::Sip || uri.host.is_empty() {
+    if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) || uri.host.is_empty() {
         return Err(example.to_owned());
     }
     Ok(uri)

@@ -1,4 +1,4 @@
-//! The caller's sockets: SIP over UDP or over one TCP connection, and RTP.
+//! The caller's sockets: SIP over UDP or over one connection, TCP or TLS, and RTP.
 //!
 //! No protocol here: whole messages in and out.
 
@@ -10,14 +10,15 @@ use rand::Rng;
 use ringwire_sip::message::limits::MAX_DATAGRAM;
 use ringwire_sip::message::{Message, ParseFailure, StreamItem, StreamParser, parse_datagram};
 use ringwire_sip::transaction::{Flow, Transmit, Transport, TransportError};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, ReadHalf, WriteHalf};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
+use crate::link::LinkStream;
+use crate::registrar::tls;
 pub use crate::streams::transport_error;
 
-/// A TCP connection has so long to be made, and so long to take a message.
-const TCP_LIMIT: Duration = Duration::from_secs(10);
+/// A connection has so long to be made, and so long to take a message.
+const STREAM_LIMIT: Duration = Duration::from_secs(10);
 
 /// Ports that are tried for RTP: below those that the system gives to others.
 const RTP_PORTS: std::ops::Range<u16> = 16_384..32_766;
@@ -28,8 +29,18 @@ pub enum Incoming {
     Message(Box<Message>, Flow),
     /// Something that is no message; with an answer if it can have one.
     Unreadable(Box<ParseFailure>, Flow),
-    /// The flow carries nothing any more (TCP), or nobody listens there (UDP).
+    /// The flow carries nothing any more (TCP, TLS), or nobody listens there (UDP).
     Broken(Flow, TransportError),
+}
+
+/// How SIP travels.
+pub enum How {
+    /// Over UDP.
+    Udp,
+    /// Over TCP.
+    Tcp,
+    /// Over TLS, with a server that proves who it is.
+    Tls(tls::Client),
 }
 
 enum Wire {
@@ -40,12 +51,12 @@ enum Wire {
         open: UdpSocket,
         buffer: Vec<u8>,
     },
-    Tcp(Box<Tcp>),
+    Stream(Box<Stream>),
 }
 
-struct Tcp {
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
+struct Stream {
+    reader: ReadHalf<Box<dyn LinkStream>>,
+    writer: WriteHalf<Box<dyn LinkStream>>,
     parser: StreamParser,
     buffer: Vec<u8>,
     flow: Flow,
@@ -62,62 +73,77 @@ pub struct Sip {
 impl Sip {
     /// Sockets that reach `remote`; from `bind` if it is given, else from the address that the system's routes choose.
     pub async fn open(
-        transport: Transport,
+        how: How,
         remote: SocketAddr,
         bind: Option<SocketAddr>,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, TransportError> {
+        let failed = |error: io::Error| transport_error(&error);
         let bind = match bind {
             Some(bind) => bind,
-            None => SocketAddr::new(local_address(remote)?, 0),
+            None => SocketAddr::new(local_address(remote).map_err(failed)?, 0),
         };
-        if transport == Transport::Udp {
-            let connected = udp(bind)?;
-            connected.connect(remote).await?;
-            let local = connected.local_addr()?;
-            let open = udp(SocketAddr::new(bind.ip(), local.port()))?;
-            let wire = Wire::Udp {
-                connected: Some(connected),
-                open,
-                buffer: vec![0; MAX_DATAGRAM],
-            };
-            return Ok(Self {
-                wire,
-                local,
-                remote,
-            });
-        }
-        let socket = if remote.is_ipv4() {
-            TcpSocket::new_v4()?
-        } else {
-            TcpSocket::new_v6()?
+        let secure = match how {
+            How::Udp => return Self::datagrams(remote, bind).await.map_err(failed),
+            How::Tcp => None,
+            How::Tls(client) => Some(client),
         };
-        socket.bind(bind)?;
-        let stream = tokio::time::timeout(TCP_LIMIT, socket.connect(remote))
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        Self::over(stream)
+        let connecting = async {
+            let stream = connect_from(bind, remote).await.map_err(failed)?;
+            match secure {
+                None => Self::over(stream).map_err(failed),
+                Some(client) => {
+                    let ends = ends_of(&stream).map_err(failed)?;
+                    let stream = Box::new(client.connect(stream).await?);
+                    Ok(Self::through(stream, Transport::Tls, ends))
+                }
+            }
+        };
+        let opened = tokio::time::timeout(STREAM_LIMIT, connecting).await;
+        opened.unwrap_or(Err(TransportError::TimedOut))
     }
 
-    /// SIP over a TCP connection that stands.
-    pub fn over(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
-        let (reader, writer) = stream.into_split();
-        let flow = Flow::open(Transport::Tcp, remote, 1);
-        let (parser, buffer) = (StreamParser::new(), vec![0; 16 * 1024]);
-        let wire = Wire::Tcp(Box::new(Tcp {
-            reader,
-            writer,
-            parser,
-            buffer,
-            flow,
-            broken: false,
-        }));
+    async fn datagrams(remote: SocketAddr, bind: SocketAddr) -> io::Result<Self> {
+        let connected = udp(bind)?;
+        connected.connect(remote).await?;
+        let local = connected.local_addr()?;
+        let open = udp(SocketAddr::new(bind.ip(), local.port()))?;
+        let wire = Wire::Udp {
+            connected: Some(connected),
+            open,
+            buffer: vec![0; MAX_DATAGRAM],
+        };
         Ok(Self {
             wire,
             local,
             remote,
         })
+    }
+
+    /// SIP over a TCP connection that stands.
+    pub fn over(stream: TcpStream) -> io::Result<Self> {
+        let ends = ends_of(&stream)?;
+        Ok(Self::through(Box::new(stream), Transport::Tcp, ends))
+    }
+
+    fn through(
+        stream: Box<dyn LinkStream>,
+        transport: Transport,
+        (local, remote): (SocketAddr, SocketAddr),
+    ) -> Self {
+        let (reader, writer) = tokio::io::split(stream);
+        let wire = Wire::Stream(Box::new(Stream {
+            reader,
+            writer,
+            parser: StreamParser::new(),
+            buffer: vec![0; 16 * 1024],
+            flow: Flow::open(transport, remote, 1),
+            broken: false,
+        }));
+        Self {
+            wire,
+            local,
+            remote,
+        }
     }
 
     /// SIP over a UDP socket that hears everybody.
@@ -141,11 +167,11 @@ impl Sip {
         self.local
     }
 
-    /// How messages get to `address`: over TCP there is one connection only.
+    /// How messages get to `address`: over TCP and TLS there is one connection only.
     pub fn flow_to(&self, address: SocketAddr) -> Flow {
         match &self.wire {
             Wire::Udp { .. } => Flow::udp(address),
-            Wire::Tcp(tcp) => tcp.flow.clone(),
+            Wire::Stream(stream) => stream.flow.clone(),
         }
     }
 
@@ -188,7 +214,7 @@ impl Sip {
                     }
                 }
             },
-            Wire::Tcp(tcp) => tcp.receive().await,
+            Wire::Stream(stream) => stream.receive().await,
         }
     }
 
@@ -204,8 +230,13 @@ impl Sip {
                 _ => open.send_to(&transmit.bytes, transmit.flow.remote).await,
             }
             .map(drop),
-            Wire::Tcp(tcp) => {
-                tokio::time::timeout(TCP_LIMIT, tcp.writer.write_all(&transmit.bytes))
+            Wire::Stream(stream) => {
+                let writer = &mut stream.writer;
+                let writing = async {
+                    writer.write_all(&transmit.bytes).await?;
+                    writer.flush().await
+                };
+                tokio::time::timeout(STREAM_LIMIT, writing)
                     .await
                     .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             }
@@ -214,7 +245,7 @@ impl Sip {
     }
 }
 
-impl Tcp {
+impl Stream {
     async fn receive(&mut self) -> Incoming {
         loop {
             if self.broken {
@@ -244,6 +275,22 @@ impl Tcp {
         self.broken = true;
         Incoming::Broken(self.flow.clone(), error)
     }
+}
+
+async fn connect_from(bind: SocketAddr, remote: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if remote.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.bind(bind)?;
+    socket.connect(remote).await
+}
+
+/// Both addresses of a connection, which is to send what it has at once.
+fn ends_of(stream: &TcpStream) -> io::Result<(SocketAddr, SocketAddr)> {
+    stream.set_nodelay(true)?;
+    Ok((stream.local_addr()?, stream.peer_addr()?))
 }
 
 /// The error that waits on a socket. Without one the socket is known to have none, and can be waited on again.

@@ -622,7 +622,6 @@ fn refuses_options_that_make_no_sense() {
     for (line, expected) in [
         (&["34911234567"][..], "expected sip:NUMBER@HOST"),
         (&["tel:+34911234567"], "expected sip:NUMBER@HOST"),
-        (&["sips:1@example.com"], "TLS is not spoken here"),
         (&["sip:1@h", "--dtmf", "12x"], "there is no key 'X'"),
         (
             &["sip:1@h", "--header", "Via: x"],
@@ -649,8 +648,21 @@ fn takes_the_transport_from_the_uri_and_the_duration_from_the_audio() {
     assert_eq!(transport, Transport::Tcp);
     assert_eq!(prepared.0.duration, Duration::from_secs(6));
     assert_eq!(prepared.0.codecs, [Codec::Pcmu, Codec::Pcma]);
-    let tls = prepare(parse(&["sip:1@192.0.2.1;transport=tls"]).unwrap());
-    assert!(tls.is_err_and(|problem| problem.contains("use udp or tcp")));
+    for secure in ["sip:1@192.0.2.1;transport=tls", "sips:1@192.0.2.1"] {
+        let (_, transport) = prepare(parse(&[secure]).unwrap()).unwrap();
+        assert_eq!(transport, Transport::Tls);
+    }
+    for (line, expected) in [
+        (
+            &["sip:1@192.0.2.1;transport=sctp"][..],
+            "use udp, tcp or tls",
+        ),
+        (&["sips:1@192.0.2.1", "--transport", "udp"], "over tls"),
+        (&["sip:1@192.0.2.1", "--ca", "ca.crt"], "--transport tls"),
+    ] {
+        let problem = prepare(parse(line).unwrap()).err().unwrap();
+        assert!(problem.contains(expected), "{problem}");
+    }
 }
 
 #[test]
