@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: help run test lint cluster soak bench-proxy bench-registrations clean
+.PHONY: help run test lint cluster soak bench bench-proxy bench-registrations clean
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -21,6 +21,9 @@ cluster: ## A local two-node cluster with Ringwire installed and a demo carrier
 
 soak: ## The leak test with 10,000 calls
 	@RINGWIRE_SOAK_CALLS=10000 hack/test.sh soak
+
+bench: ## What a call with audio costs, beside what the kernel alone costs
+	@hack/bench.sh
 
 bench-registrations: ## What 5,000 registered trunks cost
 	@hack/bench-registrations.sh

@@ -57,6 +57,17 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
+/// How long a process has had a processor so far: that of its threads that still run.
+pub fn cpu_of(process: u32) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let nanos = tasks.flatten().map(|task| {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        let first = text.split(' ').next().unwrap_or_default();
+        first.parse().unwrap_or(0)
+    });
+    Duration::from_nanos(nanos.sum())
+}
+
 /// A program that runs.
 pub struct Process {
     name: String,
@@ -91,13 +102,17 @@ impl Process {
 
     /// How long it has had a processor so far.
     pub fn cpu(&self) -> Duration {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let nanos = tasks.flatten().map(|task| {
-            let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            let first = text.split(' ').next().unwrap_or_default();
-            first.parse().unwrap_or(0)
-        });
-        Duration::from_nanos(nanos.sum())
+        cpu_of(self.child.id())
+    }
+
+    /// Memory of its own, in bytes.
+    pub fn memory(&self) -> u64 {
+        let file = format!("/proc/{}/status", self.child.id());
+        let text = std::fs::read_to_string(file).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kilobytes: Option<u64> =
+            line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        kilobytes.unwrap() * 1024
     }
 
     /// All that it has printed.
