@@ -136,13 +136,20 @@ pub struct SipProviderSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretRef>,
 
+    /// The Secret with the user name and password that callers have to prove they know (digest authentication, MD5 or SHA-256), in this
+    /// namespace. Keys: username, password. Without allowedSources calls are then taken from wherever they come, which suits a PBX
+    /// without fixed address; with them, both must hold. A change of the Secret takes effect at once. Default: none, callers are known by
+    /// their address or by dialling the contact that we registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incoming_credentials_secret_ref: Option<SecretRef>,
+
     /// Registration with the carrier. Default: enabled, for 300 seconds at a time.
     #[serde(default)]
     pub registration: RegistrationSpec,
 
     /// Who else may send us calls for this provider: IP addresses, CIDRs (203.0.113.0/24, 2001:db8::/32) and host names,
     /// at most 64. The addresses of the server, and calls to the address that we registered, are accepted without. To accept
-    /// everyone write 0.0.0.0/0 and ::/0. Default: none.
+    /// everyone write 0.0.0.0/0 and ::/0. With incomingCredentialsSecretRef all of these have to log in. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
@@ -349,6 +356,18 @@ pub struct ProviderLimits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub calls_per_second: Option<u32>,
+
+    /// The most calls at a time from one source, an IPv4 address or IPv6 /64, over all pods of the gateway, 1 to 100000: those in
+    /// progress and those that ring. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_calls_per_source: Option<u32>,
+
+    /// The most new calls per second from one source, an IPv4 address or IPv6 /64, that each registrar pod takes, 1 to 10000; as many
+    /// may come at once after a pause. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub calls_per_second_per_source: Option<u32>,
 }
 
 fn enabled() -> bool {

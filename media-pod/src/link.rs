@@ -3,6 +3,7 @@
 //! Not the SIP on a link, which the registrar speaks itself.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ringwire_config::ObjectRef;
@@ -51,6 +52,8 @@ pub struct Load {
     pub providers: BTreeMap<ObjectRef, u32>,
     /// Running ones by agent.
     pub agents: BTreeMap<ObjectRef, u32>,
+    /// Running ones by address, of providers with a limit for that.
+    pub sources: BTreeMap<ObjectRef, BTreeMap<IpAddr, u32>>,
 }
 
 impl From<&CallCounts> for Load {
@@ -60,6 +63,7 @@ impl From<&CallCounts> for Load {
             begun: counts.begun,
             providers: counts.providers.clone(),
             agents: counts.agents.clone(),
+            sources: counts.sources.clone(),
         }
     }
 }

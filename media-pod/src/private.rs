@@ -14,6 +14,8 @@ pub const AGENT: &str = "X-Ringwire-Agent";
 pub const CODECS: &str = "X-Ringwire-Codecs";
 /// Where the request came from: `address:port`.
 pub const SOURCE: &str = "X-Ringwire-Source";
+/// There, too, if calls are counted by it: the IPv4 address, or the IPv6 network of 64 bits.
+pub const COUNTED_SOURCE: &str = "X-Ringwire-Counted-Source";
 /// The URI of our Contact towards the carrier, still without its user part.
 pub const CONTACT: &str = "X-Ringwire-Contact";
 /// The connection that a request came over, and that requests of the same dialog should go back over: `transport:number`.

@@ -81,6 +81,11 @@ impl Gateway {
         &mut self.process
     }
 
+    /// All that it has said so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// Its files.
     pub fn manifests(&self) -> PathBuf {
         self.scratch.path().join("manifests")
@@ -139,6 +144,14 @@ impl Gateway {
             .into_iter()
             .find(|item| item["kind"] == kind && item["metadata"]["name"] == name)
             .unwrap_or(Value::Null)
+    }
+
+    /// A provider's refusals for one reason, as its status has them.
+    pub fn refusal(&self, provider: &str, reason: &str) -> Option<Value> {
+        let provider = self.object("SipProvider", provider);
+        let all = provider["status"]["refusals"].as_array().cloned();
+        let mut found = all.into_iter().flatten();
+        found.find(|refusal| refusal["reason"] == reason)
     }
 
     /// `.status.registration` of a provider.

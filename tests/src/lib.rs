@@ -22,6 +22,7 @@ pub mod flood;
 pub mod gateway;
 pub mod manifests;
 pub mod namespace;
+pub mod pbx;
 pub mod phone;
 pub mod process;
 pub mod scratch;

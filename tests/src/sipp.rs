@@ -72,6 +72,11 @@ pub fn start(scenario: &str, remote: SocketAddr, arguments: &[&str]) -> Sipp {
 }
 
 impl Sipp {
+    /// Whether all calls succeeded, once they are over.
+    pub fn succeeded(mut self) -> bool {
+        self.process.wait(seconds(60)).success()
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub fn end(mut self) {

@@ -41,6 +41,7 @@ pub fn provider(name: &str) -> Provider {
         contact_user: "token".to_owned(),
         contact_user_is_secret: true,
         allowed_sources: Vec::new(),
+        incoming: None,
         codecs: vec![Codec::PCMA],
         called_number_from: None,
         country_code: None,

@@ -206,6 +206,9 @@ pub struct Provider {
     pub contact_user_is_secret: bool,
     /// Who may call besides the carrier's own addresses.
     pub allowed_sources: Vec<AllowedSource>,
+    /// Who callers have to prove to be; `None`: they need not, `Some` of none: nobody can, for the Secret cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incoming: Option<Vec<Account>>,
     /// Codecs in order of preference.
     pub codecs: Vec<Codec>,
     /// Where the dialled number is looked for; `None`: the order of DESIGN §5.
@@ -221,6 +224,16 @@ pub struct Provider {
     pub numbers: BTreeMap<String, Number>,
 }
 
+/// What a caller proves to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Account {
+    /// The user name of the digest.
+    pub username: String,
+    /// The password.
+    pub password: Secret,
+}
+
 /// How many calls a trunk may bring; `None`: as many as come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -231,6 +244,12 @@ pub struct Limits {
     /// New ones per second, at each registrar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls_per_second: Option<u32>,
+    /// At a time from one source, over all pods of the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_calls_per_source: Option<u32>,
+    /// New ones per second from one source, at each registrar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_per_second_per_source: Option<u32>,
 }
 
 impl Limits {

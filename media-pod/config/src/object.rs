@@ -128,6 +128,7 @@ impl Objects {
             let spec = &provider.spec;
             let references = [
                 &spec.credentials_secret_ref,
+                &spec.incoming_credentials_secret_ref,
                 &spec.tls.ca_secret_ref,
                 &spec.tls.client_certificate_secret_ref,
             ];

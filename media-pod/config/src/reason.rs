@@ -100,6 +100,10 @@ reasons! {
     PodUnreachable,
     /// The source address is not allowed to call.
     SourceNotAllowed,
+    /// The caller was asked for a user name and password, and gave none.
+    CredentialsMissing,
+    /// The caller's user name or password is wrong.
+    CredentialsRefused,
     /// The sender calls itself a scanner: it gets no answer.
     ScannerIgnored,
     /// A stranger sends more than strangers may: it gets no answer.

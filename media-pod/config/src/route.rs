@@ -22,6 +22,8 @@ pub struct IncomingCall<'a> {
     pub called_party_user: Option<&'a str>,
     /// User part of To.
     pub to_user: Option<&'a str>,
+    /// The providers whose user name and password the caller has proved to know.
+    pub proved: &'a [ObjectRef],
 }
 
 /// The addresses of the host names in a configuration.
@@ -58,6 +60,11 @@ pub enum Refusal<'a> {
         /// The provider whose number was dialled, and the number.
         dialled: Option<(&'a Provider, &'a str)>,
     },
+    /// The caller has to prove who it is: 401. `dialled` as above.
+    Unproved {
+        /// The provider whose number was dialled, and the number.
+        dialled: Option<(&'a Provider, &'a str)>,
+    },
     /// The provider has no such number: 404. `compared` is what was looked for.
     NumberNotFound {
         /// The trunk it came over.
@@ -83,12 +90,24 @@ pub fn route<'a>(
     resolved: &impl ResolvedAddresses,
 ) -> Result<Route<'a>, Refusal<'a>> {
     let callers = callers(config, call, resolved);
+    let unproved = || {
+        let all = config.providers.values();
+        all.filter(|provider| has_to_prove(provider, call, resolved))
+    };
     let Some(&first) = callers.first() else {
-        let dialled = config.providers.values().find_map(|provider| {
+        let dialled = |provider: &'a Provider| {
             let (number, _) = find_number(provider, call).ok()?;
             Some((provider, number))
+        };
+        let of_unproved = unproved().find_map(dialled);
+        let of_any = config.providers.values().find_map(dialled);
+        return Err(match of_any {
+            None if unproved().next().is_some() => Refusal::Unproved { dialled: None },
+            _ if of_unproved.is_some() => Refusal::Unproved {
+                dialled: of_unproved,
+            },
+            dialled => Refusal::SourceNotAllowed { dialled },
         });
-        return Err(Refusal::SourceNotAllowed { dialled });
     };
     // Several trunks of one carrier share its addresses: the one with the number is meant.
     let mut compared = Vec::new();
@@ -112,6 +131,13 @@ pub fn route<'a>(
             Err(tried) => compared.extend(tried.into_iter().filter(|text| !text.is_empty())),
         }
     }
+    // Trunks that share an address may differ in what they ask for.
+    for provider in unproved() {
+        if let Ok((number, _)) = find_number(provider, call) {
+            let dialled = Some((provider, number));
+            return Err(Refusal::Unproved { dialled });
+        }
+    }
     compared.dedup();
     Err(Refusal::NumberNotFound {
         provider: first,
@@ -119,7 +145,8 @@ pub fn route<'a>(
     })
 }
 
-/// The providers that may be calling: by secret contact user exactly one, else all that accept the source.
+/// The providers that may be calling: by secret contact user exactly one, else those of whom the caller has proved to be, and all that
+/// accept the source and ask for no proof.
 pub fn callers<'a>(
     config: &'a RegistrarConfig,
     call: IncomingCall<'_>,
@@ -131,13 +158,42 @@ pub fn callers<'a>(
             .values()
             .find(|p| p.contact_user_is_secret && p.contact_user.eq_ignore_ascii_case(user))
     {
-        return vec![provider];
+        let is_proved = provider.incoming.is_none() || call.proved.contains(&provider.id);
+        return is_proved.then_some(provider).into_iter().collect();
     }
-    config
-        .providers
-        .values()
-        .filter(|provider| accepts_source(provider, call.source, resolved))
-        .collect()
+    let all = config.providers.values();
+    let (proved, others): (Vec<_>, Vec<_>) =
+        all.partition(|provider| call.proved.contains(&provider.id));
+    let proved = proved
+        .into_iter()
+        .filter(|provider| may_prove_from(provider, call.source, resolved));
+    let others = others.into_iter().filter(|provider| {
+        provider.incoming.is_none() && accepts_source(provider, call.source, resolved)
+    });
+    proved.chain(others).collect()
+}
+
+/// Whether the call may be one of `provider` if the caller proves it.
+fn has_to_prove(
+    provider: &Provider,
+    call: IncomingCall<'_>,
+    resolved: &impl ResolvedAddresses,
+) -> bool {
+    let asks = provider
+        .incoming
+        .as_ref()
+        .is_some_and(|accounts| !accounts.is_empty());
+    let knows_contact = provider.contact_user_is_secret
+        && call
+            .request_user
+            .is_some_and(|user| provider.contact_user.eq_ignore_ascii_case(user));
+    asks && !call.proved.contains(&provider.id)
+        && (knows_contact || may_prove_from(provider, call.source, resolved))
+}
+
+/// Whether whoever proves to be `provider` may call from `source`.
+fn may_prove_from(provider: &Provider, source: IpAddr, resolved: &impl ResolvedAddresses) -> bool {
+    provider.allowed_sources.is_empty() || accepts_source(provider, source, resolved)
 }
 
 /// Whether `provider` takes calls from `source` without further proof.
@@ -211,6 +267,8 @@ fn find_number<'a>(
 mod tests {
     use super::*;
     use crate::fixture;
+    use crate::gateway::Account;
+    use crate::secret::Secret;
 
     const CARRIER: &str = "203.0.113.5";
 
@@ -249,7 +307,86 @@ mod tests {
             request_user: Some(user),
             called_party_user: None,
             to_user: None,
+            proved: &[],
         }
+    }
+
+    /// A provider whose callers have to prove who they are; without a list of sources.
+    fn proving(name: &str, number: &str) -> Provider {
+        let account = Account {
+            username: "pbx".into(),
+            password: Secret::new("secret"),
+        };
+        Provider {
+            allowed_sources: vec![],
+            incoming: Some(vec![account]),
+            ..provider(name, &[(number, Some("sales"))])
+        }
+    }
+
+    #[test]
+    fn whoever_has_to_prove_who_he_is_is_asked_and_may_then_call_from_anywhere() {
+        let pbx = proving("pbx", "+34911234567");
+        let id = [pbx.id.clone()];
+        let config = config(vec![pbx]);
+        for (source, user) in [
+            ("192.0.2.1", "911234567"),
+            (CARRIER, "911234567"),
+            ("192.0.2.1", "100"),
+            ("192.0.2.1", "token-of-pbx"),
+        ] {
+            let mut call = call(source, user);
+            call.to_user = Some("911234567");
+            let refusal = route(&config, call, &dns()).unwrap_err();
+            assert!(matches!(refusal, Refusal::Unproved { .. }), "{refusal:?}");
+            call.proved = &id;
+            let proved = route(&config, call, &dns());
+            assert_eq!(proved.is_ok(), user != "100", "{proved:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_sources_holds_beside_the_proof() {
+        let mut pbx = proving("pbx", "+34911234567");
+        pbx.allowed_sources = vec![AllowedSource::Net("198.51.100.0/24".parse().unwrap())];
+        let id = [pbx.id.clone()];
+        let config = config(vec![pbx]);
+        let mut call = call("192.0.2.1", "911234567");
+        call.proved = &id;
+        let refusal = route(&config, call, &dns()).unwrap_err();
+        assert!(matches!(refusal, Refusal::SourceNotAllowed { .. }));
+        call.source = "198.51.100.7".parse().unwrap();
+        assert!(route(&config, call, &dns()).is_ok());
+    }
+
+    #[test]
+    fn without_its_secret_a_trunk_takes_no_calls() {
+        let mut pbx = proving("pbx", "+34911234567");
+        pbx.incoming = Some(vec![]);
+        let config = config(vec![pbx]);
+        for user in ["911234567", "token-of-pbx"] {
+            let refusal = route(&config, call(CARRIER, user), &dns()).unwrap_err();
+            assert!(matches!(refusal, Refusal::SourceNotAllowed { .. }));
+        }
+    }
+
+    #[test]
+    fn trunks_of_one_address_are_asked_for_what_they_need_only() {
+        let config = config(vec![
+            provider("open", &[("+34911111111", Some("sales"))]),
+            proving("pbx", "+34922222222"),
+        ]);
+        assert!(route(&config, call(CARRIER, "+34911111111"), &dns()).is_ok());
+        let refusal = route(&config, call(CARRIER, "+34922222222"), &dns()).unwrap_err();
+        assert!(matches!(refusal, Refusal::Unproved { dialled: Some(_) }));
+        let refusal = route(&config, call(CARRIER, "+34933333333"), &dns()).unwrap_err();
+        assert!(matches!(refusal, Refusal::NumberNotFound { .. }));
+        // Whoever misses a source in the other's list is told so in its status.
+        let refusal = route(&config, call("192.0.2.1", "+34911111111"), &dns()).unwrap_err();
+        assert!(matches!(
+            refusal,
+            Refusal::SourceNotAllowed { dialled: Some(_) }
+        ));
     }
 
     fn dns() -> BTreeMap<String, Vec<IpAddr>> {

@@ -312,6 +312,9 @@ pub struct CallCounts {
     /// By agent.
     #[serde(default)]
     pub agents: BTreeMap<ObjectRef, u32>,
+    /// By the IPv4 address or IPv6 network of 64 bits that they come from, of providers with a limit for that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sources: BTreeMap<ObjectRef, BTreeMap<IpAddr, u32>>,
 }
 
 /// The socket of SIP over UDP.

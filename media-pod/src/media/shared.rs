@@ -1,5 +1,7 @@
 //! What all calls of a pod share: its configuration, connections and ports, and its report.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ringwire_agent::connect::Connector;
@@ -34,8 +36,15 @@ impl Shared {
         let _ = self.node.send(message).await;
     }
 
-    /// Counts a call in or out.
-    pub fn count(&self, provider: &ObjectRef, number: &ObjectRef, agent: &ObjectRef, change: i32) {
+    /// Counts a call in or out; by source if it is given.
+    pub fn count(
+        &self,
+        provider: &ObjectRef,
+        number: &ObjectRef,
+        agent: &ObjectRef,
+        source: Option<IpAddr>,
+        change: i32,
+    ) {
         self.reporter.update(|state| {
             let calls = &mut state.calls;
             calls.total = calls.total.saturating_add_signed(change);
@@ -45,10 +54,13 @@ impl Shared {
                 (&mut calls.numbers, number),
                 (&mut calls.agents, agent),
             ] {
-                let count = counts.entry(id.clone()).or_default();
-                *count = count.saturating_add_signed(change);
-                if *count == 0 {
-                    counts.remove(id);
+                add(counts, id, change);
+            }
+            if let Some(source) = source {
+                let sources = calls.sources.entry(provider.clone()).or_default();
+                add(sources, &source, change);
+                if sources.is_empty() {
+                    calls.sources.remove(provider);
                 }
             }
         });
@@ -68,6 +80,15 @@ impl Shared {
             self.reporter
                 .update(|state| drop(state.agents.insert(agent.clone(), report)));
         }
+    }
+}
+
+/// Adds to a count; none is kept of nothing.
+fn add<K: Ord + Clone>(counts: &mut BTreeMap<K, u32>, key: &K, change: i32) {
+    let count = counts.entry(key.clone()).or_default();
+    *count = count.saturating_add_signed(change);
+    if *count == 0 {
+        counts.remove(key);
     }
 }
 

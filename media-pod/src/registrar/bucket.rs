@@ -18,6 +18,11 @@ impl Bucket {
         }
     }
 
+    /// Whether a bucket of one second's tokens is surely full again.
+    pub fn is_full(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) >= Duration::from_secs(1)
+    }
+
     /// Takes a token; `false`: there is none.
     pub fn take(&mut self, per_second: u32, size: u32, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();

@@ -21,6 +21,9 @@ use super::udp::{self, Dropped, Inbox, Udp};
 /// How often what was dropped is reported: a flood must not be one of reports.
 const REPORT_PAUSE: Duration = Duration::from_secs(1);
 
+/// When one more address is learned than this, all carriers are gone through, which forgets those that were learned long ago.
+const MAX_SINCE: usize = 256;
+
 /// See the module.
 pub struct Intake {
     pub udp: Udp,
@@ -73,16 +76,34 @@ impl Intake {
         self.publish();
     }
 
+    /// Names of carriers were found to stand for these addresses, as [`Self::set_resolved`] will say: they are no strangers from now on.
+    pub fn found<'a>(&mut self, addresses: impl Iterator<Item = &'a IpAddr>) {
+        if let Some(known) = self.known.with(addresses) {
+            self.use_known(known);
+        }
+    }
+
     /// A call from there was let in, or a carrier has us ask something there: it is no stranger any more.
     pub fn learn(&mut self, address: IpAddr) {
         let is_stranger = self.known.standing(address.to_canonical()) == Standing::Stranger;
         if is_stranger && !address.is_unspecified() && self.learned.note(address) {
-            self.publish();
+            if self.known.found_since() < MAX_SINCE {
+                self.found([address].iter());
+            } else {
+                self.publish();
+            }
         }
     }
 
     fn publish(&mut self) {
-        let known = Known::new(&self.config, &self.resolved, self.learned.iter());
+        self.use_known(Known::new(
+            &self.config,
+            &self.resolved,
+            self.learned.iter(),
+        ));
+    }
+
+    fn use_known(&mut self, known: Known) {
         self.known = Arc::new(known);
         self.guard.set_known(Arc::clone(&self.known));
         self.udp.set_known(Arc::clone(&self.known));
@@ -96,12 +117,16 @@ impl Intake {
         let verdict = self.guard.judge(flow.remote.ip(), message, now);
         if let Verdict::Drop(why) = verdict {
             self.dropped[why as usize] += 1;
-            self.tell_banned(now);
-            if let Some(ban) = self.guard.take_ban() {
-                udp::log_ban(ban, 0);
-            }
+            self.tell_ban(now);
         }
         !matches!(verdict, Verdict::Drop(_))
+    }
+
+    /// Somebody at this address, which is not forged, gave a wrong user name or password.
+    pub fn offended(&mut self, source: IpAddr, now: Instant) {
+        self.udp.offended(source);
+        self.guard.offended(source, now);
+        self.tell_ban(now);
     }
 
     /// Who may not connect at present. Nobody can forge the source of a connection, so nobody is in there for what another sent.
@@ -117,6 +142,13 @@ impl Intake {
             allowed.any(|source| matches!(source, AllowedSource::Net(net) if net.prefix_len() == 0))
         });
         open.map(|provider| &provider.id)
+    }
+
+    fn tell_ban(&mut self, now: Instant) {
+        self.tell_banned(now);
+        if let Some(ban) = self.guard.take_ban() {
+            udp::log_ban(ban, 0);
+        }
     }
 
     fn tell_banned(&mut self, now: Instant) {

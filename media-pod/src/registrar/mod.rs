@@ -8,6 +8,7 @@ mod intake;
 mod lookup;
 mod names;
 mod refusals;
+mod resolved;
 pub mod tls;
 mod trunks;
 mod udp;
@@ -37,6 +38,7 @@ use self::guard::sight::{Datagram as Seen, Sight};
 use self::intake::Intake;
 use self::names::{Lookup, Question};
 use self::refusals::{Bursts, Ledger};
+use self::resolved::Resolved;
 use self::udp::Datagram;
 use crate::link::LinkEvent;
 use crate::record::CallRecord;
@@ -181,6 +183,7 @@ struct Shell {
     wanted_names: watch::Sender<Arc<BTreeSet<Question>>>,
     reporter: Reporter,
     refusals: Ledger,
+    resolved: Resolved,
     tap: Tap,
     bursts: Bursts,
     /// Our own address, or any.
@@ -237,6 +240,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
             Arc::clone(&first),
             local(&first, &identity, ports),
             source_towards,
+            (Instant::now(), unix_time()),
             rand::random(),
         ),
         banned: intake.banned(),
@@ -247,6 +251,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
         wanted_names,
         reporter,
         refusals: Ledger::default(),
+        resolved: Resolved::default(),
         bursts: Bursts::default(),
         tap,
         bind: identity.bind,
@@ -263,14 +268,17 @@ pub async fn run(params: Params) -> Result<(), StartError> {
         shell.flush();
         beat();
         let now = Instant::now();
+        shell.edge.set_clock(now, unix_time());
         shell.report_due(now);
         if stopping.is_some_and(|at| at <= now || shell.edge.is_quiet()) {
             break;
         }
-        let timeout = [shell.edge.poll_timeout(), stopping]
-            .into_iter()
-            .flatten()
-            .min();
+        let timeouts = [
+            shell.edge.poll_timeout(),
+            shell.resolved.poll_timeout(now),
+            stopping,
+        ];
+        let timeout = timeouts.into_iter().flatten().min();
         // A turn at least every second, for the heartbeat.
         let sleep = timeout
             .map_or(Duration::from_secs(1), |at| {
@@ -391,6 +399,7 @@ impl Shell {
             .configure(Arc::clone(config), local, Arc::clone(owns), Instant::now());
         self.intake.configure(Arc::clone(config));
         self.refusals.retain(|id| config.providers.contains_key(id));
+        self.resolved.retain(|id| config.providers.contains_key(id));
         self.tap.configured(config, ours);
         self.reporter.update(|state| {
             state.configuration.clone_from(&config.shards);
@@ -538,13 +547,14 @@ impl Shell {
     fn flush(&mut self) {
         loop {
             let mut idle = true;
-            while let Some(transmit) = self.edge.poll_transmit() {
-                idle = false;
-                self.transmit(transmit);
-            }
+            // Who a carrier is comes before what it is sent.
             while let Some(output) = self.edge.poll_output() {
                 idle = false;
                 self.perform(output);
+            }
+            while let Some(transmit) = self.edge.poll_transmit() {
+                idle = false;
+                self.transmit(transmit);
             }
             if idle {
                 self.tap.turn();
@@ -595,7 +605,10 @@ impl Shell {
                     });
                 }
             }
-            Output::Resolved(resolved) => self.report_resolved(resolved),
+            Output::Resolved(resolved) => {
+                self.intake.found(resolved.values().flatten());
+                self.resolved.note(resolved);
+            }
             Output::Refused(call) => self.report_refused(call),
             Output::Forwarded { number, source } => {
                 self.intake.learn(source);
@@ -611,6 +624,7 @@ impl Shell {
                     });
                 }
             }
+            Output::WrongCredentials(source) => self.intake.offended(source, Instant::now()),
             Output::KeepAlive(flow) if flow.transport == Transport::Udp => {
                 self.transmit(Transmit {
                     flow,
@@ -684,8 +698,11 @@ impl Shell {
         });
     }
 
-    /// Reports the refusals that have waited for the end of their minute, and what was not even looked at.
+    /// Reports carriers' addresses, the refusals that have waited for the end of their minute, and what was not even looked at.
     fn report_due(&mut self, now: Instant) {
+        if let Some(resolved) = self.resolved.take_due(now) {
+            self.report_resolved(resolved);
+        }
         let beyond_share = self.intake.report(&self.reporter, now);
         if beyond_share > 0 {
             self.report_shares(beyond_share, now);
@@ -699,6 +716,11 @@ impl Shell {
 
 /// What a provider's status says of messages that were more than their source's share.
 const BEYOND_SHARE: &str = "more messages than one source, or all together, may send where spec.allowedSources lets everybody in";
+
+/// Seconds since 1970.
+fn unix_time() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default()
+}
 
 /// The time to the minute.
 fn minute() -> jiff::Timestamp {

@@ -4,7 +4,7 @@
 //! Replies leave from the same socket. What the guard shuts out, the kernel drops from then on ([`filter`]).
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -26,6 +26,9 @@ const CARRIERS: usize = 4_096;
 
 /// Strangers' datagrams that wait.
 const STRANGERS: usize = 256;
+
+/// Addresses that gave a wrong password and were not noted yet.
+const OFFENDERS: usize = 64;
 
 /// Datagrams that are read before other things get their turn.
 const BATCH: usize = 256;
@@ -87,6 +90,7 @@ pub struct Udp {
     known: Arc<ArcSwap<Known>>,
     counts: Arc<Counts>,
     receive_buffer: usize,
+    offenders: mpsc::Sender<IpAddr>,
     _stop: DropGuard,
 }
 
@@ -118,6 +122,7 @@ impl Udp {
     pub fn start(socket: UdpSocket, known: Arc<Known>) -> io::Result<(Self, Inbox)> {
         let (carriers_in, carriers) = mpsc::channel(CARRIERS);
         let (strangers_in, strangers) = mpsc::channel(STRANGERS);
+        let (offenders, offended) = mpsc::channel(OFFENDERS);
         let receive_buffer = SockRef::from(&socket).recv_buffer_size()?;
         let known = Arc::new(ArcSwap::new(known));
         let counts = Arc::new(Counts::default());
@@ -138,12 +143,13 @@ impl Udp {
         let stopping = stop.clone();
         std::thread::Builder::new()
             .name("sip-udp".into())
-            .spawn(move || runtime.block_on(intake.run(received, stopping)))?;
+            .spawn(move || runtime.block_on(intake.run(received, offended, stopping)))?;
         let udp = Self {
             socket,
             known,
             counts,
             receive_buffer,
+            offenders,
             _stop: stop.drop_guard(),
         };
         Ok((
@@ -167,6 +173,12 @@ impl Udp {
     /// Bytes of the kernel's buffer, its own overhead included.
     pub fn receive_buffer(&self) -> usize {
         self.receive_buffer
+    }
+
+    /// Somebody at this address gave a wrong user name or password.
+    pub fn offended(&self, source: IpAddr) {
+        // There may be too many of them: one is as good as another.
+        let _ = self.offenders.try_send(source);
     }
 
     /// Who the carriers are from now on.
@@ -205,7 +217,12 @@ struct Intake {
 }
 
 impl Intake {
-    async fn run(mut self, socket: UdpSocket, stop: CancellationToken) {
+    async fn run(
+        mut self,
+        socket: UdpSocket,
+        mut offended: mpsc::Receiver<IpAddr>,
+        stop: CancellationToken,
+    ) {
         let kernel = KernelDrops::of(&socket);
         let socket = match tokio::net::UdpSocket::from_std(socket) {
             Ok(socket) => socket,
@@ -223,6 +240,11 @@ impl Intake {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
+                Some(source) = offended.recv() => {
+                    self.guard.offended(source, Instant::now());
+                    // Told already, by the one who knows of it.
+                    self.guard.take_ban();
+                }
                 ready = socket.readable() => if ready.is_ok() {
                     self.drain(&socket, &mut buffer);
                 },
@@ -311,9 +333,16 @@ impl Intake {
 }
 
 /// Tells of a source that is shut out, and of how many others before.
-pub fn log_ban(Ban { source, why, lasts }: Ban, others: u64) {
+pub fn log_ban(
+    Ban {
+        source,
+        reason,
+        lasts,
+    }: Ban,
+    others: u64,
+) {
     let seconds = lasts.as_secs();
-    tracing::warn!(%source, reason = %why.reason(), seconds, others, "a source is shut out");
+    tracing::warn!(%source, %reason, seconds, others, "a source is shut out");
 }
 
 /// Tells the kernel whose datagrams to drop. There is `room` for so many IPv4 addresses; what has no room, the guard drops by itself.

@@ -123,6 +123,7 @@ impl World {
             Arc::clone(&config),
             local.clone(),
             |_| Some(ours().ip()),
+            (self.now, 0),
             number,
         );
         edge.configure(config, local, Arc::new(|_| true), self.now);

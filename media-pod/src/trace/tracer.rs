@@ -1,7 +1,7 @@
 //! The task between the registrar's loop and the listeners: it masks, finds out whose each message is, and hands it to those who want
 //! it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,7 +37,7 @@ const REMEMBERED: usize = 1_024;
 
 /// A masked message and what is known of it.
 pub struct Traced {
-    /// All but the whole message.
+    /// All but the whole message; without what people alone want to know, if none of them wants this one.
     pub entry: Entry,
     /// The masked message.
     pub masked: Vec<u8>,
@@ -49,6 +49,25 @@ pub struct Traced {
     pub destination: SocketAddr,
     /// Room on the way that it takes as long as anybody has it.
     _share: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl Traced {
+    /// Says in short what the message is, which only people want to know: it takes a second look at all of it.
+    fn summarise(&mut self) {
+        let Summary {
+            method,
+            uri,
+            status,
+            reason,
+            cseq,
+            headers,
+            media,
+        } = Summary::of(&self.masked);
+        let entry = &mut self.entry;
+        (entry.method, entry.uri, entry.status) = (method, uri, status);
+        (entry.reason, entry.cseq) = (reason, cseq);
+        (entry.headers, entry.media) = (headers, media);
+    }
 }
 
 /// Which messages a listener gets.
@@ -138,7 +157,7 @@ impl Hub {
     }
 
     /// Follows all messages with carriers while there is a collector; what is lost counts as dropped.
-    fn carriers(&self, exported: &Exported) -> mpsc::Receiver<Arc<Traced>> {
+    pub(super) fn carriers(&self, exported: &Exported) -> mpsc::Receiver<Arc<Traced>> {
         let (queue, messages) = mpsc::channel(EXPORT_QUEUE);
         self.lock().push(Listener {
             wants: Wants::Carriers,
@@ -165,16 +184,27 @@ impl Hub {
         self.shared.listening.store(people, Ordering::Relaxed);
     }
 
-    fn publish(&self, traced: &Arc<Traced>, facts: &Facts) {
+    fn publish(&self, mut traced: Traced, facts: &Facts) {
         let lost = self.shared.lost.swap(0, Ordering::Relaxed);
-        for listener in &*self.lock() {
+        let exporting = self.shared.exporting.load(Ordering::Relaxed);
+        let listeners = self.lock();
+        let includes = |listener: &Listener, entry: &Entry| {
+            let wants = &listener.wants;
+            wants.includes(entry, facts, exporting)
+        };
+        if listeners.iter().any(|listener| {
+            matches!(listener.wants, Wants::Filtered(_)) && includes(listener, &traced.entry)
+        }) {
+            traced.summarise();
+        }
+        let traced = Arc::new(traced);
+        for listener in &*listeners {
             if lost > 0 {
                 listener.lost.fetch_add(lost, Ordering::Relaxed);
             }
-            let exporting = self.shared.exporting.load(Ordering::Relaxed);
-            if listener.wants.includes(&traced.entry, facts, exporting)
+            if includes(listener, &traced.entry)
                 && let Err(mpsc::error::TrySendError::Full(_)) =
-                    listener.queue.try_send(Arc::clone(traced))
+                    listener.queue.try_send(Arc::clone(&traced))
             {
                 listener.lost.fetch_add(1, Ordering::Relaxed);
             }
@@ -209,7 +239,7 @@ async fn run(mut news: mpsc::Receiver<News>, around: watch::Receiver<Surrounding
         if ends || tracer.turn.len() >= MAX_TURN {
             let ours = around.borrow().ours;
             for (traced, facts) in tracer.end_turn(&hub.pod, ours) {
-                hub.publish(&Arc::new(traced), &facts);
+                hub.publish(traced, &facts);
             }
             hub.tidy();
         }
@@ -276,15 +306,6 @@ impl Tracer {
             .has(&(direction == Direction::In, &flow, &bytes));
         let facts = self.known.facts(&call_id);
         let masked = mask(&bytes);
-        let Summary {
-            method,
-            uri,
-            status,
-            reason,
-            cseq,
-            headers,
-            media,
-        } = Summary::of(&masked);
         let (peer, name, transport) = match media_pod {
             Some(pod) => (Peer::MediaPod, pod.to_string(), "link"),
             None => (
@@ -305,17 +326,17 @@ impl Tracer {
             to,
             peer,
             transport: transport.to_owned(),
-            method,
-            uri,
-            status,
-            reason,
-            cseq,
+            method: String::new(),
+            uri: None,
+            status: None,
+            reason: String::new(),
+            cseq: None,
             call_id,
             again,
             provider: facts.provider.clone(),
             number: facts.called.clone(),
-            headers,
-            media,
+            headers: BTreeMap::new(),
+            media: None,
             message: None,
         };
         let traced = Traced {

@@ -21,7 +21,7 @@ fn wait_cut_off(gateway: &Gateway, reason: &str, count: f64) {
         seconds(30),
         &format!("{count} connections cut off for {reason}"),
         || match gateway.metric_or_none(&name) {
-            Some(seen) if seen == count => Ok(()),
+            Some(seen) if seen.total_cmp(&count).is_eq() => Ok(()),
             seen => Err(format!("{seen:?}")),
         },
     );

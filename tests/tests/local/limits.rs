@@ -5,7 +5,6 @@ use ringwire_tests::gateway::Gateway;
 use ringwire_tests::manifests::{NUMBER, echo, number, static_trunk, web_socket};
 use ringwire_tests::phone::{Message, Phone};
 use ringwire_tests::wait::{self, seconds};
-use serde_json::Value;
 
 /// A gateway whose trunk and agent have these limits, in flow style.
 fn limited(trunk: &str, agent: &str) -> Gateway {
@@ -31,14 +30,6 @@ fn assert_busy(answer: &Message) {
     assert_eq!(answer.header("Retry-After"), "", "{}", answer.text);
 }
 
-/// The trunk's refusals for one reason, as its status has them.
-fn refusals(gateway: &Gateway, reason: &str) -> Option<Value> {
-    let trunk = gateway.object("SipProvider", "trunk");
-    let all = trunk["status"]["refusals"].as_array().cloned();
-    let mut found = all.into_iter().flatten();
-    found.find(|refusal| refusal["reason"] == reason)
-}
-
 #[test]
 fn a_provider_at_its_limit_is_busy_and_a_call_that_ends_makes_room() {
     let gateway = limited("maxCalls: 2", "");
@@ -50,7 +41,7 @@ fn a_provider_at_its_limit_is_busy_and_a_call_that_ends_makes_room() {
     let detail = record["detail"].as_str().unwrap();
     assert!(detail.contains("spec.limits.maxCalls is 2"), "{record}");
     let refusal = wait::until(seconds(3), "the status tells", || {
-        refusals(&gateway, "AtCapacity")
+        gateway.refusal("trunk", "AtCapacity")
     });
     assert_eq!(refusal["count"], 1, "{refusal}");
     phones[0].hang_up();
@@ -107,6 +98,34 @@ fn an_agent_at_its_limit_is_busy() {
         "{record}"
     );
     first.hang_up();
+}
+
+#[test]
+fn a_source_at_its_limit_is_busy_and_another_is_not() {
+    let gateway = limited("maxCallsPerSource: 1", "");
+    let (mut one, mut other) = (Phone::udp(gateway.sip()), Phone::udp(gateway.sip()));
+    one.call();
+    one.new_call();
+    assert_busy(&dial(&mut one));
+    let record = gateway.record_of(one.call_id());
+    let detail = record["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("spec.limits.maxCallsPerSource is 1"),
+        "{record}"
+    );
+    other.call();
+}
+
+#[test]
+fn more_new_calls_of_one_source_in_a_second_than_allowed_are_busy_and_anothers_are_not() {
+    let gateway = limited("callsPerSecondPerSource: 1", "");
+    let (mut one, mut other) = (Phone::udp(gateway.sip()), Phone::udp(gateway.sip()));
+    one.call();
+    one.new_call();
+    assert_busy(&dial(&mut one));
+    let detail = gateway.record_of(one.call_id())["detail"].clone();
+    assert!(detail.as_str().unwrap().contains("callsPerSecondPerSource"));
+    other.call();
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod registration;
 mod tls;
 mod trace;
 mod transfers;
+mod trunks;
 
 use ringwire_tests::agent::Agent;
 use ringwire_tests::gateway::Gateway;

@@ -103,6 +103,8 @@ pub struct ProviderFindings {
     pub revision: Option<String>,
     /// Whether `spec.registration.enabled` is true.
     pub registers: bool,
+    /// Whether callers have to prove that they know a password.
+    pub callers_log_in: bool,
 }
 
 /// What is known of a PhoneNumber without asking the pods.

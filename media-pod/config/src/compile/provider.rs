@@ -6,7 +6,7 @@ use ringwire_crds::{Codec, ProviderType, SipProvider, Transport, secret_key};
 
 use super::gateway::{network, serves};
 use super::{ProviderFindings, Verdict, secrets};
-use crate::gateway::{AllowedSource, Host, Limits, Provider, ProviderTls, Registration};
+use crate::gateway::{Account, AllowedSource, Host, Limits, Provider, ProviderTls, Registration};
 use crate::object::{ObjectRef, Objects, Settings};
 use crate::reason::Reason;
 use crate::secret::Secret;
@@ -55,6 +55,7 @@ pub(super) fn compile(
     let transport = spec.transport.or(preset.map(|_| Transport::default()));
     let gateway = find_gateway(object, &id, objects, settings);
     let credentials = credentials(object, &id, objects);
+    let incoming = incoming(object, &id, objects);
     // Whom a password may be shown to is part of it.
     let (tls, credentials) = match tls(object, &id, objects) {
         Ok(tls) => (tls, credentials),
@@ -69,13 +70,13 @@ pub(super) fn compile(
             }
             Err(verdict) => verdict.clone(),
         },
-        credentials: match &credentials {
-            Ok(Some(_)) => Verdict::yes(Reason::Resolved, "user name and password were read"),
-            Ok(None) => Verdict::yes(
+        credentials: match (&credentials, &incoming) {
+            (Err(verdict), _) | (_, Err(verdict)) => verdict.clone(),
+            (Ok(None), Ok(None)) => Verdict::yes(
                 Reason::NotNeeded,
                 "registration is disabled, so no credentials are needed",
             ),
-            Err(verdict) => verdict.clone(),
+            (Ok(_), Ok(_)) => Verdict::yes(Reason::Resolved, "user name and password were read"),
         },
         paused: spec.paused,
         server: server
@@ -84,6 +85,7 @@ pub(super) fn compile(
         transport: transport.unwrap_or_default(),
         revision: None,
         registers: spec.registration.enabled,
+        callers_log_in: spec.incoming_credentials_secret_ref.is_some(),
     };
     let Some(server) = server else {
         // The schema refuses this; an object from before the rule may still say it.
@@ -117,6 +119,10 @@ pub(super) fn compile(
             .iter()
             .map(|text| allowed_source(text))
             .collect(),
+        // Without its Secret a trunk must not be open to everybody.
+        incoming: incoming.map_or(Some(Vec::new()), |account| {
+            account.map(|account| vec![account])
+        }),
         codecs: if spec.codecs.is_empty() {
             vec![Codec::PCMA, Codec::PCMU]
         } else {
@@ -127,6 +133,8 @@ pub(super) fn compile(
         limits: Limits {
             max_calls: spec.limits.max_calls,
             calls_per_second: spec.limits.calls_per_second,
+            max_calls_per_source: spec.limits.max_calls_per_source,
+            calls_per_second_per_source: spec.limits.calls_per_second_per_source,
         },
         numbers: BTreeMap::new(),
         id,
@@ -240,6 +248,24 @@ fn credentials(
     }))
 }
 
+/// What callers have to prove to know; `None` if nothing.
+fn incoming(
+    object: &SipProvider,
+    id: &ObjectRef,
+    objects: &Objects,
+) -> Result<Option<Account>, Verdict> {
+    let Some(reference) = &object.spec.incoming_credentials_secret_ref else {
+        return Ok(None);
+    };
+    let field = "spec.incomingCredentialsSecretRef";
+    let keys = [secret_key::USERNAME, secret_key::PASSWORD];
+    let secret = secrets::find(objects, &id.namespace, reference, field, &keys)?;
+    Ok(Some(Account {
+        username: secret.required(secret_key::USERNAME)?,
+        password: Secret::new(secret.required(secret_key::PASSWORD)?),
+    }))
+}
+
 /// How TLS with the carrier is done.
 fn tls(object: &SipProvider, id: &ObjectRef, objects: &Objects) -> Result<ProviderTls, Verdict> {
     let spec = &object.spec.tls;
@@ -328,8 +354,18 @@ fn allowed_source(text: &str) -> AllowedSource {
     }
 }
 
-/// Whether calls of one provider could be taken for calls of the other: they share an address or name.
+/// Whether calls of one provider could be taken for calls of the other: they share an address or name, or an account that may be used
+/// from anywhere. Different accounts tell them apart, but one account alone does not: whoever has none to prove is not asked.
 pub(super) fn confusable(a: &Provider, b: &Provider) -> bool {
+    if let (Some(of_a), Some(of_b)) = (&a.incoming, &b.incoming) {
+        let anywhere = |provider: &Provider| provider.allowed_sources.is_empty();
+        if of_a != of_b {
+            return false;
+        }
+        if !of_a.is_empty() && (anywhere(a) || anywhere(b)) {
+            return true;
+        }
+    }
     let hosts = |provider: &Provider| {
         let proxy = provider
             .outbound_proxy

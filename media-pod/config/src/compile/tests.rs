@@ -251,6 +251,84 @@ fn the_same_number_on_distinguishable_trunks_is_no_conflict() {
 }
 
 #[test]
+fn the_same_number_is_no_conflict_where_callers_prove_different_accounts() {
+    let mut objects = world();
+    let other = json!({"server": "sip.carrier.test", "registration": {"enabled": false}});
+    objects
+        .providers
+        .push(object("SipProvider", "other", other));
+    objects
+        .numbers
+        .push(number("again", "+34911234567", "other", Some("agent")));
+    for name in ["first", "second"] {
+        let account = [("username", name), ("password", "secret")];
+        objects.secrets.insert(
+            voice(name),
+            account
+                .map(|(key, value)| (key.to_owned(), Secret::new(value)))
+                .into(),
+        );
+    }
+    for (accounts, sources, is_good) in [
+        ([Some("first"), Some("second")], "", true),
+        // Who dials the one without being asked would be taken for a caller of the other.
+        ([None, Some("second")], "", false),
+        ([Some("first"), Some("first")], "", false),
+        ([Some("first"), Some("first")], "192.0.2.0/24", false),
+    ] {
+        for (provider, account) in objects.providers.iter_mut().zip(accounts) {
+            let reference = account.map(|name| serde_json::from_value(json!({"name": name})));
+            provider.spec.incoming_credentials_secret_ref = reference.transpose().unwrap();
+            let sources = Some(sources.to_owned()).filter(|text| !text.is_empty());
+            provider.spec.allowed_sources = sources.into_iter().collect();
+        }
+        let compiled = compile(&objects, &settings());
+        let mut ready = compiled.numbers.values().map(|number| &number.ready);
+        assert_eq!(ready.all(Verdict::is_yes), is_good, "{accounts:?}");
+    }
+    // One account that is used from anywhere, whatever the servers are.
+    for (provider, server) in objects.providers.iter_mut().zip(["a.test", "b.test"]) {
+        provider.spec.server = Some(server.into());
+        provider.spec.allowed_sources = vec![];
+    }
+    let compiled = compile(&objects, &settings());
+    let conflict = &compiled.numbers[&voice("main")].ready;
+    assert_eq!(conflict.reason, Reason::Conflict);
+}
+
+#[test]
+fn a_trunk_whose_callers_log_in_takes_none_without_its_secret() {
+    let mut objects = world();
+    let login = json!({"server": "pbx.test", "registration": {"enabled": false}, "incomingCredentialsSecretRef": {"name": "pbx"}});
+    objects.providers.push(object("SipProvider", "pbx", login));
+    objects
+        .numbers
+        .push(number("pbx", "+34933333333", "pbx", Some("agent")));
+    let compiled = compile(&objects, &settings());
+    let credentials = &compiled.providers[&voice("pbx")].credentials;
+    assert_eq!(credentials.reason, Reason::SecretNotFound);
+    let incoming = |compiled: &Compiled| {
+        let config = &compiled.gateways[&gateway_id()];
+        config.providers.get(&voice("pbx"))?.incoming.clone()
+    };
+    assert_eq!(incoming(&compiled), Some(vec![]));
+
+    let account = [("username", "pbx"), ("password", "secret")]
+        .map(|(key, value)| (key.to_owned(), Secret::new(value)));
+    objects.secrets.insert(voice("pbx"), account.into());
+    let compiled = compile(&objects, &settings());
+    let accounts = incoming(&compiled).unwrap();
+    assert_eq!(accounts[0].username, "pbx");
+    assert_eq!(accounts[0].password.expose(), "secret");
+    assert!(!format!("{accounts:?}").contains("secret"));
+    assert!(
+        compiled.gateways[&gateway_id()].providers[&voice("trunk")]
+            .incoming
+            .is_none()
+    );
+}
+
+#[test]
 fn a_gateway_serves_only_namespaces_that_it_allows() {
     let mut objects = world();
     objects.gateways[0].spec.allowed_namespaces = serde_json::from_value(json!({

@@ -187,8 +187,11 @@ fn registered(
         };
     }
     if !findings.registers {
-        let message =
-            "spec.registration.enabled is false: calls are accepted by their source address";
+        let message = if findings.callers_log_in {
+            "spec.registration.enabled is false: calls are accepted with user name and password"
+        } else {
+            "spec.registration.enabled is false: calls are accepted by their source address"
+        };
         return Verdict::no(Reason::RegistrationDisabled, message);
     }
     let Some(revision) = &findings.revision else {

@@ -172,6 +172,13 @@ impl Endpoint {
             return;
         };
         let before = server.deadline();
+        // Some clients answer a challenge with the same CSeq.
+        if matches!(response.status, 401 | 407)
+            && let Some(key) = server.merge_key.take()
+            && self.merge_keys.get(&key) == Some(&id)
+        {
+            self.merge_keys.remove(&key);
+        }
         let bytes = response.to_bytes();
         if server.respond(response.status, &bytes, now, &self.config) {
             if response.status > 100 {

@@ -152,8 +152,11 @@ impl Server {
                 self.resend = None;
                 let long = now + config.t1 * 64;
                 if self.invite {
+                    // A challenge goes once for each INVITE that comes: its receiver may not have asked for it, if the source is forged
+                    // (RFC 3261 section 26.3.2.4).
+                    let once = matches!(status, 401 | 407) && !self.sent;
                     self.interval = config.t1;
-                    self.resend = (!reliable).then_some(now + config.t1);
+                    self.resend = (!reliable && !once).then_some(now + config.t1);
                     self.end = Some(long);
                 } else {
                     self.end = Some(if reliable { now } else { long });

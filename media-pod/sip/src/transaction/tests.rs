@@ -504,6 +504,26 @@ fn a_refusal_is_repeated_by_timer_g_until_timer_h() {
 }
 
 #[test]
+fn a_challenge_is_sent_once_for_each_invite_that_comes() {
+    for (trying, challenge, repeats) in [(false, 401, 0), (false, 407, 0), (true, 401, 10)] {
+        let now = Instant::now();
+        let mut endpoint = endpoint();
+        let invite = incoming(Method::INVITE, "z9hG4bK1");
+        let id = accept_request(&mut endpoint, invite.clone(), udp(), now);
+        if trying {
+            respond(&mut endpoint, id, &invite, 100, now);
+        }
+        respond(&mut endpoint, id, &invite, challenge, now);
+        sent(&mut endpoint);
+        endpoint.receive(invite.clone().into(), udp(), now);
+        assert_eq!(sent_statuses(&mut endpoint), [challenge]);
+        // Who has heard 100 does not send the INVITE again.
+        assert_eq!(run(&mut endpoint, now).len(), repeats);
+        assert_eq!(endpoint.counts(), Counts::default());
+    }
+}
+
+#[test]
 fn the_ack_for_a_refusal_is_absorbed_until_timer_i() {
     let now = Instant::now();
     let mut endpoint = endpoint();
@@ -731,4 +751,16 @@ fn a_response_over_a_stream_knows_where_to_go_once_that_has_closed() {
         let expected: Option<SocketAddr> = expected.map(|text| text.parse().unwrap());
         assert_eq!(sent.otherwise, expected, "{sent_by}");
     }
+}
+
+#[test]
+fn an_answer_to_a_challenge_with_the_same_cseq_is_not_merged() {
+    let now = Instant::now();
+    let mut endpoint = endpoint();
+    let invite = incoming(Method::INVITE, "z9hG4bK1");
+    let first = accept_request(&mut endpoint, invite.clone(), udp(), now);
+    endpoint.respond(first, Response::to_request(&invite, 401, None), now);
+    let again = incoming(Method::INVITE, "z9hG4bK2");
+    let second = accept_request(&mut endpoint, again, udp(), now);
+    assert!(!endpoint.is_merged(second));
 }

@@ -1,6 +1,6 @@
 //! What the registrar decided on a call, as its private headers say, and the call in the counters.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ringwire_config::ObjectRef;
 use ringwire_sip::message::{Request, Uri};
@@ -26,6 +26,8 @@ pub struct Decision {
     pub contact: Uri,
     /// Where the INVITE came from.
     pub source: SocketAddr,
+    /// The address or network that the call is counted for, if it is.
+    pub counted_source: Option<IpAddr>,
 }
 
 impl Decision {
@@ -40,6 +42,7 @@ impl Decision {
             codecs: codecs(text(private::CODECS)?),
             contact: Uri::parse(text(private::CONTACT)?).ok()?,
             source: text(private::SOURCE)?.parse().ok()?,
+            counted_source: text(private::COUNTED_SOURCE).and_then(|text| text.parse().ok()),
         })
     }
 
@@ -72,6 +75,7 @@ pub struct Counted<'a> {
     provider: ObjectRef,
     number: ObjectRef,
     agent: ObjectRef,
+    source: Option<IpAddr>,
 }
 
 impl<'a> Counted<'a> {
@@ -81,14 +85,16 @@ impl<'a> Counted<'a> {
             provider,
             number,
             agent,
+            counted_source,
             ..
         } = decision;
-        shared.count(provider, number, agent, 1);
+        shared.count(provider, number, agent, *counted_source, 1);
         Self {
             shared,
             provider: provider.clone(),
             number: number.clone(),
             agent: agent.clone(),
+            source: *counted_source,
         }
     }
 }
@@ -96,6 +102,6 @@ impl<'a> Counted<'a> {
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.shared
-            .count(&self.provider, &self.number, &self.agent, -1);
+            .count(&self.provider, &self.number, &self.agent, self.source, -1);
     }
 }

@@ -15,6 +15,8 @@ use ringwire_sip::message::{HeaderName, Host, Method, Request, Scheme, Uri};
 use ringwire_sip::refer::Replaces;
 use ringwire_sip::transaction::{Flow, ServerId, Transport};
 
+use super::limits;
+use super::proof::{self, Proof};
 use super::timers::{FIRST_SIGN, Timer};
 use super::{Edge, Kind, Link, MAX_TRIES, Output, Parties, RefusedCall, reason_header};
 use crate::private;
@@ -38,7 +40,7 @@ impl Edge {
             match pod.and_then(|pod| self.links.get(&pod)) {
                 Some(link) => {
                     let link = link.flow.clone();
-                    self.relay(id, request, Kind::ToPod);
+                    self.relay(id, request, Kind::ToPod, now);
                     let headers = vec![flow_header(flow), source_header(flow)];
                     self.forward(id, &link, &headers, now);
                     self.await_answer(id, now);
@@ -133,11 +135,22 @@ impl Edge {
             return self.answer(id, &request, 482, None, now);
         }
         let config = Arc::clone(&self.config);
+        let (source, time) = (flow.remote.ip(), self.time(now));
+        let proof = self.proofs.check(&config, &request, source, time);
+        if matches!(proof, Proof::Wrong | Proof::Of(_)) {
+            let call_id = request.headers.call_id();
+            self.proofs.answered(call_id.unwrap_or_default());
+        }
+        let proved = match &proof {
+            Proof::Of(providers) => providers.as_slice(),
+            _ => &[],
+        };
         let call = IncomingCall {
             source: flow.remote.ip(),
             request_user: request_user.as_deref(),
             called_party_user: called_party.as_deref(),
             to_user: to.as_deref(),
+            proved,
         };
         if let Some(to_tag) = replaced_tag(&request) {
             // It need not dial a number of ours: our Contact does as well. Several trunks of one carrier share its addresses.
@@ -152,6 +165,18 @@ impl Edge {
             Ok(route) => route,
             Err(refusal) => {
                 let refused = match refusal {
+                    Refusal::SourceNotAllowed {
+                        dialled: Some((provider, number)),
+                    } if provider.incoming.as_ref().is_some_and(Vec::is_empty) => refused(
+                        Reason::CredentialsRefused,
+                        403,
+                        Some(provider.id.clone()),
+                        Some(number.to_owned()),
+                        format!(
+                            "the Secret of spec.incomingCredentialsSecretRef of {} cannot be read: nobody can log in",
+                            provider.id
+                        ),
+                    ),
                     Refusal::SourceNotAllowed {
                         dialled: Some((provider, number)),
                     } => refused(
@@ -172,6 +197,28 @@ impl Edge {
                         None,
                         "no provider accepts this source".into(),
                     ),
+                    Refusal::Unproved { dialled } => {
+                        let provider = dialled.map(|(provider, _)| provider.id.clone());
+                        let number = dialled.map(|(_, number)| number.to_owned());
+                        if matches!(proof, Proof::None | Proof::Stale) {
+                            let detail = "the caller was asked for a user name and password";
+                            let reason = Reason::CredentialsMissing;
+                            let call = refused(reason, 401, provider, number, detail.into());
+                            let forgotten = self.proofs.asked(call, now);
+                            self.outputs.extend(forgotten.map(Output::Refused));
+                            let is_stale = proof == Proof::Stale;
+                            let keys = &config.settings.token_keys;
+                            let made = (time, self.rng.random());
+                            let challenges = proof::challenges(keys, source, is_stale, made);
+                            return self.answer(id, &request, 401, challenges, now);
+                        }
+                        if proof == Proof::Wrong {
+                            self.outputs.push_back(Output::WrongCredentials(source));
+                        }
+                        let detail = "the user name or password is wrong, or another SipProvider's";
+                        let reason = Reason::CredentialsRefused;
+                        refused(reason, 403, provider, number, detail.into())
+                    }
                     Refusal::NumberNotFound { provider, compared } => refused(
                         Reason::NumberNotFound,
                         404,
@@ -201,7 +248,8 @@ impl Edge {
                 return self.answer(id, &request, status, extra, now);
             }
         };
-        if let Err(detail) = self.rates.admit(&route, &self.loads, now) {
+        let counted = limits::counted(source);
+        if let Err(detail) = self.rates.admit(&route, counted, &self.loads, now) {
             let refused = refused(
                 Reason::AtCapacity,
                 486,
@@ -214,7 +262,7 @@ impl Edge {
             return self.answer(id, &request, 486, extra, now);
         }
         let contact = self.contact_for(&request, flow);
-        let headers = vec![
+        let mut headers = vec![
             (
                 private::name(private::PROVIDER),
                 route.provider.id.to_string(),
@@ -227,9 +275,12 @@ impl Edge {
             source_header(flow),
             flow_header(flow),
         ];
+        if route.provider.limits.max_calls_per_source.is_some() {
+            headers.push((private::name(private::COUNTED_SOURCE), counted.to_string()));
+        }
         self.outputs.push_back(Output::Forwarded {
             number: route.entry.id.clone(),
-            source: flow.remote.ip(),
+            source: source.to_canonical(),
         });
         let number = Some(route.number.to_owned());
         let refusal = refused(
@@ -245,10 +296,11 @@ impl Edge {
             parties: Parties {
                 provider: route.provider.id.clone(),
                 agent: route.agent.clone(),
+                source: counted,
             },
             refusal: Box::new(refusal),
         };
-        self.relay(id, request, kind);
+        self.relay(id, request, kind, now);
         self.next_pod(id, now);
     }
 
@@ -266,7 +318,7 @@ impl Edge {
             return self.answer(id, &request, 481, None, now);
         };
         let link = link.flow.clone();
-        self.relay(id, request, Kind::ToPod);
+        self.relay(id, request, Kind::ToPod, now);
         self.forward(id, &link, headers, now);
         self.await_answer(id, now);
     }
@@ -360,6 +412,7 @@ impl Edge {
         let mut request = relay.request.clone();
         request.headers.remove(&HeaderName::Via);
         request.headers.remove(&HeaderName::Route);
+        request.headers.remove(&HeaderName::Authorization);
         let hops = request
             .headers
             .max_forwards()

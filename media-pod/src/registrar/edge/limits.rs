@@ -1,6 +1,7 @@
 //! Whether one more call is within the limits of its provider and its agent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Instant;
 
 use ringwire_config::ObjectRef;
@@ -14,18 +15,47 @@ use crate::registrar::bucket::Bucket;
 #[derive(Default)]
 pub struct Rates {
     buckets: BTreeMap<ObjectRef, Bucket>,
+    /// By provider and source.
+    sources: HashMap<(ObjectRef, IpAddr), Bucket>,
 }
+
+/// What calls of a source are counted for: its IPv4 address, or its IPv6 network of 64 bits, which one host may have to itself.
+pub fn counted(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
+
+/// Sources whose rate is remembered; a full bucket is as good as none.
+const MAX_SOURCES: usize = 16_384;
 
 impl Rates {
     /// Forgets providers that are gone.
     pub fn configure(&mut self, config: &RegistrarConfig) {
         self.buckets
             .retain(|id, _| config.providers.contains_key(id));
+        self.sources
+            .retain(|(id, _), _| config.providers.contains_key(id));
     }
 
-    /// Lets a call in, or tells people why not.
-    pub fn admit(&mut self, route: &Route<'_>, loads: &Loads, now: Instant) -> Result<(), String> {
+    /// Lets a call in, or tells people why not. `source` is as [`counted`] gives it.
+    pub fn admit(
+        &mut self,
+        route: &Route<'_>,
+        source: IpAddr,
+        loads: &Loads,
+        now: Instant,
+    ) -> Result<(), String> {
         let provider = &route.provider.id;
+        if let Some(limit) = route.provider.limits.max_calls_per_source {
+            let calls = loads.of_source(provider, source, now);
+            if calls >= limit {
+                return Err(format!(
+                    "{source} has {calls} calls of SipProvider {provider}, whose spec.limits.maxCallsPerSource is {limit}"
+                ));
+            }
+        }
         if let Some(limit) = route.provider.limits.max_calls {
             let calls = loads.of_provider(provider, now);
             if calls >= limit {
@@ -43,6 +73,15 @@ impl Rates {
                 ));
             }
         }
+        if let Some(limit) = route.provider.limits.calls_per_second_per_source
+            && !self
+                .source(provider, source, limit, now)
+                .take(limit, limit, now)
+        {
+            return Err(format!(
+                "{source} brings more new calls than spec.limits.callsPerSecondPerSource of SipProvider {provider}, {limit}, allows"
+            ));
+        }
         if let Some(limit) = route.provider.limits.calls_per_second {
             let bucket = self
                 .buckets
@@ -55,6 +94,25 @@ impl Rates {
             }
         }
         Ok(())
+    }
+
+    fn source(
+        &mut self,
+        provider: &ObjectRef,
+        source: IpAddr,
+        limit: u32,
+        now: Instant,
+    ) -> &mut Bucket {
+        let key = (provider.clone(), source);
+        if self.sources.len() >= MAX_SOURCES && !self.sources.contains_key(&key) {
+            self.sources.retain(|_, bucket| !bucket.is_full(now));
+            // So many call at once: no bucket tells them apart any more, the provider's limits do.
+            if self.sources.len() >= MAX_SOURCES {
+                self.sources.clear();
+            }
+        }
+        let fresh = || Bucket::full(limit, now);
+        self.sources.entry(key).or_insert_with(fresh)
     }
 }
 
@@ -69,6 +127,8 @@ mod tests {
 
     use super::*;
     use crate::link::Load;
+
+    const SOURCE: [u8; 4] = [192, 0, 2, 1];
 
     fn provider(limits: Limits) -> Provider {
         let provider = json!({
@@ -86,6 +146,11 @@ mod tests {
                 begun: 9,
                 providers: [(ObjectRef::new("voice", "trunk"), calls)].into(),
                 agents: [(ObjectRef::new("voice", "bot"), calls)].into(),
+                sources: [(
+                    ObjectRef::new("voice", "trunk"),
+                    [(SOURCE.into(), calls)].into(),
+                )]
+                .into(),
             };
             loads.up(Incarnation(pod), now);
             loads.report(Incarnation(pod), Arc::new(load), now);
@@ -112,7 +177,7 @@ mod tests {
             entry: &entry,
             agent: &agent,
         };
-        rates.admit(&route, loads, now)
+        rates.admit(&route, SOURCE.into(), loads, now)
     }
 
     #[test]
@@ -126,6 +191,55 @@ mod tests {
         assert!(admit(&mut rates, limits, None, &loads(4, now), now).is_ok());
         let refused = admit(&mut rates, limits, None, &loads(5, now), now).unwrap_err();
         assert!(refused.contains("voice/trunk has 5 calls"), "{refused}");
+    }
+
+    #[test]
+    fn the_calls_of_one_source_are_limited_and_those_of_another_are_not_concerned() {
+        let now = Instant::now();
+        let limits = Limits {
+            max_calls_per_source: Some(4),
+            ..Limits::default()
+        };
+        let mut rates = Rates::default();
+        assert!(admit(&mut rates, limits, None, &loads(3, now), now).is_ok());
+        let refused = admit(&mut rates, limits, None, &loads(4, now), now).unwrap_err();
+        assert!(refused.contains("192.0.2.1 has 4 calls"), "{refused}");
+        let other = IpAddr::from([192, 0, 2, 2]);
+        let loads = loads(4, now);
+        assert_eq!(
+            loads.of_source(&ObjectRef::new("voice", "trunk"), other, now),
+            0
+        );
+    }
+
+    #[test]
+    fn an_ipv6_network_of_64_bits_is_one_source() {
+        for (source, expected) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ] {
+            let source: IpAddr = source.parse().unwrap();
+            assert_eq!(counted(source).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn new_calls_per_second_of_one_source_are_limited_however_many_sources_there_are() {
+        let now = Instant::now();
+        let limits = Limits {
+            calls_per_second_per_source: Some(2),
+            ..Limits::default()
+        };
+        let (mut rates, loads) = (Rates::default(), loads(0, now));
+        let admitted = (0..10).filter(|_| admit(&mut rates, limits, None, &loads, now).is_ok());
+        assert_eq!(admitted.count(), 2);
+        let trunk = ObjectRef::new("voice", "trunk");
+        for number in 0..100_000u32 {
+            let source = IpAddr::from(number.to_be_bytes());
+            assert!(rates.source(&trunk, source, 2, now).take(2, 2, now));
+        }
+        assert!(rates.sources.len() <= MAX_SOURCES);
     }
 
     #[test]

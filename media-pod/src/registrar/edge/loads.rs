@@ -5,6 +5,7 @@
 //! calls handed over are known to be in a report as soon as that number has grown by as many.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub struct Parties {
     pub provider: ObjectRef,
     /// The agent.
     pub agent: ObjectRef,
+    /// The address or network that it comes from ([`super::limits::counted`]).
+    pub source: IpAddr,
 }
 
 /// A call that no report has counted yet.
@@ -136,6 +139,15 @@ impl Loads {
         )
     }
 
+    /// Calls of a provider from one source.
+    pub fn of_source(&self, id: &ObjectRef, source: IpAddr, now: Instant) -> u32 {
+        self.sum(
+            now,
+            |load| load.sources.get(id)?.get(&source),
+            |parties| parties.provider == *id && parties.source == source,
+        )
+    }
+
     /// Calls of an agent.
     pub fn of_agent(&self, id: &ObjectRef, now: Instant) -> u32 {
         self.sum(
@@ -174,6 +186,8 @@ mod tests {
 
     const POD: Incarnation = Incarnation(1);
 
+    const SOURCE: [u8; 4] = [192, 0, 2, 1];
+
     fn id(name: &str) -> ObjectRef {
         ObjectRef::new("voice", name)
     }
@@ -182,6 +196,7 @@ mod tests {
         Parties {
             provider: id("trunk"),
             agent: id("bot"),
+            source: SOURCE.into(),
         }
     }
 
@@ -191,6 +206,7 @@ mod tests {
             begun,
             providers: [(id("trunk"), calls)].into(),
             agents: [(id("bot"), calls)].into(),
+            sources: [(id("trunk"), [(SOURCE.into(), calls)].into())].into(),
         })
     }
 

@@ -9,6 +9,7 @@ mod limits;
 mod loads;
 mod outward;
 mod peers;
+mod proof;
 mod replies;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ use ringwire_config::object::ObjectRef;
 use ringwire_config::state::RegistrationReport;
 use ringwire_config::token::Incarnation;
 use ringwire_config::{Reason, gateway};
-use ringwire_sip::message::{HeaderName, Host, Message, NameAddr, Request, Uri};
+use ringwire_sip::message::{HeaderName, Host, Message, Method, NameAddr, Request, Response, Uri};
 use ringwire_sip::transaction::{
     ClientId, Endpoint, EndpointConfig, Event, Flow, ServerId, Transmit, Transport, TransportError,
     give_back,
@@ -35,6 +36,7 @@ use ringwire_sip::transaction::{
 use self::limits::Rates;
 use self::loads::{Loads, Parties};
 pub use self::peers::{Peer, Peers};
+use self::proof::Proofs;
 use self::replies::reason_header;
 use self::timers::Timer;
 use super::names::{self, Lookup, Names, Nowhere, Question};
@@ -93,6 +95,8 @@ pub enum Output {
         /// Where it came from.
         source: IpAddr,
     },
+    /// Somebody who is really at this address gave a wrong user name or password.
+    WrongCredentials(IpAddr),
     /// Send these bytes as they are: a keep-alive.
     KeepAlive(Flow),
 }
@@ -171,6 +175,9 @@ pub struct Edge {
     links: BTreeMap<Incarnation, Link>,
     loads: Loads,
     rates: Rates,
+    proofs: Proofs,
+    /// A moment, and the same in seconds since 1970.
+    clock: (Instant, u64),
     /// Open connections that a message has come in on, and whose they are.
     streams: HashMap<u64, SocketAddr>,
     relays: HashMap<ServerId, Relay>,
@@ -186,15 +193,15 @@ pub struct Edge {
 
 impl Edge {
     /// An edge without configuration: it refuses all calls until [`Self::configure`]. `source_towards` tells which of our
-    /// addresses leads to a peer.
+    /// addresses leads to a peer; `clock` is as in [`Self::set_clock`].
     pub fn new(
         config: Arc<RegistrarConfig>,
         local: Local,
         source_towards: fn(IpAddr) -> Option<IpAddr>,
+        clock: (Instant, u64),
         seed: u64,
     ) -> Self {
         let endpoint = EndpointConfig {
-            trying_at_once: true,
             branch_prefix: "rw".into(),
             ..EndpointConfig::default()
         };
@@ -213,6 +220,8 @@ impl Edge {
             links: BTreeMap::new(),
             loads: Loads::default(),
             rates: Rates::default(),
+            proofs: Proofs::default(),
+            clock,
             streams: HashMap::new(),
             relays: HashMap::new(),
             timers: BTreeSet::new(),
@@ -249,6 +258,16 @@ impl Edge {
         let config = Arc::clone(&self.config);
         self.tell_resolved(config.providers.values());
         self.pump(now);
+    }
+
+    /// What time it is, in seconds since 1970: other registrars have to agree.
+    pub fn set_clock(&mut self, now: Instant, time: u64) {
+        self.clock = (now, time);
+    }
+
+    fn time(&self, now: Instant) -> u64 {
+        let (at, time) = self.clock;
+        time + now.saturating_duration_since(at).as_secs()
     }
 
     /// From now on new calls are refused with 503.
@@ -357,6 +376,7 @@ impl Edge {
             self.endpoint.poll_timeout(),
             self.trunks.poll_timeout(),
             self.timers.first().map(|(at, _)| *at),
+            self.proofs.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -383,6 +403,9 @@ impl Edge {
         }
         let due = self.trunks.due_keep_alives(now);
         self.outputs.extend(due.into_iter().map(Output::KeepAlive));
+        while let Some(call) = self.proofs.unanswered(now) {
+            self.outputs.push_back(Output::Refused(call));
+        }
         self.pump(now);
     }
 
@@ -447,7 +470,12 @@ impl Edge {
     }
 
     /// Begins to relay a request.
-    fn relay(&mut self, id: ServerId, request: Request, kind: Kind) {
+    fn relay(&mut self, id: ServerId, request: Request, kind: Kind, now: Instant) {
+        // What is refused gets no 100 before: without one a challenge need not be repeated.
+        if request.method == Method::INVITE {
+            let trying = Response::to_request(&request, 100, None);
+            self.endpoint.respond(id, trying, now);
+        }
         let relay = Relay {
             request,
             kind,

@@ -12,7 +12,7 @@ use crate::registrar::names::{Nowhere, Way};
 
 impl Edge {
     pub(super) fn on_pod_request(&mut self, id: ServerId, request: Request, now: Instant) {
-        self.relay(id, request, Kind::ToCarrier);
+        self.relay(id, request, Kind::ToCarrier, now);
         self.send_to_carrier(id, now);
     }
 

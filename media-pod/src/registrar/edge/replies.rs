@@ -220,7 +220,7 @@ impl Edge {
         id: ServerId,
         request: &Request,
         status: u16,
-        extra: Option<(HeaderName, String)>,
+        extra: impl IntoIterator<Item = (HeaderName, String)>,
         now: Instant,
     ) {
         let mut response = Response::to_request(request, status, None);
@@ -230,7 +230,7 @@ impl Edge {
         if status == 200 {
             response.headers.push(HeaderName::Accept, "application/sdp");
         }
-        if let Some((name, value)) = extra {
+        for (name, value) in extra {
             response.headers.push(name, value);
         }
         self.finish(id, response, now);

@@ -1,9 +1,11 @@
 //! The edge between a carrier and media pods that say what a test has them say, by a clock that the test turns.
 
 use ringwire_config::fixture;
-use ringwire_config::gateway::{Host, Number};
+use ringwire_config::gateway::{Account, Host, Number};
 use ringwire_config::token::TokenKey;
-use ringwire_sip::message::{Method, Response, parse_datagram};
+use ringwire_config::{Reason, Secret};
+use ringwire_sip::digest::{Challenge, Credentials, DigestClient};
+use ringwire_sip::message::parse_datagram;
 
 use super::timers::{FIRST_SIGN, TIMER_C};
 use super::*;
@@ -65,6 +67,10 @@ fn carrier_flow() -> Flow {
 impl World {
     /// With so many media pods.
     fn new(pods: u64) -> Self {
+        Self::with(pods, config())
+    }
+
+    fn with(pods: u64, config: RegistrarConfig) -> Self {
         let now = Instant::now();
         let local = Local {
             advertised: Some([198, 51, 100, 7].into()),
@@ -72,8 +78,8 @@ impl World {
             tcp_port: 5060,
             tls_port: 5061,
         };
-        let config = Arc::new(config());
-        let mut edge = Edge::new(Arc::clone(&config), local.clone(), |_| None, 7);
+        let config = Arc::new(config);
+        let mut edge = Edge::new(Arc::clone(&config), local.clone(), |_| None, (now, 0), 7);
         edge.configure(config, local, Arc::new(|_| true), now);
         for pod in 1..=pods {
             edge.link_up(Incarnation(pod), pod_flow(pod), now);
@@ -421,4 +427,113 @@ fn who_asks_for_tls_on_the_whole_way_gets_a_contact_that_does() {
         contact(sips, plain, Transport::Udp),
         "sip:198.51.100.7:5060"
     );
+}
+
+/// A trunk whose callers have to log in.
+fn asking() -> RegistrarConfig {
+    let mut config = config();
+    for provider in config.providers.values_mut() {
+        let account = Account {
+            username: "pbx".to_owned(),
+            password: Secret::new("secret"),
+        };
+        provider.incoming = Some(vec![account]);
+    }
+    config
+}
+
+/// The only response to the carrier among what has been sent.
+#[track_caller]
+fn answered(world: &mut World) -> Response {
+    let sent = world.sent();
+    let [(To::Carrier, Message::Response(response))] = &sent[..] else {
+        panic!("{sent:?}")
+    };
+    response.clone()
+}
+
+/// The header lines of a caller that was asked for its password.
+fn login(challenge: &Response, password: &str) -> String {
+    let credentials = Credentials {
+        username: "pbx".to_owned(),
+        password: password.to_owned(),
+        realm: None,
+    };
+    let challenges = Challenge::from_response(challenge);
+    let mut client = DigestClient::new();
+    let answers = client.answer(
+        &challenges,
+        &credentials,
+        &Method::INVITE,
+        "sip:x",
+        b"",
+        "c0",
+    );
+    let mut lines = String::new();
+    for (name, value) in answers.unwrap() {
+        lines = format!("{lines}\r\n{}: {value}", name.as_str());
+    }
+    lines
+}
+
+#[test]
+fn each_registrar_takes_the_answer_to_anothers_challenge() {
+    let (mut one, mut other) = (World::with(1, asking()), World::with(1, asking()));
+    one.carrier("INVITE", "1", "");
+    let challenge = answered(&mut one);
+    assert_eq!(challenge.status, 401);
+    other.carrier("INVITE", "2", &login(&challenge, "secret"));
+    let (_, invite) = other.asked();
+    assert!(!invite.headers.has(&HeaderName::Authorization));
+    one.carrier("INVITE", "3", "");
+    let again = answered(&mut one);
+    let nonce = |response| Challenge::from_response(response)[0].nonce.clone();
+    assert_ne!(nonce(&challenge), nonce(&again));
+}
+
+#[test]
+fn a_challenge_is_not_repeated_and_whoever_gives_no_answer_is_told_of_once() {
+    let mut world = World::with(1, asking());
+    world.carrier("INVITE", "1", "");
+    assert_said(&mut world, &[(To::Carrier, "401 INVITE")]);
+    world.check_quiet();
+    assert_said(&mut world, &[]);
+    let outputs = std::iter::from_fn(|| world.edge.poll_output());
+    let refused = outputs.filter_map(|output| match output {
+        Output::Refused(call) => Some(call.reason),
+        _ => None,
+    });
+    assert_eq!(refused.collect::<Vec<_>>(), [Reason::CredentialsMissing]);
+}
+
+#[test]
+fn a_wrong_password_is_refused_and_told_with_its_source() {
+    let mut world = World::with(1, asking());
+    world.carrier("INVITE", "1", "");
+    let challenge = answered(&mut world);
+    world.carrier("INVITE", "2", &login(&challenge, "guess"));
+    assert_eq!(answered(&mut world).status, 403);
+    let outputs: Vec<Output> = std::iter::from_fn(|| world.edge.poll_output()).collect();
+    let is_told = |output: &Output| matches!(output, Output::WrongCredentials(source) if source.to_string() == "192.0.2.1");
+    assert!(outputs.iter().any(is_told), "{outputs:?}");
+    // Old by now: nothing is said of the password.
+    world.wait(seconds(100));
+    world.carrier("INVITE", "3", &login(&challenge, "guess"));
+    world.collect();
+    let mut sent = world.sent().into_iter().rev();
+    let Some((_, Message::Response(again))) = sent.next() else {
+        panic!()
+    };
+    assert_eq!(again.status, 401);
+    assert!(Challenge::from_response(&again)[0].stale);
+}
+
+#[test]
+fn requests_within_a_call_are_not_asked_again() {
+    let mut world = World::with(1, asking());
+    let tag = format!(";tag={}.1", key().sign(Incarnation(1)));
+    for (method, branch) in [("INVITE", "1"), ("BYE", "2")] {
+        world.carrier(method, branch, &tag);
+        assert_eq!(world.asked().1.method.as_str(), method);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use ringwire_config::ObjectRef;
@@ -24,6 +25,13 @@ pub enum Standing {
 /// Addresses and names that carriers have.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
+    all: Arc<All>,
+    /// Addresses that were found since all were gone through: there may be thousands of carriers.
+    since: HashSet<IpAddr>,
+}
+
+#[derive(Debug, Default)]
+struct All {
     addresses: HashSet<IpAddr>,
     /// Networks by the length of their prefix.
     nets: BTreeMap<(bool, u8), HashSet<IpAddr>>,
@@ -42,9 +50,9 @@ impl Known {
         resolved: &'a BTreeMap<ObjectRef, Vec<IpAddr>>,
         learned: impl Iterator<Item = &'a IpAddr>,
     ) -> Self {
-        let mut known = Self {
+        let mut known = All {
             keys: config.settings.token_keys.clone(),
-            ..Self::default()
+            ..All::default()
         };
         for address in resolved.values().flatten().chain(learned) {
             known.add((*address).into());
@@ -67,9 +75,59 @@ impl Known {
         for net in nets {
             known.add(net);
         }
-        known
+        Self {
+            all: Arc::new(known),
+            since: HashSet::new(),
+        }
     }
 
+    /// The same and these addresses; `None` if none of them is new.
+    pub fn with<'a>(&self, addresses: impl Iterator<Item = &'a IpAddr>) -> Option<Self> {
+        let addresses = addresses.map(IpAddr::to_canonical);
+        let mut new = addresses
+            .filter(|address| self.standing(*address) != Standing::Carrier)
+            .peekable();
+        new.peek()?;
+        let mut since = self.since.clone();
+        since.extend(new);
+        Some(Self {
+            all: Arc::clone(&self.all),
+            since,
+        })
+    }
+
+    /// How many addresses were found since all were gone through.
+    pub fn found_since(&self) -> usize {
+        self.since.len()
+    }
+
+    /// What an address is to us.
+    pub fn standing(&self, source: IpAddr) -> Standing {
+        if self.since.contains(&source) {
+            return Standing::Carrier;
+        }
+        self.all.standing(source)
+    }
+
+    /// Whether a carrier has an address in the same IPv6 /64, which is shut out as a whole or not at all.
+    pub fn is_neighbour(&self, source: IpAddr) -> bool {
+        let IpAddr::V6(address) = source else {
+            return false;
+        };
+        let upper = upper_half(address);
+        let is_near =
+            |found: &IpAddr| matches!(found, IpAddr::V6(found) if upper_half(*found) == upper);
+        self.all.neighbourhoods.contains(&upper) || self.since.iter().any(is_near)
+    }
+
+    /// Whether a Request-URI's user part is one of our secrets: a contact that we registered, or a call's.
+    pub fn admits(&self, user: &str) -> bool {
+        self.all.users.contains(&user.to_ascii_lowercase())
+            || (user.len() == TOKEN_LENGTH && token::verify(&self.all.keys, user).is_some())
+    }
+}
+
+impl All {
     fn add(&mut self, net: IpNet) {
         let net = net.trunc();
         if net.prefix_len() == 0 {
@@ -89,8 +147,7 @@ impl Known {
         }
     }
 
-    /// What an address is to us.
-    pub fn standing(&self, source: IpAddr) -> Standing {
+    fn standing(&self, source: IpAddr) -> Standing {
         if self.addresses.contains(&source) || self.is_in_a_net(source) {
             Standing::Carrier
         } else if self.anyone {
@@ -106,20 +163,6 @@ impl Known {
                 && IpNet::new(source, *length)
                     .is_ok_and(|net| networks.contains(&net.trunc().network()))
         })
-    }
-
-    /// Whether a carrier has an address in the same IPv6 /64, which is shut out as a whole or not at all.
-    pub fn is_neighbour(&self, source: IpAddr) -> bool {
-        match source {
-            IpAddr::V4(_) => false,
-            IpAddr::V6(address) => self.neighbourhoods.contains(&upper_half(address)),
-        }
-    }
-
-    /// Whether a Request-URI's user part is one of our secrets: a contact that we registered, or a call's.
-    pub fn admits(&self, user: &str) -> bool {
-        self.users.contains(&user.to_ascii_lowercase())
-            || (user.len() == TOKEN_LENGTH && token::verify(&self.keys, user).is_some())
     }
 }
 

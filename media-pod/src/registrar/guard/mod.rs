@@ -40,6 +40,12 @@ const STRANGER_IN_FLOOD: u32 = 4;
 /// The same of all strangers together: each may cost a transaction that is remembered for 32 s.
 const ALL_STRANGERS: (u32, u32) = (200, 400);
 
+/// So many wrong passwords shut a stranger out.
+const MAX_GUESSES: u32 = 5;
+
+/// They are forgotten after so long without another.
+const GUESSES_LAST: Duration = Duration::from_secs(600);
+
 /// A flood is thought to last so long after its last sign.
 const FLOOD_LASTS: Duration = Duration::from_secs(10);
 
@@ -96,7 +102,7 @@ pub struct Ban {
     /// Who.
     pub source: IpAddr,
     /// What for.
-    pub why: Why,
+    pub reason: Reason,
     /// For how long.
     pub lasts: Duration,
 }
@@ -123,6 +129,8 @@ struct Record {
     banned_until: Option<Instant>,
     /// How many times it was.
     bans: u32,
+    /// Wrong passwords, and when the last one came.
+    guesses: Option<(u32, Instant)>,
 }
 
 impl table::Worth for Record {
@@ -228,11 +236,33 @@ impl Guard {
             Why::Flood
         };
         if may_be_banned(&self.known, source) {
-            let lasts = record.ban(now);
-            self.latest = Some(Ban { source, why, lasts });
+            let (reason, lasts) = (why.reason(), record.ban(now));
+            self.latest = Some(Ban {
+                source,
+                reason,
+                lasts,
+            });
             self.changed = true;
         }
         Verdict::Drop(why)
+    }
+
+    /// Somebody at this address gave a wrong user name or password; after several such a stranger is shut out.
+    pub fn offended(&mut self, source: IpAddr, now: Instant) {
+        let source = source.to_canonical();
+        if !may_be_banned(&self.known, source) {
+            return;
+        }
+        let (record, _) = self.others.entry(Key::of(source), STRANGER.1, now);
+        if record.guess(now) && !record.is_banned(now) {
+            let (reason, lasts) = (Reason::CredentialsRefused, record.ban(now));
+            self.latest = Some(Ban {
+                source,
+                reason,
+                lasts,
+            });
+            self.changed = true;
+        }
     }
 
     /// The latest source that was shut out, if one was since the last time.
@@ -294,6 +324,16 @@ fn may_be_banned(known: &Known, source: IpAddr) -> bool {
 }
 
 impl Record {
+    /// Counts a wrong password; `true`: it is one too many.
+    fn guess(&mut self, now: Instant) -> bool {
+        let before = self
+            .guesses
+            .filter(|(_, last)| now < *last + GUESSES_LAST)
+            .map_or(0, |(count, _)| count);
+        self.guesses = Some((before + 1, now));
+        before + 1 >= MAX_GUESSES
+    }
+
     fn is_banned(&self, now: Instant) -> bool {
         self.banned_until.is_some_and(|until| now < until)
     }

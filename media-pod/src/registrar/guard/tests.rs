@@ -78,7 +78,10 @@ fn a_stranger_that_sends_too_much_is_shut_out_for_longer_each_time() {
         }
         assert!(passed <= 20, "{passed}");
         let ban = guard.take_ban().unwrap();
-        assert_eq!((ban.source, ban.why), (stranger(1), Why::Flood));
+        assert_eq!(
+            (ban.source, ban.reason),
+            (stranger(1), Reason::FloodIgnored)
+        );
         bans.push(ban.lasts.as_secs());
         assert!(is_banned(&mut guard, stranger(1), now));
         let almost = now + ban.lasts.saturating_sub(Duration::from_millis(1));
@@ -151,6 +154,49 @@ fn a_scanner_gets_no_answer_and_is_shut_out() {
         guard.judge(stranger(1), &plain(), now),
         Verdict::Drop(Why::Banned)
     );
+}
+
+#[test]
+fn an_address_that_is_found_is_a_carriers_at_once_without_going_through_all() {
+    let now = Instant::now();
+    let mut guard = guard(&["0.0.0.0/0"], now);
+    let known = Arc::clone(&guard.known);
+    let v6: IpAddr = "2001:db8:1:2::1".parse().unwrap();
+    let neighbour: IpAddr = "2001:db8:1:2::2".parse().unwrap();
+    assert!(known.with([CARRIER_ADDRESS.into()].iter()).is_none());
+    let more = known.with([stranger(1), v6].iter()).unwrap();
+    assert_eq!(more.found_since(), 2);
+    assert!(more.is_neighbour(neighbour) && !known.is_neighbour(neighbour));
+    assert_eq!(more.standing(neighbour), Standing::Anyone);
+    assert_eq!(more.standing(CARRIER_ADDRESS.into()), Standing::Carrier);
+    assert_eq!(guard.judge(stranger(1), &plain(), now), Verdict::Stranger);
+    guard.set_known(Arc::new(more));
+    assert_eq!(guard.judge(stranger(1), &plain(), now), Verdict::Carrier);
+}
+
+#[test]
+fn a_stranger_that_guesses_passwords_is_shut_out_and_a_carrier_never() {
+    let start = Instant::now();
+    let mut guard = guard(&[], start);
+    for turn in 1..=4 {
+        guard.offended(stranger(1), start);
+        // One now and then is no guessing.
+        guard.offended(stranger(2), start + GUESSES_LAST * turn);
+        guard.offended(CARRIER_ADDRESS.into(), start);
+    }
+    assert!(!is_banned(&mut guard, stranger(1), start));
+    guard.offended(stranger(1), start);
+    guard.offended(stranger(2), start + GUESSES_LAST * 5);
+    guard.offended(CARRIER_ADDRESS.into(), start);
+    let ban = guard.take_ban().unwrap();
+    assert_eq!(ban.reason, Reason::CredentialsRefused);
+    assert!(is_banned(&mut guard, stranger(1), start));
+    assert!(!is_banned(
+        &mut guard,
+        stranger(2),
+        start + GUESSES_LAST * 5
+    ));
+    assert!(!is_banned(&mut guard, CARRIER_ADDRESS.into(), start));
 }
 
 #[test]

@@ -142,6 +142,27 @@ async fn what_waits_for_a_collector_that_is_not_found_is_bounded_and_counted() {
 }
 
 #[tokio::test]
+async fn a_message_is_summarised_for_people_only() {
+    let (mut tap, hub) = open("registrar-0");
+    let mut messages = hub.carriers(&Exported::default());
+    let nowhere = hep(Host::Address(Ipv4Addr::LOCALHOST.into()), 9);
+    tap.configured(&config(Some(nowhere)), OURS);
+    let other = Filter {
+        call: Some("b".to_owned()),
+        ..Filter::default()
+    };
+    let _listening = hub.listen(other).unwrap();
+    for (call, method) in [("a", ""), ("b", "BYE")] {
+        tap.received(&carrier(), &message(call));
+        tap.turn();
+        let traced = within("a message", messages.recv()).await.unwrap();
+        assert_eq!(traced.entry.call_id, call);
+        assert_eq!(traced.entry.method, method);
+        assert!(traced.masked.starts_with(b"BYE "));
+    }
+}
+
+#[tokio::test]
 async fn a_collector_that_nobody_runs_holds_up_nothing() {
     let (mut tap, _hub, exported) = start();
     let (socket, hep) = collector().await;

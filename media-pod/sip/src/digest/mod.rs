@@ -1,7 +1,9 @@
 //! Digest authentication, the client's side (RFC 2617, RFC 7616, RFC 8760).
 //!
 //! Reads challenges, picks one for each realm, and counts how often a nonce was used. When to try again and when to give up is
-//! the caller's decision: [`Challenge::stale`] tells a nonce that ran out from a wrong password.
+//! the caller's decision: [`Challenge::stale`] tells a nonce that ran out from a wrong password. The server's side is [`server`].
+
+pub mod server;
 
 use std::fmt::{self, Write as _};
 
