@@ -157,7 +157,8 @@ fn thousands_register_at_a_pace_and_no_binding_ever_lapses() {
     let (busiest, count) = world.busiest();
     // 50 in a second were even, and 59 were if each binding were refreshed at 85 % of it.
     assert!((16_000..21_000).contains(&count), "{count} in 300 s");
-    assert!(busiest <= 150, "{busiest} in a second");
+    // Drawn by lot, so some seconds are busier; never so busy that they are held back.
+    assert!(busiest <= PACE as usize / 2, "{busiest} in a second");
 }
 
 #[test]
