@@ -48,7 +48,8 @@ pub use generate::{Kind, crds};
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 pub use media_gateway::{
     AllowedNamespaces, Exposure, ExposureType, ImagePullPolicy, MediaGateway, MediaGatewaySpec,
-    MediaGatewayStatus, NamespacesFrom, PodTemplate, PortRange, RegistrarSpec, RtpSpec, SipSpec,
+    MediaGatewayStatus, NamespacesFrom, NodePorts, PodTemplate, PortRange, RegistrarSpec, RtpSpec,
+    SipExposure, SipExposureType, SipService, SipSpec,
 };
 pub use phone_number::{PhoneNumber, PhoneNumberSpec, PhoneNumberState, PhoneNumberStatus};
 pub use sip_provider::{

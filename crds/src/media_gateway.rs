@@ -174,7 +174,7 @@ fn allowed_agent_addresses_rule(schema: &mut Schema) {
 pub struct SipSpec {
     /// How carriers reach the registrar pods.
     #[serde(default)]
-    pub exposure: Exposure,
+    pub exposure: SipExposure,
 
     /// The UDP port for SIP, 1 to 65535. Default: 5060.
     #[serde(default = "sip_port")]
@@ -252,7 +252,7 @@ fn sip_port() -> u16 {
 impl Default for SipSpec {
     fn default() -> Self {
         Self {
-            exposure: Exposure::default(),
+            exposure: SipExposure::default(),
             udp_port: sip_port(),
             tcp_port: sip_port(),
             tls: None,
@@ -299,7 +299,111 @@ pub struct RtpSpec {
     pub port_range: PortRange,
 }
 
-/// How carriers reach pods.
+/// How carriers reach the registrar pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq, KubeSchema, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.service) || self.type in ['LoadBalancer', 'NodePort']")
+    .message("spec.sip.exposure.service is only allowed when spec.sip.exposure.type is LoadBalancer or NodePort"))]
+#[x_kube(validation = Rule::new("!has(self.service) || !has(self.service.loadBalancerClass) || self.type == 'LoadBalancer'")
+    .message("spec.sip.exposure.service.loadBalancerClass is only allowed when spec.sip.exposure.type is LoadBalancer"))]
+#[x_kube(validation = Rule::new("!has(self.service) || !has(self.service.nodePorts) || self.type == 'NodePort'")
+    .message("spec.sip.exposure.service.nodePorts is only allowed when spec.sip.exposure.type is NodePort"))]
+pub struct SipExposure {
+    /// PodNetwork: at the address of the pod; carriers must have a route to it. HostNetwork: at the address of the pod's node;
+    /// the namespace must allow privileged pods. LoadBalancer: at the address of a load balancer in front of Services (NAME-sip-udp
+    /// and NAME-sip-tcp), which all registrar pods share. NodePort: at a port of the pod's node, which is a Service's. Services keep
+    /// the callers' source addresses (externalTrafficPolicy Local). Default: PodNetwork.
+    #[serde(rename = "type", default)]
+    pub type_: SipExposureType,
+
+    /// The IP address to tell carriers (in Via and Contact), where it is not the one that is known otherwise, such as the address
+    /// of a NAT in front; at most one. Default: with LoadBalancer the load balancer's address or name; with HostNetwork and NodePort
+    /// the node's annotation ringwire.dev/external-address, else its ExternalIP, else its InternalIP; with PodNetwork the pod's
+    /// address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 1),
+        inner(length(min = 1, max = 64)),
+        transform = addresses_rule,
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub addresses: Vec<String>,
+
+    /// The Services of LoadBalancer and NodePort. Default: as the cluster makes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<SipService>,
+}
+
+/// What the Services are made with through which carriers reach SIP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SipService {
+    /// Annotations of both Services, by which load balancers are configured, at most 64. Example: metallb.io/allow-shared-ip, so
+    /// that UDP and TCP have the same address. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(transform = annotations_limits)]
+    pub annotations: BTreeMap<String, String>,
+
+    /// Which implementation makes the load balancer (loadBalancerClass of the Services), with LoadBalancer only. It cannot be
+    /// changed later but by another spec.sip.exposure.type in between. Default: the cluster's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub load_balancer_class: Option<String>,
+
+    /// The ports of the nodes, with NodePort only. Default: the cluster picks free ones, which stay as long as the Services do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_ports: Option<NodePorts>,
+}
+
+/// Ports of nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, KubeSchema, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.tcp) || !has(self.tls) || self.tcp != self.tls")
+    .message("spec.sip.exposure.service.nodePorts.tls must not be spec.sip.exposure.service.nodePorts.tcp"))]
+pub struct NodePorts {
+    /// The UDP port for SIP, one of the cluster's range for NodePorts (30000 to 32767). Default: the cluster picks one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub udp: Option<u16>,
+
+    /// The TCP port for SIP. Default: the cluster picks one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub tcp: Option<u16>,
+
+    /// The TCP port for SIP over TLS, where spec.sip.tls is set. Default: the cluster picks one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub tls: Option<u16>,
+}
+
+/// How carriers reach the registrar pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = without_description)]
+pub enum SipExposureType {
+    /// At the pod's address.
+    #[default]
+    PodNetwork,
+    /// At the node's address.
+    HostNetwork,
+    /// At the address of a load balancer.
+    LoadBalancer,
+    /// At a port of the node that is a Service's.
+    NodePort,
+}
+
+impl SipExposureType {
+    /// The type of the Services in front, if there are any.
+    pub fn service_type(self) -> Option<&'static str> {
+        match self {
+            Self::PodNetwork | Self::HostNetwork => None,
+            Self::LoadBalancer => Some("LoadBalancer"),
+            Self::NodePort => Some("NodePort"),
+        }
+    }
+}
+
+/// How carriers reach the media pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Exposure {
@@ -308,7 +412,7 @@ pub struct Exposure {
     #[serde(rename = "type", default)]
     pub type_: ExposureType,
 
-    /// The IP address to tell carriers (in Contact and SDP), where it is not the pod's or the node's own, such as the
+    /// The IP address to tell carriers (in SDP), where it is not the pod's or the node's own, such as the
     /// address of a NAT in front; at most one. Default: with HostNetwork the node's annotation
     /// ringwire.dev/external-address, else its ExternalIP, else its InternalIP; with PodNetwork the pod's address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -250,7 +250,20 @@ pub enum ProviderType {
 }
 
 /// The transport of SIP messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
 #[schemars(transform = without_description)]
 pub enum Transport {
     /// One message per datagram.

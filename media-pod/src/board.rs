@@ -120,6 +120,7 @@ impl Board {
                 },
                 selector: None,
                 trouble: trouble.map(|found| (found.reason, found.message.clone())),
+                front: compiled.gateway_fronts.get(&id).cloned(),
             };
             let fresh = status::media_gateway(object, &workload, observed, now);
             let old = object.status.as_ref().map(|status| &status.conditions[..]);

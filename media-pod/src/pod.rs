@@ -51,6 +51,12 @@ pub struct Args {
 /// The others see within a second that a registrar has left, and register; meanwhile carriers' calls still come here.
 const HAND_OVER: Duration = Duration::from_secs(4);
 
+/// Load balancers ask a node's health every few seconds, and twice or more before they believe it. So long they find us ready.
+const BALANCERS_NOTICE: Duration = Duration::from_secs(25);
+
+/// The kubelet sees within 6 s that we are not ready any more; then the node sends the callers' packets to others, if it has others.
+const NODES_NOTICE: Duration = Duration::from_secs(10);
+
 /// Port of the metrics, unless a flag says otherwise.
 const METRICS_PORT: u16 = 9090;
 
@@ -111,7 +117,7 @@ async fn serve(args: Args, role: Role) -> Result<(), Failure> {
         health.clone(),
         stop.clone(),
     )?);
-    watch_signals(drain.clone(), health.clone())?;
+    watch_signals(drain.clone())?;
 
     let incarnation = Incarnation(rand::random());
     let reporter = Reporter::new(PodState::new(&args.pod_name, role, incarnation));
@@ -169,7 +175,7 @@ async fn serve(args: Args, role: Role) -> Result<(), Failure> {
     result
 }
 
-fn watch_signals(drain: CancellationToken, health: Health) -> Result<(), Failure> {
+fn watch_signals(drain: CancellationToken) -> Result<(), Failure> {
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
@@ -179,7 +185,6 @@ fn watch_signals(drain: CancellationToken, health: Health) -> Result<(), Failure
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        health.drain();
         drain.cancel();
     });
     Ok(())
@@ -209,6 +214,7 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
     ));
 
     let config = cluster::config::registrar_config(&client, &args.gateway);
+    let latest = config.clone();
     let joining = Joining {
         gateway: args.gateway.clone(),
         pod: args.pod_name.clone(),
@@ -241,7 +247,7 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
         Err(error) => tracing::warn!(%error, "`ringwire trace` will not find this pod"),
     }
     let heart = health.heart("registrar");
-    let bound = health.clone();
+    let (bound, listening) = (health.clone(), health.clone());
     let mut configured = config.clone();
     tokio::spawn(async move {
         if configured.wait_for(Option::is_some).await.is_ok() {
@@ -257,7 +263,7 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
         resolver,
         drain: handed_over.clone(),
         stop: handed_over.clone(),
-        ready: Box::new(move || health.met(Need::SipSockets)),
+        ready: Box::new(move || listening.met(Need::SipSockets)),
         beat: Box::new(move || heart.beat()),
         tap,
     }));
@@ -268,20 +274,33 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
         }
         () = drain.cancelled() => {}
     }
+    let behind_services = latest
+        .borrow()
+        .as_ref()
+        .is_some_and(|config| !config.settings.sip_fronts.is_empty());
     tokio::select! {
         result = &mut running => return Ok(result?),
-        () = hand_over(membership) => handed_over.cancel(),
+        () = hand_over(membership, behind_services, &health) => handed_over.cancel(),
     }
     Ok(running.await?)
 }
 
-/// Leaves the providers to the other registrars. Until carriers know where these are, calls still come here, and are taken; without
-/// others a successor may be waiting for the address.
-async fn hand_over(membership: Membership) {
+/// Leaves the providers to the other registrars. Until carriers, or what is between, know where these are, calls still come here, and are
+/// taken; without others a successor may be waiting for the address.
+async fn hand_over(membership: Membership, behind_services: bool, health: &Health) {
     let others = membership.members().borrow().live.len() > 1;
     leave(membership).await;
+    if others && behind_services {
+        tokio::time::sleep(BALANCERS_NOTICE).await;
+    }
+    health.drain();
     if others {
-        tokio::time::sleep(HAND_OVER).await;
+        tokio::time::sleep(if behind_services {
+            NODES_NOTICE
+        } else {
+            HAND_OVER
+        })
+        .await;
     }
 }
 
@@ -322,6 +341,11 @@ async fn serve_media(args: &Args, common: Common) -> Result<(), Failure> {
         }
     });
     let heart = health.heart("media");
+    let (stopping, draining) = (drain.clone(), health.clone());
+    tokio::spawn(async move {
+        stopping.cancelled().await;
+        draining.drain();
+    });
     node::run(node::Params {
         config: cluster::config::media_config(&client, &args.gateway),
         links,

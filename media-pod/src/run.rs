@@ -383,6 +383,7 @@ impl World {
             default_gateway: gateway.clone(),
             shared_gateway_namespaces: [gateway.namespace.clone()].into(),
             restrict_agent_addresses: false,
+            services: false,
         };
         let mut compiled = compile(&objects, &settings);
         let config = compiled

@@ -192,6 +192,7 @@ impl From<&Args> for Options {
                 default_gateway: gateway,
                 shared_gateway_namespaces: set(&args.shared_gateway_namespaces),
                 restrict_agent_addresses: true,
+                services: true,
             },
             scope,
             default_gateway,

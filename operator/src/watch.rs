@@ -286,8 +286,8 @@ pub struct Views {
     pub pods: View<DeserializeGuard<Pod>>,
     /// Deployments of gateways.
     pub deployments: View<DeserializeGuard<Deployment>>,
-    /// Metadata of gateways' Services.
-    pub services: View<PartialObjectMeta<Service>>,
+    /// Gateways' Services: load balancers write their addresses there.
+    pub services: View<DeserializeGuard<Service>>,
     /// Metadata of gateways' service accounts.
     pub service_accounts: View<PartialObjectMeta<ServiceAccount>>,
     /// Metadata of gateways' Roles.
@@ -333,7 +333,7 @@ impl Views {
             nodes: starter.cluster(),
             pods: starter.namespaced(&ours, Wakes::State),
             deployments: starter.namespaced(&ours, Wakes::State),
-            services: starter.namespaced(&ours, Wakes::State),
+            services: starter.namespaced(&ours, Wakes::Objects),
             service_accounts: starter.namespaced(&ours, Wakes::State),
             roles: starter.namespaced(&ours, Wakes::State),
             role_bindings: starter.namespaced(&ours, Wakes::State),

@@ -5,10 +5,11 @@ use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Node};
+use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use kube::Resource;
 use kube::core::{DeserializeGuard, ObjectMeta, PartialObjectMeta};
-use ringwire_config::object::NodeAddresses;
+use ringwire_config::gateway::Host;
+use ringwire_config::object::{Hiding, NodeAddresses, SipService};
 use ringwire_config::{ObjectRef, Objects};
 use ringwire_crds::Kind;
 
@@ -40,6 +41,7 @@ pub fn objects(views: &Views) -> (Objects, Vec<Malformed>) {
         secrets: BTreeMap::new(),
         namespaces: namespaces(&views.namespaces.all()),
         nodes: nodes(&views.nodes.all()),
+        services: services(&views.services.all()),
         keys: BTreeMap::new(),
     };
     (objects, malformed)
@@ -80,6 +82,59 @@ fn namespaces(
             Some((meta.name.clone()?, meta.labels.clone().unwrap_or_default()))
         })
         .collect()
+}
+
+/// Services of gateways; which of them are for carriers, their names say.
+fn services(all: &[Arc<DeserializeGuard<Service>>]) -> BTreeMap<ObjectRef, SipService> {
+    all.iter()
+        .filter_map(|service| {
+            let service = service.0.as_ref().ok()?;
+            // One that is deleted leads nowhere any more.
+            if service.metadata.deletion_timestamp.is_some() {
+                return None;
+            }
+            Some((ObjectRef::of(service), sip_service(service)))
+        })
+        .collect()
+}
+
+fn sip_service(service: &Service) -> SipService {
+    let spec = service.spec.as_ref();
+    let balancer = service
+        .status
+        .as_ref()
+        .and_then(|s| s.load_balancer.as_ref());
+    let ingress = || {
+        balancer
+            .and_then(|b| b.ingress.as_ref())
+            .into_iter()
+            .flatten()
+    };
+    let addresses = ingress().filter_map(|entry| entry.ip.as_deref());
+    // A name has to be looked up, and by everybody: an address is better.
+    let names = ingress().filter_map(|entry| entry.hostname.as_deref());
+    let ports = spec
+        .and_then(|spec| spec.ports.as_ref())
+        .into_iter()
+        .flatten();
+    let policy = spec.and_then(|spec| spec.external_traffic_policy.as_deref());
+    let hides_source = if policy == Some("Local") {
+        ingress()
+            .any(|entry| entry.ip_mode.as_deref() == Some("Proxy"))
+            .then_some(Hiding::Proxy)
+    } else {
+        Some(Hiding::Policy)
+    };
+    SipService {
+        hides_source,
+        ingress: addresses.chain(names).map(Host::parse).collect(),
+        node_ports: ports
+            .filter_map(|port| {
+                let number = u16::try_from(port.node_port?).ok()?;
+                Some((port.name.clone()?, number))
+            })
+            .collect(),
+    }
 }
 
 fn nodes(all: &[Arc<DeserializeGuard<Node>>]) -> BTreeMap<String, NodeAddresses> {
@@ -152,6 +207,39 @@ mod tests {
             "spec": spec,
         });
         Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn reads_what_services_lead_to() {
+        let service = |ingress: Value, policy: &str| -> Service {
+            serde_json::from_value(json!({
+                "metadata": { "name": "main-sip-udp", "namespace": "voice" },
+                "spec": {
+                    "externalTrafficPolicy": policy,
+                    "ports": [{ "name": "sip-udp", "port": 5060, "nodePort": 30060 }],
+                },
+                "status": { "loadBalancer": { "ingress": ingress } },
+            }))
+            .unwrap()
+        };
+        let ingress = json!([{ "hostname": "lb.example.com" }, { "ip": "192.0.2.9" }]);
+        let read = sip_service(&service(ingress, "Local"));
+        assert_eq!(
+            read,
+            SipService {
+                hides_source: None,
+                ingress: ["192.0.2.9", "lb.example.com"].map(Host::parse).into(),
+                node_ports: [("sip-udp".to_owned(), 30060)].into(),
+            }
+        );
+        let proxy = json!([{ "ip": "192.0.2.9", "ipMode": "Proxy" }]);
+        for (ingress, policy, hiding) in [
+            (json!([]), "Cluster", Hiding::Policy),
+            (proxy, "Local", Hiding::Proxy),
+        ] {
+            let read = sip_service(&service(ingress, policy));
+            assert_eq!(read.hides_source, Some(hiding));
+        }
     }
 
     #[test]

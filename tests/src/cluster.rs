@@ -349,8 +349,13 @@ pub fn pod(component: &str) -> String {
 
 /// The pods of a component of the default gateway that are ready, or the operator's.
 pub fn ready_pods(component: &str) -> Vec<String> {
+    ready_pods_in(SYSTEM, component)
+}
+
+/// The pods of a component of the gateways of a namespace that are ready.
+pub fn ready_pods_in(namespace: &str, component: &str) -> Vec<String> {
     let ready = |pod: &Value| condition(pod, "Ready")["status"] == "True";
-    pods(SYSTEM, component)
+    pods(namespace, component)
         .iter()
         .filter(|pod| ready(pod))
         .filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
@@ -451,6 +456,17 @@ pub fn condition(object: &Value, kind: &str) -> Value {
     all.into_iter()
         .find(|condition| condition["type"] == kind)
         .unwrap_or_default()
+}
+
+/// The records of calls in the pods of a namespace.
+pub fn records(namespace: &str) -> Vec<Value> {
+    let pods = pods(namespace, "media");
+    let lines = pods
+        .iter()
+        .flat_map(|pod| log(namespace, pod["metadata"]["name"].as_str().unwrap()));
+    lines
+        .filter(|line| line["target"] == "ringwire::call")
+        .collect()
 }
 
 /// Waits for `Ready` of that status; gives the object.

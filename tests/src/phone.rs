@@ -20,6 +20,8 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 pub struct Message {
     /// The whole text.
     pub text: String,
+    /// Where it came from, over UDP.
+    pub source: Option<SocketAddr>,
 }
 
 impl Message {
@@ -150,6 +152,36 @@ impl Phone {
             remote,
             Address::claim(),
         )
+    }
+
+    /// A phone on UDP or TCP that is not on this machine's loopback: its address is that of this machine that leads to `remote`.
+    pub fn outside(remote: SocketAddr, tcp: bool) -> Self {
+        let way = UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+        way.connect(remote).unwrap();
+        let own = SocketAddr::new(way.local_addr().unwrap().ip(), 0);
+        let (wire, local) = if tcp {
+            let stream = TcpStream::connect(remote).unwrap();
+            let local = stream.local_addr().unwrap();
+            (Wire::Tcp(stream, Vec::new()), local)
+        } else {
+            let socket = UdpSocket::bind(own).unwrap();
+            let local = socket.local_addr().unwrap();
+            (Wire::Udp(socket), local)
+        };
+        let mut phone = Self::new(wire, local, remote, Address::claim());
+        phone.rtp = UdpSocket::bind(own).unwrap();
+        phone
+    }
+
+    /// Connects again, where its connection is gone.
+    #[track_caller]
+    pub fn reconnect(&mut self, limit: Duration) {
+        let remote = self.remote;
+        let stream = crate::wait::until(limit, "another connection", || {
+            TcpStream::connect_timeout(&remote, Duration::from_secs(1)).ok()
+        });
+        self.local = stream.local_addr().unwrap();
+        self.wire = Wire::Tcp(stream, Vec::new());
     }
 
     /// A phone on TCP that listens where its Contact says, as carriers do.
@@ -316,6 +348,7 @@ impl Phone {
     /// The next message, if it comes in time.
     pub fn receive(&mut self, limit: Duration) -> Option<Message> {
         let end = Instant::now() + limit;
+        let mut source = None;
         let text = loop {
             let left = end
                 .saturating_duration_since(Instant::now())
@@ -324,7 +357,8 @@ impl Phone {
             match &mut self.wire {
                 Wire::Udp(socket) => {
                     socket.set_read_timeout(Some(left)).unwrap();
-                    if let Ok(length) = socket.recv(&mut buffer) {
+                    if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                        source = Some(from);
                         break String::from_utf8_lossy(&buffer[..length]).into_owned();
                     }
                 }
@@ -346,7 +380,7 @@ impl Phone {
             // A keep-alive.
             return self.receive(end.saturating_duration_since(Instant::now()));
         }
-        let message = Message { text };
+        let message = Message { text, source };
         self.seen.push(message.clone());
         Some(message)
     }
@@ -401,6 +435,26 @@ impl Phone {
         let text = self.request(method, headers, body);
         self.send(&text);
         self.answer(method)
+    }
+
+    /// Sends a request of the call over UDP again and again until the final response is there (RFC 3261 section 17.1.2); how often it was
+    /// sent.
+    #[track_caller]
+    pub fn persist(&mut self, method: &str, headers: &str, body: &str) -> (Message, u32) {
+        let text = self.request(method, headers, body);
+        let cseq = format!("{} {method}", self.cseq);
+        let mut pause = Duration::from_millis(500);
+        for sends in 1..=11 {
+            self.send(&text);
+            let end = Instant::now() + pause;
+            while let Some(message) = self.receive(end.saturating_duration_since(Instant::now())) {
+                if message.status() >= 200 && message.header("CSeq") == cseq {
+                    return (message, sends);
+                }
+            }
+            pause = (pause * 2).min(Duration::from_secs(4));
+        }
+        panic!("no answer to {method} after 11 attempts");
     }
 
     /// INVITE and the final response; a refusal is acknowledged.
@@ -485,14 +539,26 @@ impl Phone {
 
     /// Answers a request of the other side.
     pub fn respond(&mut self, request: &Message, status: u16) {
+        self.respond_with(request, status, "");
+    }
+
+    /// Answers a request of the other side, with further header lines.
+    pub fn respond_with(&mut self, request: &Message, status: u16, headers: &str) {
         let mut text = format!("SIP/2.0 {status} Whatever\r\n");
         for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
             for value in request.headers(name) {
                 let _ = write!(text, "{name}: {value}\r\n");
             }
         }
+        text.push_str(&headers.replace('\n', "\r\n"));
         text.push_str("Content-Length: 0\r\n\r\n");
-        self.send(&text);
+        match (&self.wire, request.source) {
+            // To where it came from (RFC 3581).
+            (Wire::Udp(socket), Some(source)) => {
+                socket.send_to(text.as_bytes(), source).unwrap();
+            }
+            _ => self.send(&text),
+        }
     }
 }
 

@@ -23,8 +23,18 @@ fn bases(kind: Kind) -> Vec<Value> {
             json!({"webSocket": {"url": "ws://a/"}}),
         ],
         // Where the other ranges begin and end, no other rule notices a port beyond the bounds.
-        Kind::MediaGateway => [json!({}), range(1024, 1998), range(61000, 61998)].into(),
+        Kind::MediaGateway => vec![
+            json!({}),
+            range(1024, 1998),
+            range(61000, 61998),
+            exposed("LoadBalancer"),
+            exposed("NodePort"),
+        ],
     }
+}
+
+fn exposed(type_: &str) -> Value {
+    json!({"sip": {"exposure": {"type": type_}}})
 }
 
 fn range(from: u16, to: u16) -> Value {

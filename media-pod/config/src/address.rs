@@ -15,12 +15,15 @@ pub fn advertised(
     if let [only] = exposure.addresses[..] {
         return Some(only);
     }
-    let of_node = node.filter(|_| exposure.host_network).and_then(|node| {
-        node.annotated
-            .or(node.external)
-            .or_else(|| node.internal.first().copied())
-    });
+    let of_node = node.filter(|_| exposure.host_network).and_then(of_node);
     of_node.or(pod)
+}
+
+/// The address by which the outside reaches a node.
+pub fn of_node(node: &NodeAddresses) -> Option<IpAddr> {
+    node.annotated
+        .or(node.external)
+        .or_else(|| node.internal.first().copied())
 }
 
 /// Whether an address leads to us only from near by: private use (RFC 1918, RFC 4193), behind a carrier's NAT (RFC 6598), or of one

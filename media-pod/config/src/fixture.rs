@@ -18,6 +18,7 @@ pub fn settings() -> GatewaySettings {
         sip: Exposure::default(),
         sip_udp_port: 5060,
         sip_tcp_port: 5060,
+        sip_fronts: BTreeMap::new(),
         rtp: Exposure::default(),
         rtp_ports: (20_000, 20_999),
         drain_seconds: 300,

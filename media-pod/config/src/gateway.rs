@@ -66,6 +66,9 @@ pub struct GatewaySettings {
     pub sip_udp_port: u16,
     /// TCP port of SIP.
     pub sip_tcp_port: u16,
+    /// Where carriers reach SIP through Services, if through any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sip_fronts: BTreeMap<Transport, Front>,
     /// Where RTP comes in.
     pub rtp: Exposure,
     /// First and last UDP port of RTP.
@@ -91,6 +94,26 @@ pub struct Exposure {
     /// Addresses to advertise instead of the pod's or node's own, if there is exactly one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
+}
+
+/// Where a Service is reached that leads to all registrars, or to those of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Front {
+    /// At this address or name.
+    At {
+        /// The address or name.
+        host: Host,
+        /// The port.
+        port: u16,
+    },
+    /// At the address of the pod's node.
+    Node {
+        /// The port.
+        port: u16,
+    },
+    /// Nowhere yet.
+    Nowhere,
 }
 
 /// SIP over TLS for carriers that connect to us.

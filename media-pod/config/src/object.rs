@@ -5,9 +5,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use ringwire_crds::{MediaGateway, PhoneNumber, SipProvider, VoiceAgent};
+use ringwire_crds::{MediaGateway, PhoneNumber, SipProvider, Transport, VoiceAgent};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::gateway::Host;
 use crate::secret::Secret;
 use crate::token::GatewayKeys;
 
@@ -99,6 +100,45 @@ pub struct NodeAddresses {
     pub internal: Vec<IpAddr>,
 }
 
+/// A Service through which carriers reach SIP, as its object states it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SipService {
+    /// Why pods do not see the callers' addresses, where that is so.
+    pub hides_source: Option<Hiding>,
+    /// Addresses and names of its load balancer.
+    pub ingress: Vec<Host>,
+    /// The nodes' ports by the names of its own.
+    pub node_ports: BTreeMap<String, u16>,
+}
+
+/// What puts another address in the place of the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hiding {
+    /// The nodes do: `externalTrafficPolicy` is not `Local`.
+    Policy,
+    /// The load balancer does: its `ipMode` is `Proxy`.
+    Proxy,
+}
+
+/// What the Service for UDP is called.
+pub fn sip_udp_service(gateway: &str) -> String {
+    format!("{gateway}-sip-udp")
+}
+
+/// What the Service for TCP and TLS is called.
+pub fn sip_tcp_service(gateway: &str) -> String {
+    format!("{gateway}-sip-tcp")
+}
+
+/// What the port of a SIP transport is called in a Service.
+pub fn sip_port_name(transport: Transport) -> &'static str {
+    match transport {
+        Transport::UDP => "sip-udp",
+        Transport::TCP => "sip-tcp",
+        Transport::TLS => "sip-tls",
+    }
+}
+
 /// Everything that a compilation reads. Missing entries mean "does not exist".
 #[derive(Default)]
 pub struct Objects {
@@ -116,6 +156,8 @@ pub struct Objects {
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Addresses of each node.
     pub nodes: BTreeMap<String, NodeAddresses>,
+    /// The Services of gateways' SIP that exist.
+    pub services: BTreeMap<ObjectRef, SipService>,
     /// Keys of each gateway.
     pub keys: BTreeMap<ObjectRef, GatewayKeys>,
 }
@@ -170,6 +212,8 @@ pub struct Settings {
     /// Whether agents at loopback, link-local, metadata and node addresses are refused unless the gateway lists them. True on a
     /// cluster; false for `ringwire run`, where the agent usually is on the same machine.
     pub restrict_agent_addresses: bool,
+    /// Whether there are Services. True on a cluster.
+    pub services: bool,
 }
 
 #[cfg(test)]

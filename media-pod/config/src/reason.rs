@@ -140,6 +140,10 @@ reasons! {
     NoAddress,
     /// Addresses that the carrier can reach are known.
     AddressKnown,
+    /// The callers' own addresses do not reach the gateway, so it cannot tell who calls.
+    SourceAddressLost,
+    /// The way that carriers should take to the gateway is not there without a cluster.
+    ExposureIgnored,
     /// Pods are missing or not ready.
     PodsNotReady,
     /// Pod security refuses the pods.

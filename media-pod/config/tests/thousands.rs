@@ -79,6 +79,7 @@ fn measure(count: usize) -> Vec<(&'static str, Duration)> {
         default_gateway: gateway(),
         shared_gateway_namespaces: [].into(),
         restrict_agent_addresses: false,
+        services: false,
     };
     let (compiled, compiling) = time(|| compile(&objects, &settings));
     let config = &compiled.gateways[&gateway()];

@@ -315,6 +315,7 @@ fn compile_offline(objects: &mut Objects) -> Compiled {
         default_gateway,
         shared_gateway_namespaces: BTreeSet::new(),
         restrict_agent_addresses: true,
+        services: false,
     };
     compile(objects, &settings)
 }

@@ -7,6 +7,7 @@ mod guard;
 mod intake;
 mod lookup;
 mod names;
+pub mod place;
 mod refusals;
 mod resolved;
 pub mod tls;
@@ -21,7 +22,6 @@ use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
 use ringwire_config::Reason;
-use ringwire_config::address;
 use ringwire_config::gateway::RegistrarConfig;
 use ringwire_config::state::CutOff;
 use ringwire_control::Reporter;
@@ -32,11 +32,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::connections::{Carrier, Connections, Made};
-use self::edge::{Edge, Local, Output, Owns, RefusedCall};
+use self::edge::{Edge, Output, Owns, RefusedCall};
 use self::guard::Banned;
 use self::guard::sight::{Datagram as Seen, Sight};
 use self::intake::Intake;
 use self::names::{Lookup, Question};
+use self::place::Local;
 use self::refusals::{Bursts, Ledger};
 use self::resolved::Resolved;
 use self::udp::Datagram;
@@ -238,7 +239,7 @@ pub async fn run(params: Params) -> Result<(), StartError> {
     let mut shell = Shell {
         edge: Edge::new(
             Arc::clone(&first),
-            local(&first, &identity, ports),
+            Local::of(&first, &identity, ports),
             source_towards,
             (Instant::now(), unix_time()),
             rand::random(),
@@ -341,21 +342,6 @@ pub async fn run(params: Params) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Where carriers reach us; the ports are those that we listen on, whatever the configuration says by now.
-fn local(config: &RegistrarConfig, identity: &Identity, (udp_port, tcp_port): (u16, u16)) -> Local {
-    let settings = &config.settings;
-    let node = identity
-        .node
-        .as_ref()
-        .and_then(|node| settings.nodes.get(node));
-    Local {
-        advertised: address::advertised(&settings.sip, node, identity.pod_ip),
-        udp_port,
-        tcp_port,
-        tls_port: config.tls.as_ref().map_or(TLS_PORT, |tls| tls.port),
-    }
-}
-
 impl Shell {
     fn configure(&mut self, config: &Arc<RegistrarConfig>, owns: &Owns, identity: &Identity) {
         let wanted = (config.settings.sip_udp_port, config.settings.sip_tcp_port);
@@ -364,16 +350,7 @@ impl Shell {
                 listening = ?self.ports, ?wanted, "the SIP ports of the configuration take effect at the next start"
             );
         }
-        let local = local(config, identity, self.ports);
-        let shown = local
-            .advertised
-            .map_or_else(|| identity.bind.to_string(), |address| address.to_string());
-        let ours = Ours {
-            address: local.advertised,
-            udp: local.udp_port,
-            tcp: local.tcp_port,
-            tls: local.tls_port,
-        };
+        let mut local = Local::of(config, identity, self.ports);
         let configured = tls::Listener::configure(
             &mut self.tls,
             config.tls.as_ref(),
@@ -386,15 +363,26 @@ impl Shell {
                 %error, "the certificate for SIP over TLS cannot be used; what was in use before stays"
             );
         }
-        let mut addresses = vec![
-            format!("udp:{shown}:{}", local.udp_port),
-            format!("tcp:{shown}:{}", local.tcp_port),
-        ];
-        addresses.extend(
-            self.tls
-                .as_ref()
-                .map(|tls| format!("tls:{shown}:{}", tls.port())),
-        );
+        if let Some(tls) = &self.tls {
+            local.tls_port = tls.port();
+        }
+        let ours = Ours {
+            address: local.advertised,
+            udp: local.udp_port,
+            tcp: local.tcp_port,
+            tls: local.tls_port,
+        };
+        let listens = [Some(Transport::Udp), Some(Transport::Tcp)]
+            .into_iter()
+            .chain([self.tls.as_ref().map(|_| Transport::Tls)]);
+        let addresses = listens
+            .flatten()
+            .filter_map(|transport| {
+                let (host, port) = local.told(transport, || Some(identity.bind))?;
+                let transport = transport.as_str().to_lowercase();
+                Some(format!("{transport}:{host}:{port}"))
+            })
+            .collect();
         self.edge
             .configure(Arc::clone(config), local, Arc::clone(owns), Instant::now());
         self.intake.configure(Arc::clone(config));

@@ -20,7 +20,8 @@ use ringwire_sip::transaction::{Flow, Transmit, Transport, TransportError};
 
 use self::carrier::Carrier;
 use self::pod::Pod;
-use crate::registrar::edge::{Edge, Local};
+use crate::registrar::edge::Edge;
+use crate::registrar::place::Local;
 
 const NUMBER: &str = "+34911234567";
 const OURS: &str = "203.0.113.9:5060";
@@ -118,6 +119,7 @@ impl World {
             udp_port: 5060,
             tcp_port: 5060,
             tls_port: 5060,
+            fronts: None,
         };
         let mut edge = Edge::new(
             Arc::clone(&config),

@@ -27,7 +27,7 @@ pub struct Surroundings {
     pub ours: Ours,
 }
 
-/// Where carriers reach us.
+/// Where carriers reach us, or the Services that they come through.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ours {
     /// The address that they are told.

@@ -116,7 +116,7 @@ fn read(pod: &Pod) -> Option<(ObjectRef, GatewayPod)> {
     ))
 }
 
-/// The counts for a gateway's status; `trouble` is filled in later.
+/// The counts for a gateway's status; `trouble` and `front` are filled in later.
 pub fn counts(gateway: &ObjectRef, pods: &[GatewayPod]) -> GatewayWorkload {
     let count = |role, only_ready: bool| {
         let counted = pods
@@ -130,6 +130,7 @@ pub fn counts(gateway: &ObjectRef, pods: &[GatewayPod]) -> GatewayWorkload {
         ready_registrars: count(Role::Registrar, true),
         selector: Some(selector_text(&gateway.name, Role::Media)),
         trouble: None,
+        front: None,
     }
 }
 
@@ -202,6 +203,7 @@ mod tests {
             ready_registrars,
             selector,
             trouble,
+            front: _,
         } = counts(&id, &found[&id]);
         assert_eq!(
             (replicas, ready_replicas, ready_registrars, trouble),

@@ -158,6 +158,7 @@ impl Reconciler {
             let pods = pods.get(&id).map(Vec::as_slice).unwrap_or_default();
             let mut workload = workload::counts(&id, pods);
             workload.trouble = self.trouble(known, object, pods);
+            workload.front = compiled.gateway_fronts.get(&id).cloned();
             let status = reported::media_gateway(object, &workload, observed, time);
             let (calls, ready) = (status.active_calls, status.ready_replicas);
             findings.add(object, status, calls).replicas = Some((ready, object.spec.replicas));

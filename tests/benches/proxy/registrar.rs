@@ -179,6 +179,7 @@ fn configuration(scratch: &Scratch, key: TokenKey) -> BTreeMap<String, Value> {
         default_gateway: gateway.clone(),
         shared_gateway_namespaces: [].into(),
         restrict_agent_addresses: false,
+        services: false,
     };
     let compiled = compile(&objects, &settings);
     let config = &compiled.gateways[&gateway];

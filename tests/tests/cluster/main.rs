@@ -16,5 +16,6 @@ mod registrars;
 mod registration;
 mod resilience;
 mod schema;
+mod services;
 mod trace;
 mod uninstall;

@@ -6,14 +6,15 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use ringwire_crds::{
-    AllowedNamespaces, Exposure as ExposureSpec, ExposureType, MediaGateway, NamespacesFrom,
-    secret_key,
+    AllowedNamespaces, ExposureType, MediaGateway, NamespacesFrom, SipExposure, SipExposureType,
+    Transport, secret_key,
 };
 
 use super::provider::host_port;
 use super::{Verdict, secrets};
-use crate::gateway::{Exposure, GatewayConfig, GatewaySettings, Hep, ServerTls};
-use crate::object::{ObjectRef, Objects, Settings};
+use crate::gateway::{Exposure, Front, GatewayConfig, GatewaySettings, Hep, Host, ServerTls};
+use crate::object::{self, Hiding, ObjectRef, Objects, Settings};
+use crate::reason::Reason;
 use crate::secret::Secret;
 
 /// Where HEP collectors listen unless something else is said.
@@ -33,10 +34,17 @@ pub(super) fn config(
     let spec = &gateway.spec;
     let settings = GatewaySettings {
         gateway: id,
-        sip: exposure(&spec.sip.exposure),
+        sip: exposure(
+            spec.sip.exposure.type_ == SipExposureType::HostNetwork,
+            &spec.sip.exposure.addresses,
+        ),
         sip_udp_port: spec.sip.udp_port,
         sip_tcp_port: spec.sip.tcp_port,
-        rtp: exposure(&spec.rtp.exposure),
+        sip_fronts: BTreeMap::new(),
+        rtp: exposure(
+            spec.rtp.exposure.type_ == ExposureType::HostNetwork,
+            &spec.rtp.exposure.addresses,
+        ),
         rtp_ports: (spec.rtp.port_range.from, spec.rtp.port_range.to),
         drain_seconds: spec.drain_seconds,
         allowed_agent_addresses: spec
@@ -107,11 +115,92 @@ pub(super) fn hep(gateway: &MediaGateway, objects: &Objects) -> Result<Option<He
     }))
 }
 
-fn exposure(spec: &ExposureSpec) -> Exposure {
+/// Where carriers reach SIP through Services, and what is to be said of that.
+pub(super) fn fronts(
+    gateway: &MediaGateway,
+    objects: &Objects,
+    settings: &Settings,
+) -> (BTreeMap<Transport, Front>, Option<Verdict>) {
+    let sip = &gateway.spec.sip;
+    let SipExposure {
+        type_,
+        addresses,
+        service: _,
+    } = &sip.exposure;
+    let Some(wanted) = type_.service_type() else {
+        return (BTreeMap::new(), None);
+    };
+    if !settings.services {
+        let message = format!(
+            "spec.sip.exposure.type {wanted} needs a cluster: carriers are told this machine's own address, or the one in \
+             spec.sip.exposure.addresses"
+        );
+        let verdict = Verdict::yes(Reason::ExposureIgnored, message);
+        return (BTreeMap::new(), Some(verdict));
+    }
+    let ObjectRef { namespace, name } = ObjectRef::of(gateway);
+    let udp = ObjectRef::new(&namespace, object::sip_udp_service(&name));
+    let tcp = ObjectRef::new(&namespace, object::sip_tcp_service(&name));
+    let told = addresses.first().map(|address| Host::parse(address));
+    let ports = [
+        (Transport::UDP, &udp, Some(sip.udp_port)),
+        (Transport::TCP, &tcp, Some(sip.tcp_port)),
+        (Transport::TLS, &tcp, sip.tls.as_ref().map(|tls| tls.port)),
+    ];
+    let (mut fronts, mut verdict) = (BTreeMap::new(), None);
+    for (transport, id, port) in ports {
+        let Some(port) = port else {
+            continue;
+        };
+        let service = objects.services.get(id);
+        let front = if *type_ == SipExposureType::NodePort {
+            let ports = service.map(|service| &service.node_ports);
+            let port = ports.and_then(|ports| ports.get(object::sip_port_name(transport)));
+            port.map(|&port| match told.clone() {
+                Some(host) => Front::At { host, port },
+                None => Front::Node { port },
+            })
+        } else {
+            let ingress = || service?.ingress.first().cloned();
+            let host = told.clone().or_else(ingress);
+            host.map(|host| Front::At { host, port })
+        };
+        if front.is_none() {
+            let missing = match type_ {
+                SipExposureType::NodePort => "has no node port yet",
+                _ => "has got no address from a load balancer yet",
+            };
+            let message = format!(
+                "Service {id} {missing}; see kubectl describe service, and spec.sip.exposure"
+            );
+            verdict.get_or_insert(Verdict::unknown(Reason::NoAddress, message));
+        }
+        fronts.insert(transport, front.unwrap_or(Front::Nowhere));
+    }
+    let hidden = [udp, tcp].into_iter().find_map(|id| {
+        let hiding = objects.services.get(&id)?.hides_source?;
+        Some((id, hiding))
+    });
+    if let Some((id, hiding)) = hidden {
+        let message = match hiding {
+            Hiding::Policy => format!(
+                "somebody has set externalTrafficPolicy of Service {id} to Cluster, which hides where calls come from; it is set \
+                 back to Local, and must stay so"
+            ),
+            Hiding::Proxy => format!(
+                "the load balancer of Service {id} is a proxy (ipMode Proxy), which hides where calls come from; use one that \
+                 keeps the source address"
+            ),
+        };
+        verdict = Some(Verdict::no(Reason::SourceAddressLost, message));
+    }
+    (fronts, verdict)
+}
+
+fn exposure(host_network: bool, addresses: &[String]) -> Exposure {
     Exposure {
-        host_network: spec.type_ == ExposureType::HostNetwork,
-        addresses: spec
-            .addresses
+        host_network,
+        addresses: addresses
             .iter()
             .filter_map(|text| text.parse().ok())
             .collect(),

@@ -103,6 +103,10 @@ pub struct ProviderFindings {
     pub revision: Option<String>,
     /// Whether `spec.registration.enabled` is true.
     pub registers: bool,
+    /// Whether somebody chose the address that carriers are told.
+    pub address_chosen: bool,
+    /// Why no address is known that carriers could be told, where that is so.
+    pub unaddressed: Option<Verdict>,
     /// Whether callers have to prove that they know a password.
     pub callers_log_in: bool,
 }
@@ -140,6 +144,8 @@ pub struct Compiled {
     pub gateways: BTreeMap<ObjectRef, GatewayConfig>,
     /// What is wrong with gateways although their pods are told all else.
     pub gateway_troubles: BTreeMap<ObjectRef, Verdict>,
+    /// What is to be said of the Services through which carriers reach a gateway, where that is not just that they do.
+    pub gateway_fronts: BTreeMap<ObjectRef, Verdict>,
     /// Findings per SipProvider.
     pub providers: BTreeMap<ObjectRef, ProviderFindings>,
     /// Findings per PhoneNumber.
@@ -158,6 +164,11 @@ pub fn compile(objects: &Objects, settings: &Settings) -> Compiled {
                 Ok(tls) => config.tls = tls,
                 Err(trouble) => drop(compiled.gateway_troubles.insert(id.clone(), trouble)),
             }
+            let (fronts, verdict) = gateway::fronts(gateway, objects, settings);
+            config.settings.sip_fronts = fronts;
+            if let Some(verdict) = verdict {
+                compiled.gateway_fronts.insert(id.clone(), verdict);
+            }
             match gateway::hep(gateway, objects) {
                 Ok(hep) => config.hep = hep,
                 Err(trouble) => {
@@ -174,7 +185,14 @@ pub fn compile(objects: &Objects, settings: &Settings) -> Compiled {
     // Entries of providers that are in service, numbers still missing.
     let mut entries = BTreeMap::new();
     for object in &objects.providers {
-        let (findings, entry) = provider::compile(object, objects, settings);
+        let (mut findings, entry) = provider::compile(object, objects, settings);
+        let front = findings
+            .gateway
+            .as_ref()
+            .and_then(|gateway| compiled.gateway_fronts.get(gateway));
+        findings.unaddressed = front
+            .filter(|front| front.reason == Reason::NoAddress)
+            .cloned();
         if let Some(entry) = entry {
             entries.insert(entry.id.clone(), entry);
         }

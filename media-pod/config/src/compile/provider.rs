@@ -85,6 +85,15 @@ pub(super) fn compile(
         transport: transport.unwrap_or_default(),
         revision: None,
         registers: spec.registration.enabled,
+        address_chosen: gateway.as_ref().is_ok_and(|(id, _)| {
+            let mut gateways = objects.gateways.iter();
+            let gateway = gateways.find(|gateway| ObjectRef::of(*gateway) == *id);
+            gateway.is_some_and(|gateway| {
+                let exposure = &gateway.spec.sip.exposure;
+                !exposure.addresses.is_empty() || exposure.type_.service_type().is_some()
+            })
+        }),
+        unaddressed: None,
         callers_log_in: spec.incoming_credentials_secret_ref.is_some(),
     };
     let Some(server) = server else {

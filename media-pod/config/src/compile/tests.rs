@@ -2,8 +2,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::*;
-use crate::gateway::{Backend, Host};
-use crate::object::SecretData;
+use crate::gateway::{Backend, Front, Host};
+use crate::object::{Hiding, SecretData, SipService, sip_tcp_service, sip_udp_service};
 use crate::secret::Secret;
 use crate::token::{GatewayKeys, TokenKey};
 
@@ -12,6 +12,7 @@ fn settings() -> Settings {
         default_gateway: ObjectRef::new("ringwire", "default"),
         shared_gateway_namespaces: BTreeSet::new(),
         restrict_agent_addresses: true,
+        services: true,
     }
 }
 
@@ -490,4 +491,163 @@ fn tells_registrars_of_the_limits_of_trunk_and_agent() {
         (Some(30), None)
     );
     assert_eq!(trunk.numbers["+34911234567"].agent_max_calls, Some(4));
+}
+
+/// The world with its gateway behind Services of this type.
+fn behind(exposure: &serde_json::Value) -> Objects {
+    let mut objects = world();
+    let sip = json!({"exposure": exposure, "tcpPort": 5070});
+    objects.gateways[0].spec.sip = serde_json::from_value(sip).unwrap();
+    objects
+}
+
+/// A Service that keeps the callers' addresses.
+fn service(ingress: &[&str], node_ports: &[(&str, u16)]) -> SipService {
+    SipService {
+        hides_source: None,
+        ingress: ingress.iter().map(|text| Host::parse(text)).collect(),
+        node_ports: node_ports
+            .iter()
+            .map(|(name, port)| ((*name).to_owned(), *port))
+            .collect(),
+    }
+}
+
+fn add_services(objects: &mut Objects, udp: SipService, tcp: SipService) {
+    let id = gateway_id();
+    let name = |name: String| ObjectRef::new(&id.namespace, name);
+    let names = [
+        name(sip_udp_service(&id.name)),
+        name(sip_tcp_service(&id.name)),
+    ];
+    objects.services = names.into_iter().zip([udp, tcp]).collect();
+}
+
+fn at(host: &str, port: u16) -> Front {
+    let host = Host::parse(host);
+    Front::At { host, port }
+}
+
+#[test]
+fn load_balancers_lead_to_what_they_were_given() {
+    let mut objects = behind(&json!({"type": "LoadBalancer"}));
+    add_services(
+        &mut objects,
+        service(&["192.0.2.9"], &[]),
+        service(&["lb.example.com"], &[]),
+    );
+    let compiled = compile(&objects, &settings());
+    let fronts = &compiled.gateways[&gateway_id()].settings.sip_fronts;
+    assert_eq!(
+        *fronts,
+        BTreeMap::from([
+            (Transport::UDP, at("192.0.2.9", 5060)),
+            (Transport::TCP, at("lb.example.com", 5070)),
+        ])
+    );
+    assert!(compiled.gateway_fronts.is_empty());
+    assert!(compiled.providers[&voice("trunk")].address_chosen);
+}
+
+#[test]
+fn a_load_balancer_without_address_leads_nowhere_unless_one_is_written() {
+    let mut objects = behind(&json!({"type": "LoadBalancer"}));
+    add_services(
+        &mut objects,
+        service(&[], &[]),
+        service(&["192.0.2.9"], &[]),
+    );
+    let compiled = compile(&objects, &settings());
+    let fronts = &compiled.gateways[&gateway_id()].settings.sip_fronts;
+    assert_eq!(fronts[&Transport::UDP], Front::Nowhere);
+    assert_eq!(fronts[&Transport::TCP], at("192.0.2.9", 5070));
+    let verdict = &compiled.gateway_fronts[&gateway_id()];
+    assert_eq!(
+        (verdict.holds, verdict.reason),
+        (Holds::Unknown, Reason::NoAddress)
+    );
+    assert!(verdict.message.contains("-sip-udp"), "{}", verdict.message);
+    assert_eq!(
+        compiled.providers[&voice("trunk")].unaddressed.as_ref(),
+        Some(verdict)
+    );
+
+    let written = behind(&json!({"type": "LoadBalancer", "addresses": ["198.51.100.5"]}));
+    let compiled = compile(&written, &settings());
+    let fronts = &compiled.gateways[&gateway_id()].settings.sip_fronts;
+    assert_eq!(fronts[&Transport::UDP], at("198.51.100.5", 5060));
+    assert!(compiled.gateway_fronts.is_empty());
+}
+
+#[test]
+fn ports_of_nodes_are_those_of_the_pods_node_unless_an_address_is_written() {
+    for (addresses, expected) in [
+        (json!([]), Front::Node { port: 30060 }),
+        (json!(["198.51.100.5"]), at("198.51.100.5", 30060)),
+    ] {
+        let mut objects = behind(&json!({"type": "NodePort", "addresses": addresses}));
+        let compiled = compile(&objects, &settings());
+        assert_eq!(
+            compiled.gateway_fronts[&gateway_id()].reason,
+            Reason::NoAddress
+        );
+        add_services(
+            &mut objects,
+            service(&[], &[("sip-udp", 30060)]),
+            service(&[], &[("sip-tcp", 30061)]),
+        );
+        let compiled = compile(&objects, &settings());
+        let fronts = &compiled.gateways[&gateway_id()].settings.sip_fronts;
+        assert_eq!(fronts[&Transport::UDP], expected);
+        assert!(compiled.gateway_fronts.is_empty());
+    }
+}
+
+#[test]
+fn a_service_that_hides_where_calls_come_from_is_told() {
+    for (hiding, named) in [
+        (Hiding::Policy, "externalTrafficPolicy"),
+        (Hiding::Proxy, "ipMode"),
+    ] {
+        let mut objects = behind(&json!({"type": "LoadBalancer"}));
+        let hides = SipService {
+            hides_source: Some(hiding),
+            ..service(&["192.0.2.9"], &[])
+        };
+        add_services(&mut objects, service(&["192.0.2.9"], &[]), hides);
+        let compiled = compile(&objects, &settings());
+        let verdict = &compiled.gateway_fronts[&gateway_id()];
+        assert_eq!(
+            (verdict.holds, verdict.reason),
+            (Holds::False, Reason::SourceAddressLost)
+        );
+        assert!(
+            verdict.message.contains("-sip-tcp") && verdict.message.contains(named),
+            "{}",
+            verdict.message
+        );
+        // Registrations do not depend on it.
+        assert_eq!(compiled.providers[&voice("trunk")].unaddressed, None);
+    }
+}
+
+#[test]
+fn without_a_cluster_services_are_ignored_aloud() {
+    let objects = behind(&json!({"type": "LoadBalancer"}));
+    let settings = Settings {
+        services: false,
+        ..settings()
+    };
+    let compiled = compile(&objects, &settings);
+    assert!(
+        compiled.gateways[&gateway_id()]
+            .settings
+            .sip_fronts
+            .is_empty()
+    );
+    let verdict = &compiled.gateway_fronts[&gateway_id()];
+    assert_eq!(
+        (verdict.holds, verdict.reason),
+        (Holds::True, Reason::ExposureIgnored)
+    );
 }

@@ -205,7 +205,9 @@ fn registered(
                 pod.state.pod, report.message
             ),
         ),
-        Some((_, report)) if report.revision == *revision && is_elsewhere(report) => {
+        Some((_, report))
+            if report.revision == *revision && !findings.address_chosen && is_elsewhere(report) =>
+        {
             Verdict::yes(Reason::AddressMismatch, elsewhere(report))
         }
         Some((_, report)) if report.revision == *revision => Verdict {
@@ -222,6 +224,9 @@ fn registered(
             "the change is on its way to the registrar",
         ),
         None => {
+            if let Some(unaddressed) = &findings.unaddressed {
+                return unaddressed.clone();
+            }
             let registrars = findings
                 .gateway
                 .iter()
@@ -299,6 +304,8 @@ fn registration_status(
     report: Option<(&ObservedPod, &RegistrationReport)>,
 ) -> RegistrationStatus {
     let state = match registered.holds {
+        // Nothing was sent to the carrier.
+        Holds::Unknown if registered.reason == Reason::NoAddress => StateColumn::Unregistered,
         Holds::True => StateColumn::Registered,
         Holds::False => StateColumn::Unregistered,
         Holds::Unknown => StateColumn::Unknown,
@@ -490,6 +497,8 @@ pub struct GatewayWorkload {
     pub selector: Option<String>,
     /// What is wrong, if anything: pod security, refused objects, a configuration that is too large.
     pub trouble: Option<(Reason, String)>,
+    /// What is to be said of its Services, as [`crate::compile::Compiled::gateway_fronts`] has it.
+    pub front: Option<Verdict>,
 }
 
 /// `.status` of a MediaGateway.
@@ -513,7 +522,9 @@ pub fn media_gateway(
     addresses.sort();
     addresses.dedup();
     addresses.truncate(MAX_ADDRESSES);
-    let addressed = if addresses.is_empty() {
+    let addressed = if let Some(front) = &workload.front {
+        front.clone()
+    } else if addresses.is_empty() {
         Verdict::unknown(
             Reason::NoAddress,
             "no registrar pod has reported its address yet",
@@ -527,6 +538,8 @@ pub fn media_gateway(
     let wanted = object.spec.replicas;
     let ready = if let Some((reason, message)) = &workload.trouble {
         Verdict::no(*reason, message.clone())
+    } else if let Some(front) = workload.front.as_ref().filter(|front| !front.is_yes()) {
+        front.clone()
     } else if workload.ready_registrars > 0 && (workload.ready_replicas > 0 || wanted == 0) {
         let registrars = object.spec.registrar.replicas;
         let message = if workload.ready_registrars < registrars {

@@ -181,3 +181,84 @@ fn the_refusals_of_all_registrars_are_summed_up_and_the_latest_says_why() {
         ]
     );
 }
+
+fn provider_findings(unaddressed: Option<Verdict>, address_chosen: bool) -> ProviderFindings {
+    ProviderFindings {
+        gateway: Some(id("default")),
+        accepted: Verdict::yes(Reason::Accepted, ""),
+        credentials: Verdict::yes(Reason::Resolved, ""),
+        paused: false,
+        server: None,
+        transport: ringwire_crds::Transport::UDP,
+        revision: Some("1".into()),
+        registers: true,
+        callers_log_in: false,
+        address_chosen,
+        unaddressed,
+    }
+}
+
+#[test]
+fn a_provider_waits_for_an_address_that_carriers_can_be_told() {
+    let missing = Verdict::unknown(Reason::NoAddress, "no address yet");
+    let observed = observed([pod("r", Role::Registrar, "new")]);
+    let registered = registered(&provider_findings(Some(missing), true), None, &observed);
+    assert_eq!(
+        (registered.holds, registered.reason),
+        (Holds::Unknown, Reason::NoAddress)
+    );
+    let status = registration_status(&registered, &provider_findings(None, true), None);
+    assert_eq!(status.state, StateColumn::Unregistered);
+}
+
+#[test]
+fn a_private_address_that_somebody_chose_is_no_mismatch() {
+    let report = report("sip:token@10.244.1.4:5060", "203.0.113.9:40123");
+    let (_, pod) = pod("r", Role::Registrar, "new");
+    for (chosen, reason) in [(false, Reason::AddressMismatch), (true, Reason::Registered)] {
+        let findings = provider_findings(None, chosen);
+        let verdict = registered(&findings, Some((&pod, &report)), &Observed::default());
+        assert_eq!(verdict.reason, reason);
+    }
+}
+
+#[test]
+fn a_gateway_says_what_is_wrong_with_its_services() {
+    let mut object = MediaGateway::new("default", ringwire_crds::MediaGatewaySpec::default());
+    object.metadata.namespace = Some("voice".into());
+    let mut workload = GatewayWorkload {
+        replicas: 1,
+        ready_replicas: 1,
+        ready_registrars: 1,
+        selector: None,
+        trouble: None,
+        front: None,
+    };
+    let mut seen = |front: Option<Verdict>| {
+        workload.front = front;
+        let observed = observed([pod("r", Role::Registrar, "new")]);
+        let status = media_gateway(&object, &workload, &observed, Timestamp::UNIX_EPOCH);
+        status
+            .conditions
+            .iter()
+            .map(|condition| {
+                format!(
+                    "{}={} {}",
+                    condition.type_, condition.status, condition.reason
+                )
+            })
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    assert_eq!(seen(None), "Ready=True Ready, Addressed=Unknown NoAddress");
+    let lost = Verdict::no(Reason::SourceAddressLost, "policy");
+    assert_eq!(
+        seen(Some(lost)),
+        "Ready=False SourceAddressLost, Addressed=False SourceAddressLost"
+    );
+    let ignored = Verdict::yes(Reason::ExposureIgnored, "no cluster");
+    assert_eq!(
+        seen(Some(ignored)),
+        "Ready=True Ready, Addressed=True ExposureIgnored"
+    );
+}

@@ -1,14 +1,15 @@
 //! What carriers ask: new calls and their way to a media pod, and requests within calls.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use rand::Rng;
 use rand::rngs::StdRng;
 use ringwire_config::Reason;
-use ringwire_config::gateway::Provider;
-use ringwire_config::object::ObjectRef;
+use ringwire_config::gateway::{Provider, RegistrarConfig};
+use ringwire_config::object::{NodeAddresses, ObjectRef};
 use ringwire_config::route::{self, IncomingCall, Refusal};
 use ringwire_config::token::{self, Incarnation};
 use ringwire_sip::message::{HeaderName, Host, Method, Request, Scheme, Uri};
@@ -177,26 +178,34 @@ impl Edge {
                             provider.id
                         ),
                     ),
-                    Refusal::SourceNotAllowed {
-                        dialled: Some((provider, number)),
-                    } => refused(
-                        Reason::SourceNotAllowed,
-                        403,
-                        Some(provider.id.clone()),
-                        Some(number.to_owned()),
-                        format!(
-                            "add {} to spec.allowedSources of {} to let it in",
-                            flow.remote.ip(),
-                            provider.id
-                        ),
-                    ),
-                    Refusal::SourceNotAllowed { dialled: None } => refused(
-                        Reason::SourceNotAllowed,
-                        403,
-                        None,
-                        None,
-                        "no provider accepts this source".into(),
-                    ),
+                    Refusal::SourceNotAllowed { dialled } => {
+                        let source = flow.remote.ip();
+                        let lost = is_of_a_node(&config, source);
+                        let detail = match (dialled, lost) {
+                            (_, true) => format!(
+                                "{source} is the address of a node: unless the caller is there, its own was lost on the way, \
+                                 for instance in a load balancer that puts another in its place"
+                            ),
+                            (Some((provider, _)), false) => format!(
+                                "add {source} to spec.allowedSources of {} to let it in",
+                                provider.id
+                            ),
+                            (None, false) => "no provider accepts this source".into(),
+                        };
+                        let reason = if lost {
+                            Reason::SourceAddressLost
+                        } else {
+                            Reason::SourceNotAllowed
+                        };
+                        let (provider, number) = dialled.unzip();
+                        refused(
+                            reason,
+                            403,
+                            provider.map(|provider| provider.id.clone()),
+                            number.map(str::to_owned),
+                            detail,
+                        )
+                    }
                     Refusal::Unproved { dialled } => {
                         let provider = dialled.map(|(provider, _)| provider.id.clone());
                         let number = dialled.map(|(_, number)| number.to_owned());
@@ -456,6 +465,18 @@ fn takeover_headers(
         source_header(flow),
         flow_header(flow),
     ]
+}
+
+/// Whether a node of the cluster has this address.
+fn is_of_a_node(config: &RegistrarConfig, address: IpAddr) -> bool {
+    config.settings.nodes.values().any(|node| {
+        let NodeAddresses {
+            annotated: _,
+            external,
+            internal,
+        } = node;
+        *external == Some(address) || internal.contains(&address)
+    })
 }
 
 /// The provider's codecs, the best first.

@@ -40,6 +40,7 @@ use self::proof::Proofs;
 use self::replies::reason_header;
 use self::timers::Timer;
 use super::names::{self, Lookup, Names, Nowhere, Question};
+use super::place::Local;
 use super::trunks::Trunks;
 use crate::link::Load;
 
@@ -51,29 +52,6 @@ const PARK_LIMIT: Duration = Duration::from_secs(5);
 
 /// Whether this registrar keeps a provider's registration.
 pub type Owns = Arc<dyn Fn(&ObjectRef) -> bool + Send + Sync>;
-
-/// Where we are reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Local {
-    /// What we advertise; `None`: the address that leads to the peer.
-    pub advertised: Option<IpAddr>,
-    /// UDP port of SIP.
-    pub udp_port: u16,
-    /// TCP port of SIP.
-    pub tcp_port: u16,
-    /// TCP port of SIP over TLS.
-    pub tls_port: u16,
-}
-
-impl Local {
-    fn port(&self, transport: Transport) -> u16 {
-        match transport {
-            Transport::Udp => self.udp_port,
-            Transport::Tcp => self.tcp_port,
-            Transport::Tls => self.tls_port,
-        }
-    }
-}
 
 /// What the edge tells its shell, besides bytes.
 #[derive(Clone, Debug, PartialEq)]
@@ -459,14 +437,12 @@ impl Edge {
 
     /// Host and port for our Via towards a carrier.
     fn via(&self, flow: &Flow) -> (Host, u16) {
-        let address = self
-            .local
-            .advertised
-            .or_else(|| (self.source_towards)(flow.remote.ip()));
-        (
-            Host::Ip(address.unwrap_or(IpAddr::from([127, 0, 0, 1]))),
-            self.local.port(flow.transport),
-        )
+        let towards = || (self.source_towards)(flow.remote.ip());
+        self.local.told(flow.transport, towards).unwrap_or_else(|| {
+            let own = self.local.advertised.or_else(towards);
+            let own = own.unwrap_or(IpAddr::from([127, 0, 0, 1]));
+            (Host::Ip(own), self.local.port(flow.transport))
+        })
     }
 
     /// Begins to relay a request.
@@ -561,7 +537,7 @@ impl Sources {
     }
 }
 
-/// Our Contact at a carrier; `None` while the way to it is unknown.
+/// Our Contact at a carrier; `None` while the way to it is unknown, or where it reaches us.
 fn contact_of(
     provider: &Provider,
     names: &Names,
@@ -584,9 +560,8 @@ fn contact_of(
         Err(Nowhere::Failed(_)) => (Transport::Udp, Some(nowhere)),
         Err(Nowhere::Unknown(_)) => (way?.transport(), None),
     };
-    let address = local.advertised.or(towards)?;
-    let port = local.port(transport);
-    let mut uri = Uri::sip(Some(&provider.contact_user), Host::Ip(address), Some(port));
+    let (host, port) = local.told(transport, || towards)?;
+    let mut uri = Uri::sip(Some(&provider.contact_user), host, Some(port));
     match transport {
         Transport::Udp => {}
         Transport::Tcp => uri.params.set("transport", Some("tcp")),

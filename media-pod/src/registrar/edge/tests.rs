@@ -2,6 +2,7 @@
 
 use ringwire_config::fixture;
 use ringwire_config::gateway::{Account, Host, Number};
+use ringwire_config::object::NodeAddresses;
 use ringwire_config::token::TokenKey;
 use ringwire_config::{Reason, Secret};
 use ringwire_sip::digest::{Challenge, Credentials, DigestClient};
@@ -77,6 +78,7 @@ impl World {
             udp_port: 5060,
             tcp_port: 5060,
             tls_port: 5061,
+            fronts: None,
         };
         let config = Arc::new(config);
         let mut edge = Edge::new(Arc::clone(&config), local.clone(), |_| None, (now, 0), 7);
@@ -536,4 +538,31 @@ fn requests_within_a_call_are_not_asked_again() {
         world.carrier(method, branch, &tag);
         assert_eq!(world.asked().1.method.as_str(), method);
     }
+}
+
+/// What is in front has put its own address in the caller's place.
+#[test]
+fn a_call_from_the_address_of_a_node_is_refused_for_its_lost_source() {
+    let mut config = config();
+    for provider in config.providers.values_mut() {
+        provider.server = Host::Address([203, 0, 113, 5].into());
+    }
+    let refused = |config: &RegistrarConfig| {
+        let mut world = World::with(1, config.clone());
+        world.carrier("INVITE", "1", "");
+        let said = world.said();
+        assert_eq!(said.last(), Some(&(To::Carrier, "403 INVITE".to_owned())));
+        let mut outputs = std::iter::from_fn(|| world.edge.poll_output());
+        outputs.find_map(|output| match output {
+            Output::Refused(call) => Some(call.reason),
+            _ => None,
+        })
+    };
+    assert_eq!(refused(&config), Some(Reason::SourceNotAllowed));
+    let node = NodeAddresses {
+        internal: vec![[192, 0, 2, 1].into()],
+        ..NodeAddresses::default()
+    };
+    config.settings.nodes.insert("node1".to_owned(), node);
+    assert_eq!(refused(&config), Some(Reason::SourceAddressLost));
 }

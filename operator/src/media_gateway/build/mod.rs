@@ -20,8 +20,11 @@ use k8s_openapi::api::rbac::v1::{Role as RbacRole, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::ApiResource;
 use ringwire_config::ObjectRef;
+use ringwire_config::object::{sip_tcp_service, sip_udp_service};
 use ringwire_config::shard::{self, Role, SHARDS};
-use ringwire_crds::{API_VERSION, Exposure, ExposureType, MediaGateway};
+use ringwire_crds::{
+    API_VERSION, Exposure, ExposureType, MediaGateway, SipExposure, SipExposureType,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -175,6 +178,10 @@ pub fn workload(
             &deployment,
         ));
     }
+    for front in service::fronts(gateway) {
+        let name = front.metadata.name.clone().unwrap_or_default();
+        children.push(Child::new(ChildKind::Service, gateway, name, &front));
+    }
     if let Some(budget) = disruption::build(gateway) {
         let name = named(Role::Registrar);
         children.push(Child::new(
@@ -208,6 +215,13 @@ pub fn is_child(gateway: &str, kind: ChildKind, name: &str) -> bool {
                 || roles().any(|role| {
                     (0..SHARDS).any(|index| name == shard::secret_name(gateway, role, index))
                 })
+        }
+        ChildKind::Service
+            if [sip_udp_service(gateway), sip_tcp_service(gateway)]
+                .iter()
+                .any(|front| front == name) =>
+        {
+            true
         }
         _ => roles().any(|role| name == role_name(gateway, role)),
     }
@@ -246,14 +260,23 @@ pub fn selector_text(gateway: &str, role: Role) -> String {
 
 /// Whether a role's pods use their node's network.
 fn host_network(object: &MediaGateway, role: Role) -> bool {
-    let Exposure {
-        type_,
-        addresses: _,
-    } = match role {
-        Role::Registrar => &object.spec.sip.exposure,
-        Role::Media => &object.spec.rtp.exposure,
-    };
-    *type_ == ExposureType::HostNetwork
+    match role {
+        Role::Registrar => {
+            let SipExposure {
+                type_,
+                addresses: _,
+                service: _,
+            } = &object.spec.sip.exposure;
+            *type_ == SipExposureType::HostNetwork
+        }
+        Role::Media => {
+            let Exposure {
+                type_,
+                addresses: _,
+            } = &object.spec.rtp.exposure;
+            *type_ == ExposureType::HostNetwork
+        }
+    }
 }
 
 fn labels(gateway: &ValidGateway<'_>, role: Option<Role>) -> BTreeMap<String, String> {

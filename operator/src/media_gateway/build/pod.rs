@@ -29,6 +29,9 @@ const USER: i64 = 65532;
 /// How long a registrar may take to stop. It ends no calls: those are the media pods'.
 const REGISTRAR_GRACE_SECONDS: i64 = 15;
 
+/// How long where load balancers have to find its successor first.
+const REGISTRAR_GRACE_SECONDS_BEHIND_SERVICES: i64 = 45;
+
 /// What a media pod gets beyond `drainSeconds`, to hang up and close.
 const MEDIA_GRACE_SECONDS: i64 = 15;
 
@@ -109,6 +112,18 @@ pub(super) fn template(
         ..Container::default()
     };
     let grace = match role {
+        Role::Registrar
+            if gateway
+                .object()
+                .spec
+                .sip
+                .exposure
+                .type_
+                .service_type()
+                .is_some() =>
+        {
+            REGISTRAR_GRACE_SECONDS_BEHIND_SERVICES
+        }
         Role::Registrar => REGISTRAR_GRACE_SECONDS,
         Role::Media => i64::from(gateway.object().spec.drain_seconds) + MEDIA_GRACE_SECONDS,
     };

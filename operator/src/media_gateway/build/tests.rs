@@ -59,6 +59,44 @@ fn a_gateway_on_the_host_network() {
     insta::assert_yaml_snapshot!("host-network-deployments", deployments(&spec));
 }
 
+/// The Services that carriers come through.
+fn fronts(spec: &Value) -> Vec<Value> {
+    built(spec)
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("Service main-sip"))
+        .map(|(_, body)| body)
+        .collect()
+}
+
+#[test]
+fn a_gateway_behind_load_balancers() {
+    let service = json!({
+        "annotations": { "metallb.io/allow-shared-ip": "sip" }, "loadBalancerClass": "metallb.io/metallb",
+    });
+    let exposure = json!({ "type": "LoadBalancer", "service": service });
+    let tls = json!({ "secretRef": { "name": "server" } });
+    let spec = json!({ "sip": { "exposure": exposure, "udpPort": 5070, "tls": tls } });
+    insta::assert_yaml_snapshot!("load-balancer-services", fronts(&spec));
+}
+
+#[test]
+fn a_gateway_at_ports_of_its_nodes() {
+    let service = json!({ "nodePorts": { "udp": 30060 } });
+    let exposure = json!({ "type": "NodePort", "service": service });
+    let spec = json!({ "sip": { "exposure": exposure } });
+    insta::assert_yaml_snapshot!("node-port-services", fronts(&spec));
+    assert!(fronts(&json!({})).is_empty());
+}
+
+#[test]
+fn registrars_behind_services_have_time_for_load_balancers() {
+    let path = "/template/spec/terminationGracePeriodSeconds";
+    let grace = |spec| registrars(&spec).pointer(path).cloned();
+    assert_eq!(grace(json!({})), Some(json!(15)));
+    let balanced = json!({ "sip": { "exposure": { "type": "LoadBalancer" } } });
+    assert_eq!(grace(balanced), Some(json!(45)));
+}
+
 #[test]
 fn every_field_of_the_pod_template_arrives() {
     let spec = json!({
@@ -170,7 +208,8 @@ fn a_single_registrar_keeps_no_node_from_being_drained() {
 
 #[test]
 fn knows_its_children_by_name() {
-    for (name, _) in built(&json!({})) {
+    let all = json!({ "sip": { "exposure": { "type": "NodePort" } } });
+    for (name, _) in built(&all) {
         let (kind, name) = name.split_once(' ').unwrap();
         let kinds = [
             ChildKind::ServiceAccount,
