@@ -15,6 +15,7 @@ KUBERNETES_BIN=$STATE/tools/kubernetes-$KUBERNETES_VERSION/bin
 ETCD_BIN=$STATE/tools/etcd-$ETCD_VERSION/bin
 HELM_BIN=$STATE/tools/helm-$HELM_VERSION/bin
 COREDNS_BIN=$STATE/tools/coredns-$COREDNS_VERSION/bin
+AUDIOSOCKET_BIN=$STATE/tools/audiosocket
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }

@@ -6,7 +6,7 @@
 #   --rust     what `cargo build` and `cargo test` need
 #   --cluster  Kubernetes, etcd, CoreDNS, helm (built from Go modules) and containerd for hack/cluster.sh
 #   --image    buildah, for hack/image.sh
-#   --sip      the SIP peers of the end-to-end tests and tools for sound
+#   --sip      the SIP peers of the end-to-end tests, an AudioSocket agent (built from a Go module) and tools for sound
 #   --lint     shellcheck
 #   --all      all of these (the default)
 set -euo pipefail
@@ -67,7 +67,7 @@ check_rust() {
 }
 
 check_go() {
-    command -v go >/dev/null || die "no Go: Go 1.26 or newer is needed to build Kubernetes (https://go.dev/dl)"
+    command -v go >/dev/null || die "no Go: Go 1.26 or newer is needed to build Kubernetes and the AudioSocket agent of the tests (https://go.dev/dl)"
 }
 
 # build NAME DIRECTORY COMMAND... runs the command with a temporary directory as last argument and puts it in
@@ -97,6 +97,13 @@ build_kubernetes() {
 build_etcd() {
     go_build "$HACK/etcd" "" "$1"
     mv "$1/server" "$1/etcd"
+}
+
+# Always: go knows what has changed since the last time.
+build_audiosocket() {
+    check_go
+    mkdir -p "$AUDIOSOCKET_BIN"
+    (cd "$HACK/audiosocket" && CGO_ENABLED=0 GOFLAGS=-mod=readonly go build -trimpath -o "$AUDIOSOCKET_BIN/agent" .)
 }
 
 go_install() { # PACKAGE@VERSION LDFLAGS OUT
@@ -140,6 +147,7 @@ main() {
         case $part in
         rust) check_rust ;;
         cluster) set_up_cluster ;;
+        sip) step "built the AudioSocket agent" build_audiosocket ;;
         esac
     done
 }

@@ -71,8 +71,8 @@ use crate::common::{SecretRef, conditions, value_rule, without_description};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("(has(self.echo) ? 1 : 0) + (has(self.webSocket) ? 1 : 0) == 1")
-    .message("spec must set exactly one backend: spec.echo or spec.webSocket"))]
+#[x_kube(validation = Rule::new("(has(self.echo) ? 1 : 0) + (has(self.webSocket) ? 1 : 0) + (has(self.audioSocket) ? 1 : 0) == 1")
+    .message("spec must set exactly one backend: spec.echo, spec.webSocket or spec.audioSocket"))]
 pub struct VoiceAgentSpec {
     /// The built-in agent that sends the caller's audio back, to test a trunk: "echo: {}".
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,6 +81,10 @@ pub struct VoiceAgentSpec {
     /// An agent that is reached by WebSocket, one connection for each call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub web_socket: Option<WebSocketBackend>,
+
+    /// An agent that speaks AudioSocket, the protocol of Asterisk's res_audiosocket, one TCP connection for each call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio_socket: Option<AudioSocketBackend>,
 
     /// How long the agent may take to accept a call, in seconds, 1 to 30; after that the call is refused without having
     /// been answered. Default: 5.
@@ -103,6 +107,7 @@ impl Default for VoiceAgentSpec {
         Self {
             echo: None,
             web_socket: None,
+            audio_socket: None,
             connect_timeout_seconds: connect_timeout_seconds(),
             limits: AgentLimits::default(),
         }
@@ -169,6 +174,24 @@ pub enum WebSocketProtocol {
     Twilio,
 }
 
+/// An agent that speaks AudioSocket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AudioSocketBackend {
+    /// Where the agent listens: HOST:PORT, an IPv6 address in brackets, at most 261 characters. Example: bot.agents.svc:9092. The
+    /// connection is not encrypted, and the agent is told a random UUID of the call, which is in the call record, too.
+    #[schemars(length(min = 3, max = 261), transform = address_rule)]
+    pub address: String,
+}
+
+fn address_rule(schema: &mut Schema) {
+    value_rule(
+        schema,
+        r"self.matches('^([A-Za-z0-9_.-]+|\\[[0-9A-Fa-f:.]+\\]):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$')",
+        "spec.audioSocket.address must be HOST:PORT with a port from 1 to 65535 and no scheme, for example bot.agents.svc:9092",
+    );
+}
+
 /// What a call may use up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -206,7 +229,7 @@ pub struct VoiceAgentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// How the agent is reached: Echo or WebSocket.
+    /// How the agent is reached: Echo, WebSocket or AudioSocket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<BackendKind>,
 
@@ -242,4 +265,6 @@ pub enum BackendKind {
     Echo,
     /// By WebSocket.
     WebSocket,
+    /// By TCP with AudioSocket.
+    AudioSocket,
 }

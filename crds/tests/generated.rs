@@ -167,6 +167,10 @@ fn defaults_of_schema_and_types_are_the_same() {
         Kind::VoiceAgent,
         &json!({"webSocket": {"url": "ws://bot/"}, "limits": {}}),
     );
+    both::<ringwire_crds::VoiceAgentSpec>(
+        Kind::VoiceAgent,
+        &json!({"audioSocket": {"address": "bot:9092"}}),
+    );
     both::<ringwire_crds::MediaGatewaySpec>(Kind::MediaGateway, &json!({}));
     both::<ringwire_crds::MediaGatewaySpec>(
         Kind::MediaGateway,

@@ -31,6 +31,8 @@ pub struct CallRecord {
     pub number: Option<String>,
     /// The VoiceAgent.
     pub agent: Option<String>,
+    /// By which identifier the agent knows the call: AudioSocket's UUID, Twilio's `callSid`.
+    pub agent_call_id: Option<String>,
     /// The codec.
     pub codec: Option<&'static str>,
     /// RTP packets received.
@@ -75,6 +77,7 @@ impl CallRecord {
             provider = self.provider.as_deref().unwrap_or_default(),
             number = self.number.as_deref().unwrap_or_default(),
             agent = self.agent.as_deref().unwrap_or_default(),
+            agent_call_id = self.agent_call_id.as_deref(),
             codec = self.codec.unwrap_or_default(),
             packets_received = self.packets_received,
             packets_lost = self.packets_lost,

@@ -12,6 +12,7 @@
 pub mod address;
 pub mod agent;
 pub mod audio;
+pub mod audiosocket;
 pub mod baresip;
 pub mod calls;
 pub mod carrier;

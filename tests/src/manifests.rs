@@ -58,6 +58,15 @@ pub fn web_socket(name: &str, url: &str, more: &str) -> String {
     )
 }
 
+/// A VoiceAgent that speaks AudioSocket.
+pub fn audio_socket(name: &str, address: impl std::fmt::Display, more: &str) -> String {
+    object(
+        "VoiceAgent",
+        name,
+        &format!("{{audioSocket: {{address: \"{address}\"}}, {more}}}"),
+    )
+}
+
 /// A MediaGateway; `spec` in flow style.
 pub fn media_gateway(spec: &str) -> String {
     object("MediaGateway", "default", spec)

@@ -7,10 +7,13 @@ use std::time::Duration;
 use ringwire_tests::address::Address;
 use ringwire_tests::agent::{Agent, Manner};
 use ringwire_tests::audio;
+use ringwire_tests::audiosocket::AudioSocketAgent;
 use ringwire_tests::baresip::Baresip;
 use ringwire_tests::carrier::Carrier;
 use ringwire_tests::gateway::{self, Gateway};
-use ringwire_tests::manifests::{NUMBER, account, echo, number, registering_trunk, web_socket};
+use ringwire_tests::manifests::{
+    NUMBER, account, audio_socket, echo, number, registering_trunk, web_socket,
+};
 use ringwire_tests::wait::{self, seconds};
 
 /// What an echo through G.711 must at least be like.
@@ -188,6 +191,34 @@ fn baresip_hears_his_echo_in_pcma() {
     baresip_hears_his_echo("PCMA/8000/1");
 }
 
+/// A call through the carrier to an agent that is an echo.
+fn echo_of_an_agent(kind: &str, codec: &str, agent: &str) {
+    let carrier = Carrier::start(&[]);
+    let gateway = registered(&carrier, Gateway::start, agent, "");
+    let target = format!("sip:{NUMBER}@{}", carrier.sip());
+    let caller = Address::claim();
+    let arguments = [
+        "--header",
+        "X-Provider: network",
+        "--codec",
+        codec,
+        "--min-correlation",
+        "0.95",
+    ];
+    let call = gateway::call(&target, caller.ip(), &arguments);
+    assert!(call.success, "{}", call.result);
+    println!(
+        "{kind} agent, {codec}: {}, set-up {} ms",
+        call.result["echo"], call.result["setupMillis"]
+    );
+    let record = gateway.record();
+    assert_eq!(
+        (&record["codec"], &record["ended_by"]),
+        (&codec.into(), &"caller".into()),
+        "{record}"
+    );
+}
+
 #[test]
 fn a_websocket_agent_hears_the_caller_and_is_heard() {
     for codec in ["PCMU", "PCMA"] {
@@ -195,34 +226,15 @@ fn a_websocket_agent_hears_the_caller_and_is_heard() {
             echoes: true,
             ..Manner::default()
         });
-        let carrier = Carrier::start(&[]);
-        let gateway = registered(
-            &carrier,
-            Gateway::start,
-            &web_socket("bot", &agent.url(), ""),
-            "",
-        );
-        let target = format!("sip:{NUMBER}@{}", carrier.sip());
-        let caller = Address::claim();
-        let arguments = [
-            "--header",
-            "X-Provider: network",
-            "--codec",
-            codec,
-            "--min-correlation",
-            "0.95",
-        ];
-        let call = gateway::call(&target, caller.ip(), &arguments);
-        assert!(call.success, "{}", call.result);
-        println!(
-            "WebSocket agent, {codec}: {}, set-up {} ms",
-            call.result["echo"], call.result["setupMillis"]
-        );
-        let record = gateway.record();
-        assert_eq!(
-            (&record["codec"], &record["ended_by"]),
-            (&codec.into(), &"caller".into()),
-            "{record}"
-        );
+        echo_of_an_agent("WebSocket", codec, &web_socket("bot", &agent.url(), ""));
+    }
+}
+
+#[test]
+fn an_audiosocket_agent_hears_and_is_heard() {
+    for codec in ["PCMU", "PCMA"] {
+        let agent = AudioSocketAgent::start(&["-echo"]);
+        let manifest = audio_socket("bot", agent.address(), "");
+        echo_of_an_agent("AudioSocket", codec, &manifest);
     }
 }

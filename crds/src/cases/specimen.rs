@@ -21,6 +21,7 @@ fn bases(kind: Kind) -> Vec<Value> {
         Kind::VoiceAgent => vec![
             json!({"echo": {}}),
             json!({"webSocket": {"url": "ws://a/"}}),
+            json!({"audioSocket": {"address": "a:1"}}),
         ],
         // Where the other ranges begin and end, no other rule notices a port beyond the bounds.
         Kind::MediaGateway => vec![
@@ -42,7 +43,7 @@ fn range(from: u16, to: u16) -> Value {
 }
 
 /// Texts of which one suits each field that is a text.
-const TEXTS: [&str; 5] = ["a", "1", "192.0.2.1", "ws://a/", "+34911234567"];
+const TEXTS: [&str; 6] = ["a", "1", "192.0.2.1", "ws://a/", "a:1", "+34911234567"];
 
 /// The valid objects in which the field of `rule` is set.
 pub(super) fn specimens(rule: &Rule) -> Vec<Value> {

@@ -4,6 +4,11 @@
 //! call is answered. What is played when belongs to the `media` crate.
 
 pub mod address;
+pub mod audiosocket;
+mod command;
 pub mod connect;
 pub mod socket;
+pub mod stream;
 pub mod twilio;
+
+pub use command::Command;

@@ -15,6 +15,8 @@ use rand::RngCore;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::Command;
+
 /// Largest message that is read.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// Longest name of a mark.
@@ -56,17 +58,6 @@ pub enum ProtocolError {
         /// This stream's.
         expected: String,
     },
-}
-
-/// What the agent asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// Play this, µ-law at 8 kHz, behind what is queued.
-    Audio(Vec<u8>),
-    /// Send the mark back when the audio before it has been played.
-    Mark(String),
-    /// Drop the queued audio; its marks come back at once.
-    Clear,
 }
 
 /// What the `start` message says about the call.
@@ -162,6 +153,11 @@ impl Session {
             chunk: 0,
             unknown_events: 0,
         }
+    }
+
+    /// The call's `CA…`.
+    pub fn call_sid(&self) -> &str {
+        &self.info.call_sid
     }
 
     /// The first message.

@@ -16,13 +16,13 @@ use hickory_resolver::{
 use http::{HeaderName, HeaderValue};
 use ringwire_agent::{
     address::AddressPolicy,
-    connect::{ConnectError, Connector, WebSocketTarget, public_tls},
+    connect::{ConnectError, Connector, TcpTarget, WebSocketTarget, public_tls},
     socket::{AgentSocket, Received, SocketError},
 };
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
     time::Instant,
 };
 use tokio_rustls::TlsAcceptor;
@@ -528,4 +528,97 @@ fn unusable_urls_and_headers_are_refused_with_the_reason() {
         target("wss://[2001:db8::1]/x").to_string(),
         "wss://[2001:db8::1]:443"
     );
+}
+
+async fn connect_tcp(
+    dns: Option<SocketAddr>,
+    address: &str,
+    policy: AddressPolicy,
+    limit: Duration,
+) -> Result<(), ConnectError> {
+    let target = TcpTarget::new(address, policy)?;
+    let connected = connector(dns, public_tls().unwrap())
+        .connect_tcp(&target, Instant::now() + limit)
+        .await;
+    connected.map(drop)
+}
+
+#[tokio::test]
+async fn tcp_agents_are_connected_to_under_the_same_rules() {
+    const LIMIT: Duration = Duration::from_secs(5);
+    let (listener, address) = listen().await;
+    let port = address.port();
+    let text = address.to_string();
+    connect_tcp(None, &text, unrestricted(), LIMIT)
+        .await
+        .unwrap();
+    // By name; the first address does not answer.
+    let dns = name_server(&[[127, 0, 0, 77], [127, 0, 0, 1]]).await;
+    let by_name = format!("agent:{port}");
+    connect_tcp(Some(dns), &by_name, unrestricted(), LIMIT)
+        .await
+        .unwrap();
+    for (dns, address) in [(None, &text), (Some(dns), &by_name)] {
+        let error = connect_tcp(dns, address, AddressPolicy::default(), LIMIT)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, ConnectError::AddressNotAllowed { .. }),
+            "{error}"
+        );
+    }
+    let error = connect_tcp(Some(dns), "nobody:9092", unrestricted(), LIMIT)
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().starts_with("nobody:9092: no address"),
+        "{error}"
+    );
+    drop(listener);
+    let error = connect_tcp(None, &text, unrestricted(), LIMIT)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ConnectError::Refused { .. }), "{error}");
+    assert_eq!(error.reason(), "AgentUnreachable");
+    assert!(error.to_string().starts_with(&text), "{error}");
+}
+
+#[tokio::test]
+async fn a_tcp_agent_that_does_not_answer_is_a_timeout() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    // Whoever does not fit into its queue gets no answer.
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let limit = Duration::from_millis(200);
+    let mut held = Vec::new();
+    while let Ok(Ok(stream)) = tokio::time::timeout(limit, TcpStream::connect(address)).await {
+        held.push(stream);
+    }
+    let error = connect_tcp(None, &address.to_string(), unrestricted(), limit)
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), "AgentTimeout");
+    assert!(error.to_string().contains("while connecting"), "{error}");
+}
+
+#[test]
+fn unusable_addresses_are_refused_with_the_reason() {
+    for (address, part) in [
+        ("tcp://agent:9092", "URL"),
+        ("agent", "port"),
+        ("agent:", "port"),
+        ("agent:0", "port"),
+        ("agent:65536", "port"),
+        ("agent:9092/media", "HOST:PORT"),
+        ("user@agent:9092", "HOST:PORT"),
+        (":9092", "HOST:PORT"),
+        ("", "HOST:PORT"),
+        ("an agent:9092", "HOST:PORT"),
+    ] {
+        let error = TcpTarget::new(address, unrestricted()).unwrap_err();
+        assert!(error.to_string().contains(part), "{address}: {error}");
+    }
+    let target = TcpTarget::new("[2001:db8::1]:9092", unrestricted()).unwrap();
+    assert_eq!(target.to_string(), "[2001:db8::1]:9092");
 }

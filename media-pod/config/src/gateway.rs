@@ -356,4 +356,9 @@ pub enum Backend {
         /// `customParameters` of the start message.
         custom_parameters: BTreeMap<String, String>,
     },
+    /// A TCP connection that speaks AudioSocket.
+    AudioSocket {
+        /// `HOST:PORT`.
+        address: String,
+    },
 }

@@ -118,6 +118,10 @@ reasons! {
     AgentTimeout,
     /// The agent closed the connection.
     AgentClosed,
+    /// The agent reported an error.
+    AgentFailed,
+    /// The agent does not speak the protocol of its backend.
+    AgentProtocolError,
     /// The agent's connection works.
     AgentReachable,
     /// The agent has not been called yet.

@@ -9,6 +9,7 @@
 
 mod agents;
 mod answers;
+mod audiosocket;
 mod changes;
 mod cli;
 mod dialogs;

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ringwire_crds::{BackendKind, VoiceAgent, WebSocketBackend, WebSocketProtocol};
+use ringwire_crds::{
+    AudioSocketBackend, BackendKind, EchoBackend, VoiceAgent, VoiceAgentSpec, WebSocketBackend,
+    WebSocketProtocol,
+};
 
 use super::{Verdict, secrets};
 use crate::gateway::{Agent, Backend};
@@ -21,9 +24,17 @@ const RESERVED_HEADERS: &[&str] = &[
 
 /// Which backend the object names.
 pub(super) fn kind(agent: &VoiceAgent) -> Option<BackendKind> {
-    match (&agent.spec.echo, &agent.spec.web_socket) {
-        (Some(_), None) => Some(BackendKind::Echo),
-        (None, Some(_)) => Some(BackendKind::WebSocket),
+    let VoiceAgentSpec {
+        echo,
+        web_socket,
+        audio_socket,
+        connect_timeout_seconds: _,
+        limits: _,
+    } = &agent.spec;
+    match (echo, web_socket, audio_socket) {
+        (Some(_), None, None) => Some(BackendKind::Echo),
+        (None, Some(_), None) => Some(BackendKind::WebSocket),
+        (None, None, Some(_)) => Some(BackendKind::AudioSocket),
         _ => None,
     }
 }
@@ -31,27 +42,37 @@ pub(super) fn kind(agent: &VoiceAgent) -> Option<BackendKind> {
 /// The agent's entry, or the verdict that says why it cannot be used.
 pub(super) fn compile(agent: &VoiceAgent, objects: &Objects) -> Result<Agent, Verdict> {
     let id = ObjectRef::of(agent);
-    let backend = match (&agent.spec.echo, &agent.spec.web_socket) {
-        (Some(_), None) => Backend::Echo,
-        (None, Some(socket)) => match socket.protocol {
+    let VoiceAgentSpec {
+        echo,
+        web_socket,
+        audio_socket,
+        connect_timeout_seconds,
+        limits,
+    } = &agent.spec;
+    let backend = match (echo, web_socket, audio_socket) {
+        (Some(EchoBackend {}), None, None) => Backend::Echo,
+        (None, Some(socket), None) => match socket.protocol {
             WebSocketProtocol::Twilio => Backend::TwilioWebSocket {
                 url: socket.url.clone(),
                 headers: headers(&id, socket, objects)?,
                 custom_parameters: socket.custom_parameters.clone(),
             },
         },
+        (None, None, Some(AudioSocketBackend { address })) => Backend::AudioSocket {
+            address: address.clone(),
+        },
         _ => {
             return Err(Verdict::no(
                 Reason::InvalidSpec,
-                "exactly one of spec.echo and spec.webSocket must be set",
+                "exactly one of spec.echo, spec.webSocket and spec.audioSocket must be set",
             ));
         }
     };
     Ok(Agent {
         id,
         backend,
-        connect_timeout_seconds: agent.spec.connect_timeout_seconds,
-        max_call_seconds: agent.spec.limits.max_call_seconds,
+        connect_timeout_seconds: *connect_timeout_seconds,
+        max_call_seconds: limits.max_call_seconds,
     })
 }
 

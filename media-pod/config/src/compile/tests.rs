@@ -108,6 +108,46 @@ fn tells_the_pods_of_trunk_number_and_agent() {
 }
 
 #[test]
+fn each_backend_is_told_and_two_are_refused() {
+    let mut objects = world();
+    let both = json!({"echo": {}, "audioSocket": {"address": "bot.voice:9092"}});
+    objects.agents = vec![
+        object("VoiceAgent", "echo", json!({"echo": {}})),
+        object(
+            "VoiceAgent",
+            "tcp",
+            json!({"audioSocket": {"address": "bot.voice:9092"}}),
+        ),
+        object("VoiceAgent", "both", both),
+    ];
+    objects.numbers = ["echo", "tcp", "both"]
+        .iter()
+        .zip(1..)
+        .map(|(agent, last)| number(agent, &format!("+3491123456{last}"), "trunk", Some(agent)))
+        .collect();
+    let compiled = compile(&objects, &settings());
+    let agents = &compiled.gateways[&gateway_id()].agents;
+    assert_eq!(agents[&voice("echo")].backend, Backend::Echo);
+    assert_eq!(
+        agents[&voice("tcp")].backend,
+        Backend::AudioSocket {
+            address: "bot.voice:9092".to_owned()
+        }
+    );
+    assert!(!agents.contains_key(&voice("both")));
+    let findings = &compiled.agents;
+    assert_eq!(
+        findings[&voice("tcp")].backend,
+        Some(ringwire_crds::BackendKind::AudioSocket)
+    );
+    let refused = &findings[&voice("both")];
+    assert_eq!(
+        (refused.backend, refused.ready.reason),
+        (None, Reason::InvalidSpec)
+    );
+}
+
+#[test]
 fn a_missing_secret_or_key_is_named_and_heals() {
     let mut objects = world();
     let secret = objects.secrets.remove(&voice("trunk")).unwrap();

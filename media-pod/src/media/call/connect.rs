@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use ringwire_config::Reason;
 use ringwire_config::gateway::MediaConfig;
-use ringwire_config::{ObjectRef, Reason};
 use ringwire_sip::message::HeaderName;
 
 use super::{Call, sleep_until};
@@ -17,8 +17,9 @@ const CONFIG_WAIT: Duration = Duration::from_secs(1);
 
 impl Call<'_> {
     /// Connects the agent while the caller hears ringing. True if it was answered.
-    pub(super) async fn connect(&mut self, agent: &ObjectRef) -> bool {
+    pub(super) async fn connect(&mut self) -> bool {
         let shared = self.shared;
+        let agent = &self.agent.clone();
         let found = {
             let mut config = shared.config.clone();
             let has = |config: &Option<Arc<MediaConfig>>| {
@@ -75,6 +76,7 @@ impl Call<'_> {
                     Reason::AgentReachable,
                     "the agent accepted the last call",
                 );
+                self.record.agent_call_id = link.call_id();
                 self.link = Some(link);
                 tracing::debug!(
                     millis = started.elapsed().as_millis() as u64,

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
-use ringwire_config::Reason;
+use ringwire_config::{ObjectRef, Reason};
 use ringwire_media::stream::RtpStream;
 use ringwire_sip::message::Request;
 use ringwire_sip::transaction::ServerId;
@@ -65,7 +65,7 @@ pub async fn run(call: NewCall, shared: Arc<Shared>) {
     let decision = call.decision.clone();
     let _counted = Counted::new(&shared, &decision);
     if let Some((mut call, takes_over)) = begin::begin(call, &shared).await {
-        let living = Box::pin(call.live(&decision, takes_over));
+        let living = Box::pin(call.live(takes_over));
         // A fault in one call: it is ended as far as it can be, the caller is not left with a dead line, and the others go on.
         if AssertUnwindSafe(living).catch_unwind().await.is_err() {
             call.end_broken().await;
@@ -84,6 +84,7 @@ struct Call<'a> {
     socket: UdpSocket,
     reports: UdpSocket,
     signalling_ip: IpAddr,
+    agent: ObjectRef,
     /// What the agent is told of the call; gone with that.
     about: BTreeMap<String, String>,
     rtp: Option<RtpStream>,
@@ -116,13 +117,13 @@ enum Wake {
 
 impl Call<'_> {
     /// From ringing to the end.
-    async fn live(&mut self, decision: &Decision, takes_over: Option<TakeOver>) {
+    async fn live(&mut self, takes_over: Option<TakeOver>) {
         let answered = if let Some(takes_over) = takes_over {
             self.take_over(takes_over).await
         } else {
             self.leg.uas.ring(Instant::now());
             self.act().await;
-            self.connect(&decision.agent).await
+            self.connect().await
         };
         if answered {
             self.talk().await;

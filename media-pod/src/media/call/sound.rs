@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
+use ringwire_agent::Command;
 use ringwire_config::Reason;
 use ringwire_media::rtcp::REPORT_BYTES;
 use ringwire_media::stream::{RtpStream, StreamConfig, StreamEvent};
@@ -78,9 +79,14 @@ impl Call<'_> {
             FromAgent::Command(command) => {
                 let Some(rtp) = &mut self.rtp else { return };
                 match command {
-                    ringwire_agent::twilio::Command::Audio(ulaw) => rtp.play(&ulaw),
-                    ringwire_agent::twilio::Command::Mark(name) => rtp.mark(name),
-                    ringwire_agent::twilio::Command::Clear => rtp.clear(),
+                    Command::Audio(ulaw) => {
+                        rtp.play(&ulaw);
+                        if let Some(link) = &mut self.link {
+                            link.reuse(ulaw);
+                        }
+                    }
+                    Command::Mark(name) => rtp.mark(name),
+                    Command::Clear => rtp.clear(),
                 }
             }
             FromAgent::Unusable(error) => {
@@ -92,6 +98,16 @@ impl Call<'_> {
             FromAgent::Closed(detail) => {
                 self.link = None;
                 self.end("agent", Reason::AgentClosed, detail);
+            }
+            FromAgent::Failed(reason, detail) => {
+                self.link = None;
+                tracing::warn!(call_id = %self.key.call_id, %reason, %detail, "the agent cannot be used");
+                // A connection alone does not tell that the right program listens.
+                if reason == Reason::AgentProtocolError {
+                    self.shared
+                        .report_agent(&self.agent, false, reason, &detail);
+                }
+                self.end("agent", reason, detail);
             }
         }
     }

@@ -66,6 +66,7 @@ impl Call<'_> {
                     limit,
                     succeeded,
                 } = *handover;
+                self.record.agent_call_id = link.call_id();
                 self.link = Some(link);
                 self.inherited = rtp;
                 self.limit = limit;
