@@ -58,7 +58,8 @@ struct Bed {
     subject: Subject,
     from: Address,
     _scratch: Scratch,
-    _address: Address,
+    /// Of agent and floor.
+    parts: Address,
 }
 
 enum Subject {
@@ -185,14 +186,14 @@ impl Bed {
             subject,
             from: Address::claim(),
             _scratch: scratch,
-            _address: address,
+            parts: address,
         }
     }
 
     fn target(&self) -> Target {
         match &self.subject {
             Subject::Gateway(gateway) => Target::Sip(gateway.sip(), NUMBER.to_owned()),
-            Subject::Floor(_) => Target::Floor(self._address.port(20_000)),
+            Subject::Floor(_) => Target::Floor(self.parts.port(20_000)),
         }
     }
 

@@ -94,7 +94,7 @@ fn carry(plan: Plan, thread: usize, agreed: &std::sync::mpsc::Sender<()>) -> io:
         for event in &events {
             let (call, asked) = &mut calls[event.token().0 / 2];
             if event.token().0.is_multiple_of(2) {
-                call.from_caller(plan.protocol, &mut buffer, &mut out)?;
+                call.carry_in(plan.protocol, &mut buffer, &mut out)?;
                 continue;
             }
             if event.is_writable() && !*asked {
@@ -109,7 +109,7 @@ fn carry(plan: Plan, thread: usize, agreed: &std::sync::mpsc::Sender<()>) -> io:
             if !call.agent.read(&mut buffer) {
                 return Err(io::Error::other("the agent is gone"));
             }
-            call.from_agent(plan.protocol, &mut ulaw, &mut out)?;
+            call.carry_out(plan.protocol, &mut ulaw, &mut out)?;
             if plan.protocol == Protocol::Twilio && !open && call.agent.reader.is_open() {
                 let _ = agreed.send(());
             }
@@ -119,7 +119,7 @@ fn carry(plan: Plan, thread: usize, agreed: &std::sync::mpsc::Sender<()>) -> io:
 }
 
 impl Call {
-    fn from_caller(
+    fn carry_in(
         &mut self,
         protocol: Protocol,
         buffer: &mut [u8],
@@ -142,7 +142,7 @@ impl Call {
         }
     }
 
-    fn from_agent(
+    fn carry_out(
         &mut self,
         protocol: Protocol,
         ulaw: &mut Vec<u8>,

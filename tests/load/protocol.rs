@@ -28,6 +28,9 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
+/// A WebSocket frame's length that says that two more bytes hold it.
+const TWO_MORE: u8 = 0x7e;
+
 /// What a connection brought.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
@@ -105,10 +108,10 @@ impl Protocol {
 fn frame(opcode: u8, payload: &[u8], masked: bool, out: &mut Vec<u8>) {
     out.push(0x80 | opcode);
     let mask = if masked { 0x80 } else { 0 };
-    if payload.len() < 126 {
+    if payload.len() < usize::from(TWO_MORE) {
         out.push(mask | payload.len() as u8);
     } else {
-        out.push(mask | 126);
+        out.push(mask | TWO_MORE);
         out.extend((payload.len() as u16).to_be_bytes());
     }
     if masked {
@@ -198,7 +201,7 @@ impl Reader {
 fn head(bytes: &[u8]) -> Option<(usize, usize, Option<[u8; 4]>)> {
     let second = *bytes.get(1)?;
     let (mut header, length) = match second & 0x7f {
-        126 => (
+        TWO_MORE => (
             4,
             usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])),
         ),

@@ -131,11 +131,7 @@ impl Audio {
         let at = Instant::now();
         if let Some(before) = self.last_at.replace(at) {
             let apart = at - before;
-            let off = if apart > FRAME {
-                apart - FRAME
-            } else {
-                FRAME - apart
-            };
+            let off = apart.abs_diff(FRAME);
             heard.spacing.add(off.as_micros() as u64);
         }
         let Some(marker) = Marker::of(&packet[HEADER..]) else {

@@ -175,14 +175,12 @@ impl Call {
                 Step::Nothing
             }
             (State::Inviting, 200..300) if of.ends_with("INVITE") => {
-                self.to = header(message, "To").unwrap_or_default().to_owned();
-                let contact = header(message, "Contact").unwrap_or_default();
-                self.target = contact
-                    .trim_start_matches('<')
-                    .split('>')
-                    .next()
+                header(message, "To")
                     .unwrap_or_default()
-                    .to_owned();
+                    .clone_into(&mut self.to);
+                let contact = header(message, "Contact").unwrap_or_default();
+                let contact = contact.trim_start_matches('<').split('>').next();
+                contact.unwrap_or_default().clone_into(&mut self.target);
                 self.repeats = None;
                 send(&self.request("ACK", ""));
                 match media_of(message) {
@@ -199,7 +197,9 @@ impl Call {
                 Step::Nothing
             }
             (State::Inviting, 300..) => {
-                self.to = header(message, "To").unwrap_or_default().to_owned();
+                header(message, "To")
+                    .unwrap_or_default()
+                    .clone_into(&mut self.to);
                 let mut ack = self.request("ACK", "");
                 // That of a refusal belongs to the INVITE's transaction (RFC 3261 section 17.1.1.3).
                 if let Some(at) = ack.windows(4).position(|part| part == b"ack\r") {
