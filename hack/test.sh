@@ -37,6 +37,7 @@ run_lint() {
 run_unit() {
     section "unit, snapshot and schema tests"
     step "cargo test" cargo test --locked --quiet --workspace --exclude ringwire-tests
+    step "load tool" cargo test --locked --quiet --package ringwire-tests --bin ringwire-load
     step "fuzzing, 20 s each" "$HACK/fuzz.sh" 20
 }
 

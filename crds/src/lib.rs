@@ -49,7 +49,7 @@ pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelecto
 pub use media_gateway::{
     AllowedNamespaces, Exposure, ExposureType, ImagePullPolicy, MediaGateway, MediaGatewaySpec,
     MediaGatewayStatus, NamespacesFrom, NodePorts, PodTemplate, PortRange, RegistrarSpec, RtpSpec,
-    SipExposure, SipExposureType, SipService, SipSpec,
+    SessionAffinity, SipExposure, SipExposureType, SipService, SipSpec,
 };
 pub use phone_number::{PhoneNumber, PhoneNumberSpec, PhoneNumberState, PhoneNumberStatus};
 pub use sip_provider::{

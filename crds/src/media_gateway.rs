@@ -350,9 +350,34 @@ pub struct SipService {
     #[schemars(length(min = 1, max = 253))]
     pub load_balancer_class: Option<String>,
 
+    /// What keeps a caller at one registrar (sessionAffinity of the Services): ClientIP, or None for load balancers that refuse
+    /// that, such as those of AWS's in-tree provider; then it is up to them. Default: ClientIP.
+    #[serde(default)]
+    pub session_affinity: SessionAffinity,
+
     /// The ports of the nodes, with NodePort only. Default: the cluster picks free ones, which stay as long as the Services do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_ports: Option<NodePorts>,
+}
+
+/// What keeps a caller at one registrar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SessionAffinity {
+    /// Its address.
+    #[default]
+    ClientIP,
+    /// Nothing but what the load balancer does by itself.
+    None,
+}
+
+impl SessionAffinity {
+    /// As Services have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientIP => "ClientIP",
+            Self::None => "None",
+        }
+    }
 }
 
 /// Ports of nodes.

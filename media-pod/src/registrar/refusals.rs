@@ -41,8 +41,10 @@ impl Ledger {
         };
         let page = self.pages.entry(provider.clone()).or_default();
         let mut is_new = page.count(call.reason, 1, &call.detail, at);
-        if call.reason == Reason::SourceNotAllowed
-            && let Some(number) = &call.number
+        if matches!(
+            call.reason,
+            Reason::SourceNotAllowed | Reason::SourceAddressLost
+        ) && let Some(number) = &call.number
         {
             let address = call.source.ip();
             let known = page.sources.iter().any(|source| source.address == address);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ringwire_crds::{Codec, ProviderType, SipProvider, Transport, secret_key};
+use ringwire_crds::{Codec, ProviderType, SipExposureType, SipProvider, Transport, secret_key};
 
 use super::gateway::{network, serves};
 use super::{ProviderFindings, Verdict, secrets};
@@ -90,7 +90,7 @@ pub(super) fn compile(
             let gateway = gateways.find(|gateway| ObjectRef::of(*gateway) == *id);
             gateway.is_some_and(|gateway| {
                 let exposure = &gateway.spec.sip.exposure;
-                !exposure.addresses.is_empty() || exposure.type_.service_type().is_some()
+                !exposure.addresses.is_empty() || exposure.type_ == SipExposureType::LoadBalancer
             })
         }),
         unaddressed: None,
@@ -363,17 +363,27 @@ fn allowed_source(text: &str) -> AllowedSource {
     }
 }
 
-/// Whether calls of one provider could be taken for calls of the other: they share an address or name, or an account that may be used
-/// from anywhere. Different accounts tell them apart, but one account alone does not: whoever has none to prove is not asked.
+/// Whether calls of one provider could be taken for calls of the other: they share an address or name, or one of them has an account that
+/// may be used from anywhere. Different user names tell them apart, but one account alone does not: whoever has none to prove is not
+/// asked. Passwords are not compared, or a conflict would tell that one was guessed.
 pub(super) fn confusable(a: &Provider, b: &Provider) -> bool {
+    let from_anywhere = |provider: &Provider| {
+        let accounts = provider.incoming.as_ref();
+        accounts.is_some_and(|accounts| !accounts.is_empty()) && provider.allowed_sources.is_empty()
+    };
     if let (Some(of_a), Some(of_b)) = (&a.incoming, &b.incoming) {
-        let anywhere = |provider: &Provider| provider.allowed_sources.is_empty();
-        if of_a != of_b {
+        let names = |accounts: &[Account]| -> Vec<String> {
+            accounts
+                .iter()
+                .map(|account| account.username.clone())
+                .collect()
+        };
+        if names(of_a) != names(of_b) {
             return false;
         }
-        if !of_a.is_empty() && (anywhere(a) || anywhere(b)) {
-            return true;
-        }
+    }
+    if from_anywhere(a) || from_anywhere(b) {
+        return true;
     }
     let hosts = |provider: &Provider| {
         let proxy = provider

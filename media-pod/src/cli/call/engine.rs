@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use ringwire_media::stream::{PACKET_BYTES, RtpStream, StreamConfig, StreamEvent};
 use ringwire_sip::dialog::{Action, CallEvent, EndedBy, RespondTo};
 use ringwire_sip::digest::Credentials;
-use ringwire_sip::message::{HeaderName, Host, Message, Method, NameAddr, Request, Response, Uri};
+use ringwire_sip::message::{
+    HeaderName, Host, Message, Method, NameAddr, Request, Response, Scheme, Uri,
+};
 use ringwire_sip::sdp::{Capabilities, Codec, LocalMedia, Negotiated};
 use ringwire_sip::transaction::{
     ClientError, ClientId, Endpoint, EndpointConfig, Event, Transport, TransportError,
@@ -197,6 +199,8 @@ impl Call {
         match plan.transport {
             Transport::Udp => {}
             Transport::Tcp => contact.params.set("transport", Some("tcp")),
+            // RFC 3261 section 8.1.1.8.
+            Transport::Tls if plan.target.is_sips() => contact.scheme = Scheme::Sips,
             Transport::Tls => contact.params.set("transport", Some("tls")),
         }
         let from = plan.from.unwrap_or_else(|| {

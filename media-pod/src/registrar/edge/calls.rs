@@ -138,9 +138,12 @@ impl Edge {
         let config = Arc::clone(&self.config);
         let (source, time) = (flow.remote.ip(), self.time(now));
         let proof = self.proofs.check(&config, &request, source, time);
-        if matches!(proof, Proof::Wrong | Proof::Of(_)) {
+        if matches!(proof, Proof::Wrong | Proof::TooOften | Proof::Of(_)) {
             let call_id = request.headers.call_id();
             self.proofs.answered(call_id.unwrap_or_default());
+        }
+        if proof == Proof::Wrong {
+            self.outputs.push_back(Output::WrongCredentials(source));
         }
         let proved = match &proof {
             Proof::Of(providers) => providers.as_slice(),
@@ -181,17 +184,19 @@ impl Edge {
                     Refusal::SourceNotAllowed { dialled } => {
                         let source = flow.remote.ip();
                         let lost = is_of_a_node(&config, source);
-                        let detail = match (dialled, lost) {
-                            (_, true) => format!(
-                                "{source} is the address of a node: unless the caller is there, its own was lost on the way, \
-                                 for instance in a load balancer that puts another in its place"
-                            ),
-                            (Some((provider, _)), false) => format!(
+                        let mut detail = match dialled {
+                            Some((provider, _)) => format!(
                                 "add {source} to spec.allowedSources of {} to let it in",
                                 provider.id
                             ),
-                            (None, false) => "no provider accepts this source".into(),
+                            None => "no provider accepts this source".into(),
                         };
+                        if lost {
+                            detail = format!(
+                                "{source} is the address of a node: unless the caller is there, its own was lost on the way, \
+                                 for instance in a load balancer that puts another in its place; if it is there, {detail}"
+                            );
+                        }
                         let reason = if lost {
                             Reason::SourceAddressLost
                         } else {
@@ -209,7 +214,8 @@ impl Edge {
                     Refusal::Unproved { dialled } => {
                         let provider = dialled.map(|(provider, _)| provider.id.clone());
                         let number = dialled.map(|(_, number)| number.to_owned());
-                        if matches!(proof, Proof::None | Proof::Stale) {
+                        // Whoever has proved another account may have two here.
+                        if matches!(proof, Proof::None | Proof::Stale | Proof::Of(_)) {
                             let detail = "the caller was asked for a user name and password";
                             let reason = Reason::CredentialsMissing;
                             let call = refused(reason, 401, provider, number, detail.into());
@@ -221,10 +227,12 @@ impl Edge {
                             let challenges = proof::challenges(keys, source, is_stale, made);
                             return self.answer(id, &request, 401, challenges, now);
                         }
-                        if proof == Proof::Wrong {
-                            self.outputs.push_back(Output::WrongCredentials(source));
-                        }
-                        let detail = "the user name or password is wrong, or another SipProvider's";
+                        let detail = match proof {
+                            Proof::TooOften => {
+                                "too many wrong passwords came from this address; it has to wait a minute"
+                            }
+                            _ => "the user name or password is wrong",
+                        };
                         let reason = Reason::CredentialsRefused;
                         refused(reason, 403, provider, number, detail.into())
                     }
@@ -342,7 +350,11 @@ impl Edge {
         let wanted = invite.uri.is_sips() || back.is_some_and(|back| back.uri.is_sips());
         if wanted && (flow.transport == Transport::Tls || self.config.tls.is_some()) {
             uri.scheme = Scheme::Sips;
-            uri.port = Some(self.local.tls_port);
+            let towards = || (self.source_towards)(flow.remote.ip());
+            match self.local.told(Transport::Tls, towards) {
+                Some((host, port)) => (uri.host, uri.port) = (host, Some(port)),
+                None => uri.port = Some(self.local.tls_port),
+            }
             // Whatever comes to it comes over TLS.
             uri.params.remove("transport");
         }

@@ -15,6 +15,7 @@ use ringwire_sip::digest::server::{self, Answer};
 use ringwire_sip::message::{HeaderName, Request};
 
 use super::RefusedCall;
+use super::limits::counted;
 
 /// What PBXes may want to know before they answer.
 pub const REALM: &str = "ringwire";
@@ -34,6 +35,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Callers that were asked and have not answered yet.
 const MAX_ASKED: usize = 1_024;
 
+/// So many wrong passwords may come from one source before it has to wait, and for how long after the last. This is for those whom the
+/// guard never shuts out as well: carriers, and everybody where everybody may call.
+const MAX_GUESSES: u32 = 5;
+const COOLING: Duration = Duration::from_secs(60);
+
+/// Sources whose guesses are counted; beyond it all counts are forgotten.
+const MAX_GUESSERS: usize = 16_384;
+
 /// What a request proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
@@ -44,6 +53,8 @@ pub enum Proof {
     Stale,
     /// That its sender does not know the password.
     Wrong,
+    /// Nothing: so many wrong passwords came from its source that none is looked at for a while.
+    TooOften,
     /// That its sender knows the password of these providers.
     Of(Vec<ObjectRef>),
 }
@@ -57,6 +68,8 @@ pub struct Proofs {
     order: VecDeque<String>,
     /// Calls whose callers were asked, the oldest first.
     asked: VecDeque<(Instant, RefusedCall)>,
+    /// Wrong passwords of each source, and when the last came, in seconds since 1970.
+    guesses: HashMap<IpAddr, (u32, u64)>,
 }
 
 impl Proofs {
@@ -77,6 +90,10 @@ impl Proofs {
         if !is_fresh {
             return Proof::Stale;
         }
+        let guesser = counted(source);
+        if self.has_guessed_too_often(guesser, time) {
+            return Proof::TooOften;
+        }
         let all = config.providers.values();
         let proved = all.filter(|provider| {
             let mut accounts = provider.incoming.iter().flatten();
@@ -86,13 +103,36 @@ impl Proofs {
             })
         });
         let proved: Vec<ObjectRef> = proved.map(|provider| provider.id.clone()).collect();
-        if proved.is_empty() {
-            Proof::Wrong
-        } else if self.take(&answer) {
-            Proof::Of(proved)
-        } else {
-            Proof::Stale
+        // A guess uses the nonce up as well.
+        let is_unused = self.take(&answer);
+        match (is_unused, proved.is_empty()) {
+            (false, _) => Proof::Stale,
+            (true, true) => {
+                self.note_guess(guesser, time);
+                Proof::Wrong
+            }
+            (true, false) => Proof::Of(proved),
         }
+    }
+
+    fn has_guessed_too_often(&mut self, guesser: IpAddr, time: u64) -> bool {
+        let Some((count, last)) = self.guesses.get(&guesser) else {
+            return false;
+        };
+        let is_cool = last + COOLING.as_secs() <= time;
+        let too_often = *count >= MAX_GUESSES && !is_cool;
+        if is_cool {
+            self.guesses.remove(&guesser);
+        }
+        too_often
+    }
+
+    fn note_guess(&mut self, guesser: IpAddr, time: u64) {
+        if self.guesses.len() >= MAX_GUESSERS && !self.guesses.contains_key(&guesser) {
+            self.guesses.clear();
+        }
+        let (count, last) = self.guesses.entry(guesser).or_default();
+        (*count, *last) = (*count + 1, time);
     }
 
     /// Uses a nonce once more; `false`: it was used as often before.
@@ -237,8 +277,12 @@ mod tests {
 
     impl Caller {
         fn asked(keys: &[TokenKey], time: u64) -> Self {
+            Self::asked_with(keys, (time, 7))
+        }
+
+        fn asked_with(keys: &[TokenKey], made: (u64, u32)) -> Self {
             let mut response = Response::to_request(&invite(), 401, None);
-            for (name, value) in challenges(keys, SOURCE.into(), false, (time, 7)) {
+            for (name, value) in challenges(keys, SOURCE.into(), false, made) {
                 response.headers.push(name, value);
             }
             Self {
@@ -282,6 +326,24 @@ mod tests {
         assert_eq!(check(&mut proofs, &request, NOW), proved());
         let request = caller.invites("guess");
         assert_eq!(check(&mut proofs, &request, NOW), Proof::Wrong);
+    }
+
+    #[test]
+    fn after_five_guesses_a_source_has_to_wait_whoever_it_is() {
+        let (keys, mut proofs) = ([key(1)], Proofs::default());
+        for unique in 0..MAX_GUESSES {
+            let mut caller = Caller::asked_with(&keys, (NOW, unique));
+            let guess = caller.invites("guess");
+            assert_eq!(check(&mut proofs, &guess, NOW), Proof::Wrong);
+            // A nonce does for one guess.
+            let again = check(&mut proofs, &guess, NOW);
+            assert!(matches!(again, Proof::Stale | Proof::TooOften), "{again:?}");
+        }
+        let mut caller = Caller::asked_with(&keys, (NOW, 99));
+        let right = caller.invites("secret");
+        assert_eq!(check(&mut proofs, &right, NOW + 1), Proof::TooOften);
+        let later = NOW + COOLING.as_secs();
+        assert_eq!(check(&mut proofs, &right, later), proved());
     }
 
     #[test]

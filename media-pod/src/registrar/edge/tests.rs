@@ -10,6 +10,7 @@ use ringwire_sip::message::parse_datagram;
 
 use super::timers::{FIRST_SIGN, TIMER_C};
 use super::*;
+use crate::registrar::place::Fronts;
 
 const CARRIER: &str = "192.0.2.1:5060";
 
@@ -72,13 +73,18 @@ impl World {
     }
 
     fn with(pods: u64, config: RegistrarConfig) -> Self {
+        Self::behind(None, pods, config)
+    }
+
+    /// Where carriers come through Services.
+    fn behind(fronts: Option<Fronts>, pods: u64, config: RegistrarConfig) -> Self {
         let now = Instant::now();
         let local = Local {
             advertised: Some([198, 51, 100, 7].into()),
             udp_port: 5060,
             tcp_port: 5060,
             tls_port: 5061,
-            fronts: None,
+            fronts,
         };
         let config = Arc::new(config);
         let mut edge = Edge::new(Arc::clone(&config), local.clone(), |_| None, (now, 0), 7);
@@ -382,7 +388,10 @@ fn a_caller_who_gave_up_hears_so_whatever_becomes_of_the_pod() {
 
 /// What the media pod is told to have as Contact, for an INVITE like this.
 fn contact(uri: &str, more: &str, transport: Transport) -> String {
-    let mut world = World::new(1);
+    contact_in(World::new(1), uri, more, transport)
+}
+
+fn contact_in(mut world: World, uri: &str, more: &str, transport: Transport) -> String {
     let text = format!(
         "INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/{transport} {CARRIER};branch=z9hG4bK1\r\nMax-Forwards: 70\r\n\
          From: <sip:alice@192.0.2.1>;tag=a\r\nTo: <{uri}>\r\nCall-ID: call\r\nCSeq: 1 INVITE\r\n{more}\
@@ -429,6 +438,23 @@ fn who_asks_for_tls_on_the_whole_way_gets_a_contact_that_does() {
         contact(sips, plain, Transport::Udp),
         "sip:198.51.100.7:5060"
     );
+}
+
+#[test]
+fn behind_services_whoever_asks_for_tls_is_told_of_the_one_for_tls() {
+    let named = |name: &str, port| Some((ringwire_sip::message::Host::Name(name.into()), port));
+    let fronts = Fronts {
+        udp: named("udp.example.com", 30060),
+        tcp: named("tcp.example.com", 30070),
+        tls: named("tcp.example.com", 30061),
+    };
+    let (uri, plain) = (
+        "sips:+34911234567@198.51.100.7",
+        "Contact: <sip:alice@192.0.2.1>\r\n",
+    );
+    let world = World::behind(Some(fronts), 1, config());
+    let contact = contact_in(world, uri, plain, Transport::Tls);
+    assert_eq!(contact, "sips:tcp.example.com:30061");
 }
 
 /// A trunk whose callers have to log in.

@@ -52,6 +52,7 @@ pub(super) fn fronts(gateway: &ValidGateway<'_>) -> Vec<Service> {
     let SipService {
         annotations,
         load_balancer_class,
+        session_affinity,
         node_ports,
     } = service.clone().unwrap_or_default();
     let NodePorts { udp, tcp, tls } = node_ports.unwrap_or_default();
@@ -79,7 +80,7 @@ pub(super) fn fronts(gateway: &ValidGateway<'_>) -> Vec<Service> {
                 // Who calls is told by the source address.
                 external_traffic_policy: Some("Local".to_owned()),
                 // A CANCEL, or an INVITE that is sent again, has to meet its transaction.
-                session_affinity: Some("ClientIP".to_owned()),
+                session_affinity: Some(session_affinity.as_str().to_owned()),
                 load_balancer_class: load_balancer_class.clone(),
                 ..ServiceSpec::default()
             }),
