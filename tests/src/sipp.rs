@@ -1,6 +1,6 @@
 //! sipp, with the scenarios of `tests/sipp`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::address::Address;
 use crate::manifests::NUMBER;
@@ -13,7 +13,8 @@ pub struct Sipp {
     process: Process,
     scratch: Scratch,
     scenario: String,
-    _address: Address,
+    ip: IpAddr,
+    _address: Option<Address>,
 }
 
 /// Runs a scenario of `tests/sipp` against `remote` to its end; panics unless all its calls succeeded.
@@ -24,7 +25,16 @@ pub fn run(scenario: &str, remote: SocketAddr, arguments: &[&str]) {
 
 /// Starts a scenario: one call from an address of its own to [`NUMBER`], unless the arguments say otherwise.
 pub fn start(scenario: &str, remote: SocketAddr, arguments: &[&str]) -> Sipp {
-    let (address, scratch) = (Address::claim(), Scratch::new("sipp"));
+    let scratch = Scratch::new("sipp");
+    // There is one loopback address of IPv6 only: the server has its usual port.
+    let (address, port) = if remote.is_ipv4() {
+        (Some(Address::claim()), "5060")
+    } else {
+        (None, "5070")
+    };
+    let ip = address
+        .as_ref()
+        .map_or(IpAddr::from(Ipv6Addr::LOCALHOST), Address::ip);
     let file = repository().join("tests/sipp").join(scenario);
     let mut command = process::command("sipp");
     command
@@ -32,20 +42,8 @@ pub fn start(scenario: &str, remote: SocketAddr, arguments: &[&str]) -> Sipp {
         .arg("-sf")
         .arg(file)
         .current_dir(scratch.path());
-    let ip = address.to_string();
-    command.args([
-        "-i",
-        &ip,
-        "-mi",
-        &ip,
-        "-p",
-        "5060",
-        "-mp",
-        "6000",
-        "-nostdin",
-        "-max_socket",
-        "4000",
-    ]);
+    command.args(["-i", &ip.to_string(), "-mi", &ip.to_string()]);
+    command.args(["-p", port, "-mp", "6000", "-nostdin", "-max_socket", "4000"]);
     for (option, value) in [
         ("-s", NUMBER),
         ("-m", "1"),
@@ -67,11 +65,17 @@ pub fn start(scenario: &str, remote: SocketAddr, arguments: &[&str]) -> Sipp {
         process,
         scratch,
         scenario: scenario.to_owned(),
+        ip,
         _address: address,
     }
 }
 
 impl Sipp {
+    /// Its address.
+    pub fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
     /// Whether all calls succeeded, once they are over.
     pub fn succeeded(mut self) -> bool {
         self.process.wait(seconds(60)).success()

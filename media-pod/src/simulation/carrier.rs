@@ -50,6 +50,7 @@ impl Carrier {
         };
         let to = format!("<sip:{number}@{}>", flow.remote);
         let params = UacParams {
+            follow_redirects: false,
             target: Uri::parse(&to[1..to.len() - 1]).unwrap(),
             from: name(&format!("<sip:+34600000000@{address}>")),
             to: name(&to),

@@ -1,15 +1,19 @@
 //! Calls that are up: what carriers do inside the dialog. With sipp where it can, else with a phone made of text.
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use ringwire_media::tone::speech_like;
+use ringwire_tests::address::Address;
 use ringwire_tests::agent::{Agent, Manner};
 use ringwire_tests::audio;
+use ringwire_tests::gateway::{self, Gateway};
+use ringwire_tests::manifests::{NUMBER, echo, number, static_trunk};
 use ringwire_tests::phone::{Message, Phone};
 use ringwire_tests::sipp;
 use ringwire_tests::wait::seconds;
 
-use crate::{IS_ECHO, agent_gateway, echo_gateway};
+use crate::{ECHO_EXPECTED, IS_ECHO, agent_gateway, echo_gateway};
 
 /// The caller's words come back from `remote`.
 #[track_caller]
@@ -85,6 +89,50 @@ fn sipp_sends_the_same_invite_over_two_paths() {
     sipp::run("merged.xml", gateway.sip(), &[]);
     assert_eq!(gateway.record()["reason"], "CallerCancelled");
     assert_eq!(gateway.records().len(), 1);
+}
+
+#[test]
+fn sipp_calls_over_ipv6() {
+    let trunk = static_trunk("\"::1\"", "allowedSources: [\"::1\"], codecs: [PCMA]");
+    let set = [
+        trunk,
+        number("main", NUMBER, "trunk", "bot"),
+        echo("bot", ""),
+    ];
+    let gateway = Gateway::start_on(
+        Ipv6Addr::LOCALHOST.into(),
+        &[("all.yaml", &set.join("---\n"))],
+    );
+    for (scenario, more) in [
+        ("call.xml", &["-d", "300"][..]),
+        ("call.xml", &["-d", "300", "-t", "t1"]),
+        ("offerless.xml", &[]),
+        ("prack.xml", &[]),
+    ] {
+        sipp::run(scenario, gateway.sip(), more);
+        let record = gateway.record();
+        assert_eq!(record["reason"], "CallerHungUp", "{scenario}: {record}");
+    }
+    let target = format!("sip:{NUMBER}@{}", gateway.sip());
+    let call = gateway::call(&target, Ipv6Addr::LOCALHOST.into(), &ECHO_EXPECTED);
+    assert!(call.success, "{}", call.result);
+}
+
+#[test]
+fn ringwire_call_goes_where_sipp_sends_it_if_it_may() {
+    let gateway = echo_gateway();
+    let elsewhere = format!("{NUMBER}@{}", gateway.sip());
+    let more = ["-key", "elsewhere", &elsewhere, "-m", "2"];
+    let server = sipp::start("redirect.xml", gateway.sip(), &more);
+    let (target, caller) = (format!("sip:1@{}", server.ip()), Address::claim());
+    let refused = gateway::call(&target, caller.ip(), &[]);
+    let failure = refused.result["failure"].to_string();
+    assert!(failure.contains("--follow-redirects"), "{failure}");
+    let arguments = ["--follow-redirects", "--min-correlation", "0.8"];
+    let call = gateway::call(&target, caller.ip(), &arguments);
+    assert!(call.success, "{}", call.result);
+    server.end();
+    assert_eq!(gateway.record()["reason"], "CallerHungUp");
 }
 
 #[test]

@@ -69,6 +69,7 @@ pub(crate) fn uac_params() -> UacParams {
         credentials: None,
         routes: Vec::new(),
         headers: Vec::new(),
+        follow_redirects: false,
         user_agent: "ringwire".to_owned(),
         t1: T1,
         t2: T2,

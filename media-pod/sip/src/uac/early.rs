@@ -34,6 +34,9 @@ impl UacCall {
         self.out.tell(CallEvent::Progress {
             status: response.status,
         });
+        if response.status == 199 {
+            return self.early_dialog_ended(response);
+        }
         let Ok(Some(answer)) = body::description(&response.headers, &response.body) else {
             return;
         };
@@ -49,8 +52,26 @@ impl UacCall {
                 if let Some(early) = early {
                     early.session.agreed_quietly(negotiated.clone());
                 }
+                let tag = response.headers.to().ok();
+                self.early_media_of = tag.and_then(|to| to.tag().map(str::to_owned));
                 self.heard(negotiated);
             }
+        }
+    }
+
+    /// One of the forks will not answer (RFC 6228): what was agreed with it is nothing any more.
+    fn early_dialog_ended(&mut self, response: &Response) {
+        let Some(tag) = response
+            .headers
+            .to()
+            .ok()
+            .and_then(|to| to.tag().map(str::to_owned))
+        else {
+            return;
+        };
+        self.early.retain(|early| early.remote_tag != tag);
+        if self.early_media_of.as_deref() == Some(&tag) {
+            (self.early_media, self.early_media_of) = (None, None);
         }
     }
 

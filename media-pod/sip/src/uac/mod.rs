@@ -1,10 +1,11 @@
 //! One outbound call's protocol side, on top of an [`Endpoint`](crate::transaction::Endpoint) that the owner has: INVITE
 //! with an offer, digest, provisional responses, forks, ACK, CANCEL and BYE, and the dialog after that.
 //!
-//! It does not find servers and does not follow redirections: a 3xx ends the call.
+//! It does not find servers.
 
 mod answered;
 mod early;
+mod redirect;
 mod signing;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use crate::sdp::{self, Capabilities, LocalMedia, Negotiated, SessionDescription}
 use crate::transaction::ServerId;
 use answered::Fork;
 use early::Early;
+use redirect::Alternatives;
 use signing::may_answer;
 
 /// Most forks whose 2xx is ended again.
@@ -53,6 +55,8 @@ pub struct UacParams {
     pub credentials: Option<Credentials>,
     /// Proxies that the INVITE goes through.
     pub routes: Vec<NameAddr>,
+    /// Whether a 3xx is followed to where it says. Whoever answers decides whom we call then; without it a 3xx ends the call.
+    pub follow_redirects: bool,
     /// More headers of the INVITE.
     pub headers: Vec<(HeaderName, String)>,
     /// The `User-Agent` header.
@@ -90,7 +94,10 @@ pub struct UacCall {
     timer: SessionTimer,
     /// What was agreed on media before the answer.
     early_media: Option<Negotiated>,
+    /// The tag of whom that was agreed with.
+    early_media_of: Option<String>,
     early: Vec<Early>,
+    alternatives: Alternatives,
     takes_refer: bool,
     session: Option<Session>,
     forks: Vec<Fork>,
@@ -125,7 +132,9 @@ impl UacCall {
             refresh_answers: 0,
             timer: SessionTimer::default(),
             early_media: None,
+            early_media_of: None,
             early: Vec::new(),
+            alternatives: Alternatives::default(),
             takes_refer: false,
             session: None,
             forks: Vec::new(),
@@ -155,7 +164,8 @@ impl UacCall {
         headers.push(HeaderName::CSeq, format!("{} INVITE", self.cseq));
         headers.push(HeaderName::Contact, params.contact.to_string());
         headers.push(HeaderName::Allow, ALLOW);
-        headers.push(HeaderName::Supported, SUPPORTED);
+        // 199: early dialogs that end are told of (RFC 6228).
+        headers.push(HeaderName::Supported, format!("{SUPPORTED}, 199"));
         headers.push(HeaderName::UserAgent, params.user_agent.clone());
         for (name, value) in params.headers.iter().cloned().chain(authorization) {
             headers.push(name, value);
@@ -220,6 +230,7 @@ impl UacCall {
                         self.challenges = challenges;
                         self.send_invite(headers);
                     }
+                    None if self.tries_elsewhere(response) => {}
                     None => self.refused(response),
                 }
             }
@@ -229,6 +240,7 @@ impl UacCall {
                 self.challenges = challenges;
                 self.send_invite(headers);
             }
+            300.. if self.state == State::Calling && self.tries_elsewhere(response) => {}
             _ => self.refused(response),
         }
     }

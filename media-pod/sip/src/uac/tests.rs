@@ -317,3 +317,84 @@ fn calls_over_a_bad_network_always_end_on_both_sides() {
         "{stood} calls stood, {never} were never answered, {refreshes} refreshes"
     );
 }
+
+fn redirected(request: &Request, contacts: &[&str]) -> Response {
+    let mut response = Response::to_request(request, 302, None);
+    response.set_to_tag("moved");
+    for contact in contacts {
+        response.headers.push(HeaderName::Contact, *contact);
+    }
+    response
+}
+
+#[test]
+fn a_redirection_is_followed_where_that_is_allowed() {
+    let now = Instant::now();
+    let params = UacParams {
+        follow_redirects: true,
+        ..uac_params()
+    };
+    let mut call = UacCall::new(params, now);
+    let (token, first) = invite_of(&mut call);
+    let contacts = [
+        "<sip:low@192.0.2.51>;q=0.1, <mailto:bob@example.com>",
+        "<sip:best@192.0.2.52?Subject=x>;q=0.9",
+    ];
+    call.on_response(token, &redirected(&first, &contacts), now);
+    let (token, second) = invite_of(&mut call);
+    assert_eq!(second.uri.to_string(), "sip:best@192.0.2.52");
+    let headers = &second.headers;
+    assert_eq!(headers.cseq().unwrap(), (2, Method::INVITE));
+    assert_eq!(headers.call_id().unwrap(), first.headers.call_id().unwrap());
+    assert_eq!(headers.to().unwrap().tag(), None);
+    // It leads back to the first, and in a circle: neither is tried again.
+    let back = format!("<{}>", first.uri);
+    call.on_response(
+        token,
+        &redirected(&second, &[&back, "<sip:best@192.0.2.52>"]),
+        now,
+    );
+    let (token, third) = invite_of(&mut call);
+    assert_eq!(third.uri.to_string(), "sip:low@192.0.2.51");
+    call.on_response(token, &reply(&third, 486, "b", None), now);
+    assert_eq!(ended(&mut call), Some((EndedBy::Peer, Some(486))));
+    assert!(call.poll_action().is_none());
+}
+
+#[test]
+fn a_redirection_ends_the_call_where_it_is_not_allowed_or_leads_nowhere() {
+    let now = Instant::now();
+    for (follow_redirects, contacts) in [
+        (false, &["<sip:bob@192.0.2.51>"][..]),
+        (true, &[]),
+        (true, &["<tel:+34600000000>"]),
+        (true, &["<not a uri"]),
+    ] {
+        let params = UacParams {
+            follow_redirects,
+            ..uac_params()
+        };
+        let mut call = UacCall::new(params, now);
+        let (token, invite) = invite_of(&mut call);
+        call.on_response(token, &redirected(&invite, contacts), now);
+        assert_eq!(ended(&mut call), Some((EndedBy::Peer, Some(302))));
+    }
+}
+
+#[test]
+fn early_media_ends_with_the_fork_that_sent_it() {
+    let now = Instant::now();
+    let mut call = UacCall::new(uac_params(), now);
+    let (token, invite) = invite_of(&mut call);
+    assert!(invite.headers.lists(&HeaderName::Supported, "199"));
+    let early = reply(&invite, 183, "a", Some(&sdp(4000, "0", "sendrecv")));
+    call.on_response(token, &early, now);
+    assert!(call.negotiated().is_some());
+    call.on_response(token, &reply(&invite, 199, "other", None), now);
+    assert!(call.negotiated().is_some());
+    call.on_response(token, &reply(&invite, 199, "a", None), now);
+    assert!(call.negotiated().is_none());
+    let answer = reply(&invite, 200, "b", Some(&sdp(4002, "0", "sendrecv")));
+    call.on_response(token, &answer, now);
+    assert_eq!(call.negotiated().unwrap().remote.unwrap().port(), 4002);
+}

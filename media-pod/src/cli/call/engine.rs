@@ -62,6 +62,8 @@ pub struct Plan {
     pub duration: Duration,
     /// The authorities that may have issued the other side's certificate (PEM); `None`: the public ones.
     pub authorities: Option<String>,
+    /// Whether a 3xx is followed.
+    pub follow_redirects: bool,
     /// How long to let it ring.
     pub answer_limit: Duration,
 }
@@ -216,6 +218,7 @@ impl Call {
         to.params.remove("transport");
         let call_id = format!("{:032x}", rand::random::<u128>());
         let params = UacParams {
+            follow_redirects: plan.follow_redirects,
             target: plan.target.clone(),
             from,
             to: NameAddr::new(to),

@@ -112,6 +112,9 @@ pub struct Args {
     /// Keys to press one second after the answer: 0-9, *, #, A-D.
     #[arg(long, value_name = "KEYS", value_parser = parse_keys)]
     dtmf: Option<String>,
+    /// Follow the other side to wherever else it says to call (3xx), over the same transport.
+    #[arg(long)]
+    follow_redirects: bool,
     /// One more header of the INVITE, 'Name: value'; may be repeated.
     #[arg(long, value_name = "HEADER", value_parser = parse_header, action = ArgAction::Append)]
     header: Vec<(HeaderName, String)>,
@@ -252,6 +255,7 @@ fn prepare(args: Args) -> Result<(Prepared, Transport), String> {
         password_file,
         codec,
         dtmf,
+        follow_redirects,
         header,
         bind,
         json: _,
@@ -323,6 +327,7 @@ fn prepare(args: Args) -> Result<(Prepared, Transport), String> {
         remote: SocketAddr::from(([0, 0, 0, 0], 0)),
         transport,
         authorities,
+        follow_redirects,
         bind,
         from,
         credentials,

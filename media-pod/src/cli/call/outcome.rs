@@ -345,7 +345,7 @@ fn known_reason(header: &str) -> Option<Reason> {
 /// What a refusal means for whoever tries a trunk or a number.
 fn status_meaning(status: u16) -> &'static str {
     match status {
-        300..=399 => "the call should go elsewhere; redirections are not followed",
+        300..=399 => "the call should go elsewhere; --follow-redirects goes there",
         400 => "the other side could not read the INVITE",
         401 | 407 => {
             "user name and password are wanted, or are wrong (--username, --password-file)"
