@@ -53,7 +53,7 @@ run_local() {
     programs
     section "end to end without a cluster: Kamailio, sipp, baresip"
     # They wait more than they compute.
-    step "local" cargo test --locked --package ringwire-tests --test local -- --test-threads=8
+    step "local" cargo test --locked --package ringwire-tests --test local -- --test-threads=6
     step "sound" cargo test --locked --package ringwire-tests --test audio
     step "leaks" cargo test --locked --package ringwire-tests --test leak -- --nocapture
     step "5,000 registrations" cargo test --locked --package ringwire-tests --test registrations -- --nocapture

@@ -128,7 +128,7 @@ fn ringwire_call_goes_where_sipp_sends_it_if_it_may() {
     let refused = gateway::call(&target, caller.ip(), &[]);
     let failure = refused.result["failure"].to_string();
     assert!(failure.contains("--follow-redirects"), "{failure}");
-    let arguments = ["--follow-redirects", "--min-correlation", "0.8"];
+    let arguments = [&["--follow-redirects"], &ECHO_EXPECTED[..]].concat();
     let call = gateway::call(&target, caller.ip(), &arguments);
     assert!(call.success, "{}", call.result);
     server.end();

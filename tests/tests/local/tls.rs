@@ -14,6 +14,8 @@ use ringwire_tests::process;
 use ringwire_tests::scratch::Scratch;
 use ringwire_tests::wait::{self, seconds};
 
+use crate::ECHO_EXPECTED;
+
 pub const TLS: [&str; 2] = ["--tls-port", "5061"];
 
 /// A server with a trunk at this carrier over TLS, that trusts this authority.
@@ -50,12 +52,7 @@ fn registers_over_tls_and_is_called_over_the_same_connection() {
     // Nothing listens for TLS at ours: the call can only come over the connection that registered.
     let caller = Address::claim();
     let target = format!("sip:{NUMBER}@{}", carrier.sip());
-    let arguments = [
-        "--header",
-        "X-Provider: network",
-        "--min-correlation",
-        "0.8",
-    ];
+    let arguments = [&["--header", "X-Provider: network"], &ECHO_EXPECTED[..]].concat();
     let call = gateway::call(&target, caller.ip(), &arguments);
     assert!(call.success, "{}", call.result);
     assert_eq!(gateway.record()["provider"], "default/trunk");
@@ -75,11 +72,7 @@ fn ringwire_call_speaks_tls_with_those_whom_it_trusts() {
         format!("sips:{NUMBER}@{}", carrier.ip()),
         format!("sip:{NUMBER}@{}:5061;transport=tls", carrier.ip()),
     ] {
-        let trusting = [
-            &network[..],
-            &["--ca", authority, "--min-correlation", "0.8"],
-        ]
-        .concat();
+        let trusting = [&network[..], &["--ca", authority], &ECHO_EXPECTED].concat();
         let call = gateway::call(&target, caller.ip(), &trusting);
         assert!(call.success, "{}", call.result);
         assert_eq!(call.result["transport"], "TLS", "{}", call.result);
