@@ -1,6 +1,9 @@
 //! How alike two recordings are, and how much later the second is: did the echo come back whole, and when?
 //!
-//! Cross-correlation over one common delay. A recording whose delay changes midway rightly scores lower.
+//! Cross-correlation, first over one delay for all, then block by block over delays that differ from it by whole frames: where a sender
+//! or a jitter buffer has left out or put in some, what follows is earlier or later, and still the same.
+
+use crate::FRAME_SAMPLES;
 
 /// Samples that must overlap for a delay to count: 200 ms.
 const MIN_OVERLAP: usize = 1600;
@@ -8,13 +11,17 @@ const MIN_OVERLAP: usize = 1600;
 const DECIMATION: usize = 4;
 /// Coarse delays that are looked at again at full rate.
 const CANDIDATES: usize = 8;
+/// Blocks that have a delay of their own: 400 ms, some syllables.
+const BLOCK: usize = 3200;
+/// By how many frames of 20 ms that may differ from the delay of all. Few, so that other words don't find a place where they fit.
+const MAX_FRAMES: isize = 12;
 
 /// Result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Comparison {
-    /// By how many 8 kHz samples the second signal is later.
+    /// By how many 8 kHz samples the second signal is later, for most of it.
     pub delay_samples: usize,
-    /// Normalised correlation at that delay, −1 to 1; 1 is the same signal at any volume.
+    /// Normalised correlation, −1 to 1; 1 is the same signal at any volume.
     pub correlation: f64,
 }
 
@@ -60,6 +67,10 @@ pub fn compare(reference: &[i16], received: &[i16], max_delay_millis: u32) -> Op
             })
         })
         .max_by(|a, b| a.correlation.total_cmp(&b.correlation))
+        .map(|whole| Comparison {
+            correlation: a.correlate_in_blocks(&b, whole.delay_samples),
+            ..whole
+        })
 }
 
 /// Samples with the running sum of their power, so that the power of any part is one subtraction.
@@ -86,15 +97,60 @@ impl Signal {
         if length < min_overlap {
             return None;
         }
-        // Sums of short runs in f32 are exact enough and let the compiler vectorise.
-        let cross: f64 = self.samples[..length]
-            .chunks(64)
-            .zip(shifted[..length].chunks(64))
-            .map(|(a, b)| f64::from(a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>()))
-            .sum();
-        let power = self.power[length] * (later.power[delay + length] - later.power[delay]);
+        let cross = dot(&self.samples[..length], &shifted[..length]);
+        let power = self.power[length] * later.power_of(delay, delay + length);
         (power > 0.0).then(|| cross / power.sqrt())
     }
+
+    /// Normalised correlation of all of `self` that `later` reaches to, each block at the delay that suits it best.
+    fn correlate_in_blocks(&self, later: &Self, delay: usize) -> f64 {
+        let (mut cross, mut power) = (0.0, (0.0, 0.0));
+        let reach = self
+            .samples
+            .len()
+            .min(later.samples.len().saturating_sub(delay));
+        for start in (0..reach).step_by(BLOCK) {
+            let end = (start + BLOCK).min(reach);
+            let own = self.power_of(start, end);
+            let at = |frames: isize| {
+                let from =
+                    (start + delay).checked_add_signed(frames * FRAME_SAMPLES.cast_signed())?;
+                let shifted = later.samples.get(from..from + end - start)?;
+                let (found, theirs) = (
+                    dot(&self.samples[start..end], shifted),
+                    later.power_of(from, from + end - start),
+                );
+                let score = if own * theirs > 0.0 {
+                    found / (own * theirs).sqrt()
+                } else {
+                    0.0
+                };
+                Some((score, found, theirs))
+            };
+            let best = (-MAX_FRAMES..=MAX_FRAMES).filter_map(at);
+            if let Some((_, found, theirs)) = best.max_by(|a, b| a.0.total_cmp(&b.0)) {
+                cross += found;
+                power = (power.0 + own, power.1 + theirs);
+            }
+        }
+        let power: f64 = power.0 * power.1;
+        if power > 0.0 {
+            cross / power.sqrt()
+        } else {
+            0.0
+        }
+    }
+
+    fn power_of(&self, start: usize, end: usize) -> f64 {
+        self.power[end] - self.power[start]
+    }
+}
+
+/// Sums of short runs in f32 are exact enough and let the compiler vectorise.
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    let runs = a.chunks(64).zip(b.chunks(64));
+    runs.map(|(a, b)| f64::from(a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>()))
+        .sum()
 }
 
 fn decimate(samples: &[i16]) -> Vec<f32> {
@@ -147,6 +203,17 @@ mod tests {
         assert!(compare(&signal, &quiet, 100).unwrap().correlation > 0.98);
         quiet[..12_000].fill(0);
         assert!(compare(&signal, &quiet, 100).unwrap().correlation < 0.9);
+    }
+
+    #[test]
+    fn frames_that_were_left_out_or_put_in_cost_no_more_than_themselves() {
+        let signal = speech_like(6000, 8);
+        let mut received = signal[..16_000].to_vec();
+        received.extend(&signal[16_000 + 5 * FRAME_SAMPLES..32_000]);
+        received.extend([0; 3 * FRAME_SAMPLES]);
+        received.extend(&signal[32_000..]);
+        let result = compare(&signal, &received, 1000).unwrap();
+        assert!((0.93..0.999).contains(&result.correlation), "{result:?}");
     }
 
     #[test]

@@ -29,12 +29,12 @@ use ringwire_tests::agent::Agent;
 use ringwire_tests::gateway::Gateway;
 use ringwire_tests::manifests::{NUMBER, echo, media_gateway, number, static_trunk, web_socket};
 
-/// From here on what came back is what was said. Beside a dozen other tests on a small machine a frame may come late, and all that follow
-/// it a little later than those before; other words than those that were said have less than 0.1.
-const IS_ECHO: f64 = 0.3;
+/// From here on what came back is what was said: other words than those that were said have 0.1, seldom 0.3. Beside other tests on a small
+/// machine frames come late and are left out.
+const IS_ECHO: f64 = 0.6;
 
 /// [`IS_ECHO`] for `ringwire call`.
-const ECHO_EXPECTED: [&str; 2] = ["--min-correlation", "0.3"];
+const ECHO_EXPECTED: [&str; 2] = ["--min-correlation", "0.6"];
 
 /// A trunk that takes calls from every loopback address, and who answers its number.
 fn local_set(agent: &str) -> String {
