@@ -3,6 +3,7 @@
 //! Used for carriers' TCP connections and for the links between registrars and media pods.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use ringwire_sip::message::limits::HeaderLimits;
 use ringwire_sip::message::{Message, ParseError, ParseFailure, StreamItem, StreamParser};
 use ringwire_sip::transaction::{Flow, Transport, TransportError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, WriteHalf};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -338,6 +340,19 @@ async fn write<W: AsyncWrite>(
         }
     }
     let _ = tokio::time::timeout(Duration::from_secs(1), writer.shutdown()).await;
+}
+
+/// A TCP connection, from this address and port of ours if any is given.
+pub async fn connect_from(from: Option<SocketAddr>, remote: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if remote.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    if let Some(from) = from {
+        socket.bind(from)?;
+    }
+    socket.connect(remote).await
 }
 
 /// The SIP crate's name of an error of the system.

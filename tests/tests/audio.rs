@@ -39,14 +39,8 @@ fn registered(
     gateway
 }
 
-fn echo_through_the_carrier(codec: &str, transport: &str, options: &[&str]) -> Carrier {
-    let carrier = Carrier::start(options);
-    let gateway = registered(
-        &carrier,
-        Gateway::start,
-        &echo("bot", ""),
-        &format!("transport: {transport}"),
-    );
+/// A call from the telephone network through the carrier, whose audio comes back as it was.
+fn clean_call(carrier: &Carrier, codec: &str) -> gateway::TestCall {
     let caller = Address::claim();
     let target = format!("sip:{NUMBER}@{}", carrier.sip());
     let arguments = [
@@ -59,6 +53,18 @@ fn echo_through_the_carrier(codec: &str, transport: &str, options: &[&str]) -> C
     ];
     let call = gateway::call(&target, caller.ip(), &arguments);
     assert!(call.success, "{}", call.result);
+    call
+}
+
+fn echo_through_the_carrier(codec: &str, transport: &str, options: &[&str]) -> Carrier {
+    let carrier = Carrier::start(options);
+    let gateway = registered(
+        &carrier,
+        Gateway::start,
+        &echo("bot", ""),
+        &format!("transport: {transport}"),
+    );
+    let call = clean_call(&carrier, codec);
     assert_eq!(call.result["codec"], codec);
     println!(
         "echo, {codec}, {transport}: {}, set-up {} ms",
@@ -195,18 +201,7 @@ fn baresip_hears_his_echo_in_pcma() {
 fn echo_of_an_agent(kind: &str, codec: &str, agent: &str) {
     let carrier = Carrier::start(&[]);
     let gateway = registered(&carrier, Gateway::start, agent, "");
-    let target = format!("sip:{NUMBER}@{}", carrier.sip());
-    let caller = Address::claim();
-    let arguments = [
-        "--header",
-        "X-Provider: network",
-        "--codec",
-        codec,
-        "--min-correlation",
-        "0.9",
-    ];
-    let call = gateway::call(&target, caller.ip(), &arguments);
-    assert!(call.success, "{}", call.result);
+    let call = clean_call(&carrier, codec);
     println!(
         "{kind} agent, {codec}: {}, set-up {} ms",
         call.result["echo"], call.result["setupMillis"]

@@ -2,20 +2,18 @@
 //! waits for one that is being made.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ringwire_config::state::CutOff;
 use ringwire_sip::transaction::{Flow, Transmit, Transport, TransportError};
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::edge::Peer;
 use super::tls;
 use crate::link::LinkStream;
-use crate::streams::{Idle, Sent, StreamEvent, Streams, transport_error};
+use crate::streams::{Idle, Sent, StreamEvent, Streams, connect_from, transport_error};
 
 /// A carrier's connection that says nothing for so long is closed.
 const IDLE: Duration = Duration::from_secs(900);
@@ -226,10 +224,14 @@ impl Connections {
             Transport::Udp | Transport::Tcp => None,
         };
         self.connecting.insert(destination, vec![bytes]);
-        let (made, bind) = (self.made.clone(), self.bind);
+        // From the address we listen on, if that is a certain one: carriers know us by it.
+        let from = (!self.bind.is_unspecified()
+            && self.bind.is_ipv4() == destination.remote.is_ipv4())
+        .then_some(SocketAddr::new(self.bind, 0));
+        let made = self.made.clone();
         tokio::spawn(async move {
             let connecting = async {
-                let stream = connect_from(bind, destination.remote)
+                let stream = connect_from(from, destination.remote)
                     .await
                     .map_err(|error| transport_error(&error))?;
                 let _ = stream.set_nodelay(true);
@@ -244,17 +246,4 @@ impl Connections {
         });
         Ok(())
     }
-}
-
-/// A connection that leaves from the address we listen on, if that is a certain one: carriers know us by it.
-async fn connect_from(bind: IpAddr, remote: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if remote.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    if !bind.is_unspecified() && bind.is_ipv4() == remote.is_ipv4() {
-        socket.bind(SocketAddr::new(bind, 0))?;
-    }
-    socket.connect(remote).await
 }

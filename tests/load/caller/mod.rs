@@ -131,6 +131,8 @@ struct Callers {
     /// Who has a packet to send, and when.
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     measuring: bool,
+    /// What is heard while nothing is measured.
+    unmeasured: Heard,
 }
 
 /// Places the calls. `at` is told of each moment when it comes.
@@ -174,10 +176,12 @@ impl Callers {
             heard: Heard::default(),
             due: BinaryHeap::new(),
             measuring: false,
+            unmeasured: Heard::default(),
         })
     }
 
     fn run(&mut self, at: &mut dyn FnMut(Moment)) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
         let begun = Instant::now();
         let apart = Duration::from_secs_f64(1.0 / self.plan.rate);
         let total = match self.plan.hold {
@@ -213,7 +217,7 @@ impl Callers {
                 (_, Some(until)) if until <= now || self.is_over() => return Ok(()),
                 _ => {}
             }
-            self.turn(now)?;
+            self.turn(now, &mut events)?;
         }
     }
 
@@ -233,7 +237,7 @@ impl Callers {
     }
 
     /// Sends what is due, waits for what comes, at most until something is due again.
-    fn turn(&mut self, now: Instant) -> io::Result<()> {
+    fn turn(&mut self, now: Instant, events: &mut Events) -> io::Result<()> {
         while let Some(Reverse((due, line))) = self.due.peek().copied() {
             if due > now {
                 break;
@@ -248,11 +252,9 @@ impl Callers {
             }
         }
         self.repeat(now);
-        let mut events = Events::with_capacity(1024);
-        self.poll
-            .poll(&mut events, Some(Duration::from_millis(1)))?;
+        self.poll.poll(events, Some(Duration::from_millis(1)))?;
         let mut buffer = [0; 4096];
-        for event in &events {
+        for event in &*events {
             if event.token() == SIP {
                 while let Ok((length, _)) = self.socket.recv_from(&mut buffer) {
                     if let Ok(text) = std::str::from_utf8(&buffer[..length]) {
@@ -260,11 +262,10 @@ impl Callers {
                     }
                 }
             } else {
-                let mut ignored = Heard::default();
                 let heard = if self.measuring {
                     &mut self.heard
                 } else {
-                    &mut ignored
+                    &mut self.unmeasured
                 };
                 self.lines[event.token().0]
                     .audio

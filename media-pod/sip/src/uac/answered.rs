@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{MAX_FORKS, State, UacCall};
+use super::{MAX_FORKS, State, UacCall, remote_tag};
 use crate::dialog::{Action, CallEvent, Dialog, EndedBy, body};
 use crate::message::{HeaderName, Method, Request, Response};
 use crate::sdp;
@@ -15,12 +15,7 @@ pub(super) struct Fork {
 
 impl UacCall {
     pub(super) fn on_success(&mut self, response: &Response, now: Instant) {
-        let remote_tag = response
-            .headers
-            .to()
-            .ok()
-            .and_then(|to| to.tag().map(str::to_owned))
-            .unwrap_or_default();
+        let remote_tag = remote_tag(response).unwrap_or_default();
         if let Some(session) = &self.session
             && session.dialog.id().remote_tag == remote_tag
         {

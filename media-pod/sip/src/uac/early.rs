@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::signing::sign;
-use super::{MAX_FORKS, State, UacCall};
+use super::{MAX_FORKS, State, UacCall, remote_tag};
 use crate::dialog::reliable::{Seen, rseq_of};
 use crate::dialog::session::Session;
 use crate::dialog::{CallEvent, Dialog, RespondTo, body};
@@ -52,8 +52,7 @@ impl UacCall {
                 if let Some(early) = early {
                     early.session.agreed_quietly(negotiated.clone());
                 }
-                let tag = response.headers.to().ok();
-                self.early_media_of = tag.and_then(|to| to.tag().map(str::to_owned));
+                self.early_media_of = remote_tag(response);
                 self.heard(negotiated);
             }
         }
@@ -61,12 +60,7 @@ impl UacCall {
 
     /// One of the forks will not answer (RFC 6228): what was agreed with it is nothing any more.
     fn early_dialog_ended(&mut self, response: &Response) {
-        let Some(tag) = response
-            .headers
-            .to()
-            .ok()
-            .and_then(|to| to.tag().map(str::to_owned))
-        else {
+        let Some(tag) = remote_tag(response) else {
             return;
         };
         self.early.retain(|early| early.remote_tag != tag);

@@ -67,6 +67,12 @@ pub struct UacParams {
     pub t2: Duration,
 }
 
+/// The tag of whoever sent a response.
+fn remote_tag(response: &Response) -> Option<String> {
+    let to = response.headers.to().ok()?;
+    to.tag().map(str::to_owned)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Calling,

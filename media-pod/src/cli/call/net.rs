@@ -11,10 +11,11 @@ use ringwire_sip::message::limits::MAX_DATAGRAM;
 use ringwire_sip::message::{Message, ParseFailure, StreamItem, StreamParser, parse_datagram};
 use ringwire_sip::transaction::{Flow, Transmit, Transport, TransportError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, ReadHalf, WriteHalf};
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::net::{TcpStream, UdpSocket};
 
 use crate::link::LinkStream;
 use crate::registrar::tls;
+use crate::streams::connect_from;
 pub use crate::streams::transport_error;
 
 /// A connection has so long to be made, and so long to take a message.
@@ -88,7 +89,7 @@ impl Sip {
             How::Tls(client) => Some(client),
         };
         let connecting = async {
-            let stream = connect_from(bind, remote).await.map_err(failed)?;
+            let stream = connect_from(Some(bind), remote).await.map_err(failed)?;
             match secure {
                 None => Self::over(stream).map_err(failed),
                 Some(client) => {
@@ -275,16 +276,6 @@ impl Stream {
         self.broken = true;
         Incoming::Broken(self.flow.clone(), error)
     }
-}
-
-async fn connect_from(bind: SocketAddr, remote: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if remote.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    socket.bind(bind)?;
-    socket.connect(remote).await
 }
 
 /// Both addresses of a connection, which is to send what it has at once.

@@ -1,21 +1,19 @@
 //! Twilio's Media Streams over a WebSocket, with a task that writes.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{HeaderName, HeaderValue};
 use rand::rngs::StdRng;
 use ringwire_agent::address::AddressPolicy;
 use ringwire_agent::connect::{ConnectError, Connector, WebSocketTarget};
 use ringwire_agent::socket::{AgentReceiver, AgentSender, AgentSocket, Received};
+use ringwire_agent::stream::STUCK_AFTER;
 use ringwire_agent::twilio::{Session, StartInfo, new_sid};
 use ringwire_config::Secret;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{CLOSE_TIMEOUT, FromAgent, QUEUED_AUDIO, RESERVED};
-
-/// An agent that reads nothing for so long is gone.
-const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// See [`super::AgentLink::Twilio`].
 pub struct TwilioLink {

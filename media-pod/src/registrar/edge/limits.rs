@@ -1,7 +1,7 @@
 //! Whether one more call is within the limits of its provider and its agent.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use ringwire_config::ObjectRef;
@@ -10,6 +10,7 @@ use ringwire_config::route::Route;
 
 use super::loads::Loads;
 use crate::registrar::bucket::Bucket;
+use crate::registrar::guard::table::Key;
 
 /// The rates of new calls, by provider.
 #[derive(Default)]
@@ -21,10 +22,7 @@ pub struct Rates {
 
 /// What calls of a source are counted for: its IPv4 address, or its IPv6 network of 64 bits, which one host may have to itself.
 pub fn counted(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-    }
+    Key::of(source.to_canonical()).address()
 }
 
 /// Sources whose rate is remembered; a full bucket is as good as none.

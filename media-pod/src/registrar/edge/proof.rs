@@ -16,6 +16,7 @@ use ringwire_sip::message::{HeaderName, Request};
 
 use super::RefusedCall;
 use super::limits::counted;
+use crate::registrar::guard::MAX_GUESSES;
 
 /// What PBXes may want to know before they answer.
 pub const REALM: &str = "ringwire";
@@ -35,9 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Callers that were asked and have not answered yet.
 const MAX_ASKED: usize = 1_024;
 
-/// So many wrong passwords may come from one source before it has to wait, and for how long after the last. This is for those whom the
-/// guard never shuts out as well: carriers, and everybody where everybody may call.
-const MAX_GUESSES: u32 = 5;
+/// A source that has given [`MAX_GUESSES`] wrong passwords has to wait so long after the last. This is for those whom the guard never shuts
+/// out as well: carriers, and everybody where everybody may call.
 const COOLING: Duration = Duration::from_secs(60);
 
 /// Sources whose guesses are counted; beyond it all counts are forgotten.
@@ -208,7 +208,11 @@ const PREFIX: usize = 2 + 8 + 8;
 fn nonce(key: &TokenKey, source: IpAddr, time: u64, unique: u32) -> String {
     let made = format!("{time:08x}{unique:08x}");
     let signature = key.derive(PURPOSE, &subject(&made, source));
-    format!("{:02x}{made}{signature}", key.id)
+    format!("{}{made}{signature}", key_text(key))
+}
+
+fn key_text(key: &TokenKey) -> String {
+    format!("{:02x}", key.id)
 }
 
 fn subject(made: &str, source: IpAddr) -> String {
@@ -217,17 +221,13 @@ fn subject(made: &str, source: IpAddr) -> String {
 
 /// When a nonce was made, if it is one of ours for this source.
 fn made_at(keys: &[TokenKey], text: &str, source: IpAddr) -> Option<u64> {
-    let (made, signature) = (text.get(2..PREFIX)?, text.get(PREFIX..)?);
-    let id = u8::from_str_radix(text.get(..2)?, 16).ok()?;
-    let key = keys.iter().find(|key| key.id == id)?;
+    let (id, made, signature) = (text.get(..2)?, text.get(2..PREFIX)?, text.get(PREFIX..)?);
+    // As we write it and no other way, so that it counts as the same nonce.
+    let key = keys.iter().find(|key| key_text(key) == id)?;
     if !key.derives(PURPOSE, &subject(made, source), signature) {
         return None;
     }
-    let (time, unique) = made.split_at_checked(8)?;
-    let time = u64::from_str_radix(time, 16).ok()?;
-    let unique = u32::from_str_radix(unique, 16).ok()?;
-    // As we write it and no other way, so that it counts as the same nonce.
-    (nonce(key, source, time, unique) == text).then_some(time)
+    u64::from_str_radix(made.get(..8)?, 16).ok()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 pub mod filter;
 pub mod known;
 pub mod sight;
-mod table;
+pub mod table;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ const STRANGER_IN_FLOOD: u32 = 4;
 const ALL_STRANGERS: (u32, u32) = (200, 400);
 
 /// So many wrong passwords shut a stranger out.
-const MAX_GUESSES: u32 = 5;
+pub const MAX_GUESSES: u32 = 5;
 
 /// They are forgotten after so long without another.
 const GUESSES_LAST: Duration = Duration::from_secs(600);
