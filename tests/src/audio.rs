@@ -12,6 +12,10 @@ const FRAME: Duration = Duration::from_millis(20);
 /// Each exchange is a stream of its own, as with phones that start anew after hold.
 static NEXT_SSRC: AtomicU32 = AtomicU32::new(0x1234_5678);
 
+/// From here on what came back is what was said: other words than those that were said have 0.1, seldom 0.3. Beside other work on a small
+/// machine frames come late and are left out. How good the sound is, is judged where nothing else runs.
+pub const IS_ECHO: f64 = 0.6;
+
 /// A packet that came.
 pub struct Packet {
     /// When, since the start.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::audio::IS_ECHO;
 use crate::process::{self, Process, repository};
 use crate::scratch::Scratch;
 use crate::wait::{self, seconds};
@@ -352,9 +353,11 @@ pub fn ready_pods(component: &str) -> Vec<String> {
     ready_pods_in(SYSTEM, component)
 }
 
-/// The pods of a component of the gateways of a namespace that are ready.
+/// The pods of a component of the gateways of a namespace that are ready, and stay.
 pub fn ready_pods_in(namespace: &str, component: &str) -> Vec<String> {
-    let ready = |pod: &Value| condition(pod, "Ready")["status"] == "True";
+    let ready = |pod: &Value| {
+        condition(pod, "Ready")["status"] == "True" && pod["metadata"]["deletionTimestamp"].is_null()
+    };
     pods(namespace, component)
         .iter()
         .filter(|pod| ready(pod))
@@ -962,7 +965,7 @@ pub fn assert_echoed(what: &str, call: impl Fn() -> Call) -> Value {
         "    {what}: correlation {correlation}, delay {delay} ms, set-up {} ms, lost {}",
         result["setupMillis"], result["packetsLost"]
     );
-    assert!(correlation > 0.95, "{result}");
+    assert!(correlation > IS_ECHO, "{result}");
     result
 }
 

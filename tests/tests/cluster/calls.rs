@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use ringwire_tests::agent::{Agent, Manner};
+use ringwire_tests::audio::IS_ECHO;
 use ringwire_tests::cluster::{Space, assert_echoed, call_in, here, median, wait_object};
 use ringwire_tests::manifests::{echo, registering_trunk, web_socket};
 use ringwire_tests::wait::{self, seconds};
@@ -76,7 +77,7 @@ fn a_web_socket_agent_outside_of_the_cluster_answers() {
         );
         result["echo"]["correlation"]
             .as_f64()
-            .is_some_and(|correlation| correlation > 0.9)
+            .is_some_and(|correlation| correlation > IS_ECHO)
     });
     assert!(good, "no call of three had its audio back");
     wait::until(seconds(5), "the stream ends", || {

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use ringwire_media::tone::speech_like;
-use ringwire_tests::audio;
+use ringwire_tests::audio::{self, IS_ECHO};
 use ringwire_tests::cluster::{
     self, CARRIER, HERE, PodProcess, Space, assert_echoed, condition, kubectl, ready_pods_in,
     records, wait_contacts, wait_object,
@@ -306,7 +306,7 @@ fn assert_heard(phone: &Phone, media: SocketAddr) {
         println!("    heard with correlation {correlation:.4}");
         correlation
     });
-    assert!(correlations.any(|correlation| correlation > 0.8));
+    assert!(correlations.any(|correlation| correlation > IS_ECHO));
 }
 
 #[test]

@@ -26,12 +26,9 @@ mod transfers;
 mod trunks;
 
 use ringwire_tests::agent::Agent;
+use ringwire_tests::audio::IS_ECHO;
 use ringwire_tests::gateway::Gateway;
 use ringwire_tests::manifests::{NUMBER, echo, media_gateway, number, static_trunk, web_socket};
-
-/// From here on what came back is what was said: other words than those that were said have 0.1, seldom 0.3. Beside other tests on a small
-/// machine frames come late and are left out.
-const IS_ECHO: f64 = 0.6;
 
 /// [`IS_ECHO`] for `ringwire call`.
 const ECHO_EXPECTED: [&str; 2] = ["--min-correlation", "0.6"];
