@@ -9,8 +9,6 @@
 use rand::RngCore;
 use thiserror::Error;
 
-use crate::Command;
-
 const HANG_UP: u8 = 0x00;
 const ID: u8 = 0x01;
 const SILENCE: u8 = 0x02;
@@ -22,6 +20,8 @@ const OTHER_RATES: [u32; 8] = [
     12_000, 16_000, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000,
 ];
 const HEADER_BYTES: usize = 3;
+/// Capacity for the agent's audio that is kept: half a second.
+const KEPT_CAPACITY: usize = 4096;
 
 /// Longest frame of ours for 20 ms of audio.
 pub const AUDIO_FRAME_BYTES: usize = HEADER_BYTES + 320;
@@ -69,22 +69,22 @@ fn code_text(code: Option<u8>) -> String {
 
 /// What the agent sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Received {
-    /// Something to play.
-    Command(Command),
+pub enum Received<'a> {
+    /// Something to play, µ-law at 8 kHz.
+    Audio(&'a [u8]),
     /// A frame that cannot be used.
     Unusable(ProtocolError),
     /// Nothing follows.
     End(End),
 }
 
-/// G.711 µ-law to linear samples and back.
+/// G.711 µ-law to linear samples (16 bit, little endian) and back.
 #[derive(Debug, Clone, Copy)]
 pub struct Ulaw {
-    /// One sample as µ-law.
-    pub encode: fn(i16) -> u8,
-    /// One µ-law code as a sample.
-    pub decode: fn(u8) -> i16,
+    /// Appends samples as µ-law.
+    pub encode: fn(&[[u8; 2]], &mut Vec<u8>),
+    /// Writes µ-law codes as samples, each in its place.
+    pub decode: fn(&[u8], &mut [[u8; 2]]),
 }
 
 /// Where in the agent's stream we are.
@@ -118,6 +118,8 @@ pub struct Session {
     place: Place,
     /// What is to be played, as far as it is read; its memory is used again.
     audio: Vec<u8>,
+    /// It has been given to be played.
+    given: bool,
 }
 
 impl Session {
@@ -127,6 +129,7 @@ impl Session {
             ulaw,
             place: NEXT_FRAME,
             audio: Vec::new(),
+            given: false,
         }
     }
 
@@ -142,9 +145,8 @@ impl Session {
     pub fn audio<'a>(&self, ulaw: &[u8], out: &'a mut [u8; AUDIO_FRAME_BYTES]) -> &'a [u8] {
         let (header, payload) = out.split_at_mut(HEADER_BYTES);
         let samples = ulaw.len().min(payload.len() / 2);
-        for (code, sample) in ulaw.iter().zip(payload.chunks_exact_mut(2)) {
-            sample.copy_from_slice(&(self.ulaw.decode)(*code).to_le_bytes());
-        }
+        let (places, _) = payload.as_chunks_mut();
+        (self.ulaw.decode)(&ulaw[..samples], &mut places[..samples]);
         let [high, low] = (2 * samples as u16).to_be_bytes();
         header.copy_from_slice(&[AUDIO, high, low]);
         &out[..HEADER_BYTES + 2 * samples]
@@ -158,7 +160,11 @@ impl Session {
 
     /// Reads on in the agent's stream and takes what it has read out of `input`. `None`: more is needed. Audio that follows upon audio
     /// is given as one command.
-    pub fn receive(&mut self, input: &mut &[u8]) -> Option<Received> {
+    pub fn receive(&mut self, input: &mut &[u8]) -> Option<Received<'_>> {
+        if std::mem::take(&mut self.given) {
+            self.audio.clear();
+            self.audio.shrink_to(KEPT_CAPACITY);
+        }
         loop {
             match &mut self.place {
                 Place::Header { bytes, filled } => {
@@ -190,14 +196,12 @@ impl Session {
                     *input = rest;
                     *left -= payload.len() as u16;
                     if let (Some(low), Some((high, after))) = (*low, payload.split_first()) {
-                        let sample = i16::from_le_bytes([low, *high]);
-                        self.audio.push((self.ulaw.encode)(sample));
+                        (self.ulaw.encode)(&[[low, *high]], &mut self.audio);
                         payload = after;
                     }
                     let (samples, half) = payload.as_chunks();
                     *low = half.first().copied();
-                    let encode = |sample: &[u8; 2]| (self.ulaw.encode)(i16::from_le_bytes(*sample));
-                    self.audio.extend(samples.iter().map(encode));
+                    (self.ulaw.encode)(samples, &mut self.audio);
                 }
                 Place::Unused { left } => {
                     let skipped = input.len().min(usize::from(*left));
@@ -220,16 +224,8 @@ impl Session {
         }
     }
 
-    /// Takes back the memory of a command's audio.
-    pub fn reuse(&mut self, mut audio: Vec<u8>) {
-        if self.audio.capacity() == 0 {
-            audio.clear();
-            self.audio = audio;
-        }
-    }
-
     /// A frame begins. What it is, unless its payload tells.
-    fn begin(&mut self, kind: u8, length: u16) -> Option<Received> {
+    fn begin(&mut self, kind: u8, length: u16) -> Option<Received<'static>> {
         let end = |place: &mut Place, end| {
             *place = Place::End;
             Some(Received::End(end))
@@ -261,12 +257,9 @@ impl Session {
         Some(Received::Unusable(unusable))
     }
 
-    fn take_audio(&mut self) -> Option<Received> {
-        if self.audio.is_empty() {
-            return None;
-        }
-        let audio = std::mem::take(&mut self.audio);
-        Some(Received::Command(Command::Audio(audio)))
+    fn take_audio(&mut self) -> Option<Received<'_>> {
+        self.given = !self.audio.is_empty();
+        self.given.then_some(Received::Audio(&self.audio))
     }
 }
 

@@ -9,6 +9,8 @@ mod command;
 pub mod connect;
 pub mod socket;
 pub mod stream;
+mod transport;
 pub mod twilio;
+pub mod websocket;
 
 pub use command::Command;

@@ -1,237 +1,158 @@
-//! The agent's WebSocket once it is connected: text and binary messages, bounded, pings answered.
+//! The agent's WebSocket once it is connected: text and binary messages, bounded, pings answered, nothing waited for.
 //!
 //! Making the connection is `connect`'s; what the messages mean is the protocol's.
 
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-};
-
-use bytes::Bytes;
-use futures::{
-    SinkExt, StreamExt,
-    stream::{SplitSink, SplitStream},
-};
+use mio::event::Source;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use thiserror::Error;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
-use tokio_rustls::client::TlsStream;
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        self, Message, Utf8Bytes,
-        error::CapacityError,
-        protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
-    },
-};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-/// Largest message accepted from an agent.
-pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
-/// Longest reason of a close frame (RFC 6455 §5.5: 125 bytes with the code).
-const MAX_CLOSE_REASON_BYTES: usize = 123;
+use crate::stream::{AgentStream, READS, StreamError};
+use crate::websocket::{FrameError, MAX_CONTROL_BYTES, Reader, Writer, close_answer};
 
-/// A call holds one socket for its whole life, so the buffers are small: a 20 ms message has 400 bytes.
-pub(crate) fn config() -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(8 << 10)
-        .write_buffer_size(4 << 10)
-        .max_write_buffer_size(256 << 10)
-        .max_message_size(Some(MAX_MESSAGE_BYTES))
-        .max_frame_size(Some(MAX_MESSAGE_BYTES))
-}
+pub use crate::websocket::{MAX_MESSAGE_BYTES, Received};
+
+/// What may wait for an agent that does not read, behind everything else: answers to its pings, and the close frame.
+const CONTROL_BACKLOG: usize = 256 << 10;
 
 /// Why a connected socket failed.
 #[derive(Debug, Error)]
 pub enum SocketError {
-    /// The connection ended without a close frame.
-    #[error("the agent's connection was lost: {0}")]
-    Lost(String),
-    /// A message above [`MAX_MESSAGE_BYTES`].
-    #[error("the agent sent a message larger than 1 MiB")]
-    TooLarge,
-    /// The agent does not keep to RFC 6455.
-    #[error("the agent broke the WebSocket protocol: {0}")]
-    Protocol(String),
-    /// The socket is closed already.
-    #[error("the agent's connection is closed")]
-    Closed,
-}
-
-impl From<tungstenite::Error> for SocketError {
-    fn from(error: tungstenite::Error) -> Self {
-        match error {
-            tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
-                Self::Closed
-            }
-            tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. }) => Self::TooLarge,
-            tungstenite::Error::Io(error) => Self::Lost(error.to_string()),
-            tungstenite::Error::Protocol(
-                tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
-            ) => Self::Lost("reset without closing handshake".to_owned()),
-            other => Self::Protocol(other.to_string()),
-        }
-    }
-}
-
-/// What the agent sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Received {
-    /// A text message.
-    Text(Utf8Bytes),
-    /// A binary message.
-    Binary(Bytes),
-    /// The agent closed; nothing follows.
-    Closed {
-        /// The close code; 1005 if it gave none.
-        code: u16,
-        /// Its reason, may be empty.
-        reason: String,
-    },
+    /// The connection ended without a close frame, or does not move.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// What came cannot be read.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
 }
 
 /// A connected agent.
 #[derive(Debug)]
-pub struct AgentSocket(WebSocketStream<Transport>);
+pub struct AgentSocket {
+    stream: AgentStream,
+    reader: Reader,
+    writer: Writer,
+    pong: Writer,
+    /// For masks, which nobody may foresee (RFC 6455 section 5.3).
+    rng: StdRng,
+    /// Bytes that came with the answer to the handshake.
+    first: Vec<u8>,
+    /// A close frame has been sent or received.
+    closing: bool,
+}
 
 impl AgentSocket {
-    pub(crate) fn new(stream: WebSocketStream<Transport>) -> Self {
-        Self(stream)
-    }
-
-    /// The address that is connected to, for logs.
-    pub fn peer(&self) -> Option<std::net::SocketAddr> {
-        match self.0.get_ref() {
-            Transport::Plain(stream) => stream.peer_addr().ok(),
-            Transport::Tls(stream) => stream.get_ref().0.peer_addr().ok(),
+    pub(crate) fn new(stream: AgentStream, first: Vec<u8>) -> Self {
+        Self {
+            stream,
+            reader: Reader::default(),
+            writer: Writer::default(),
+            pong: Writer::default(),
+            rng: StdRng::from_os_rng(),
+            first,
+            closing: false,
         }
     }
 
-    /// Two halves, one for each task. Keep receiving even if nothing is expected: pings are answered there.
-    pub fn split(self) -> (AgentSender, AgentReceiver) {
-        let (sink, stream) = self.0.split();
-        (
-            AgentSender(sink),
-            AgentReceiver {
-                stream,
-                closed: false,
-            },
-        )
-    }
-}
-
-/// The sending half.
-#[derive(Debug)]
-pub struct AgentSender(SplitSink<WebSocketStream<Transport>, Message>);
-
-impl AgentSender {
-    /// Sends one text message. It waits while the agent does not read: bound it with a time-out.
-    pub async fn send_text(&mut self, text: impl Into<Utf8Bytes>) -> Result<(), SocketError> {
-        Ok(self.0.send(Message::Text(text.into())).await?)
+    /// What to watch.
+    pub fn source(&mut self) -> &mut dyn Source {
+        self.stream.source()
     }
 
-    /// Sends one binary message.
-    pub async fn send_binary(&mut self, data: Bytes) -> Result<(), SocketError> {
-        Ok(self.0.send(Message::Binary(data)).await?)
+    /// See [`AgentStream::wake`].
+    pub fn wake(&mut self, hung_up: bool) {
+        self.stream.wake(hung_up);
     }
 
-    /// Sends a close frame (1000 is a normal end, RFC 6455 §7.4); the agent's answer arrives at the receiver.
-    pub async fn close(&mut self, code: u16, reason: &str) -> Result<(), SocketError> {
-        let fits = |end: &usize| reason.is_char_boundary(*end);
-        let end = (0..=reason.len().min(MAX_CLOSE_REASON_BYTES))
-            .rfind(fits)
-            .unwrap_or(0);
-        let frame = CloseFrame {
-            code: CloseCode::from(code),
-            reason: reason[..end].into(),
+    /// See [`AgentStream::is_stuck`].
+    pub fn is_stuck(&self, now: std::time::Instant) -> bool {
+        self.stream.is_stuck(now)
+    }
+
+    /// Sends a text message that `write` appends. False if more than `most` bytes would wait then: the message is dropped.
+    pub fn send_text(&mut self, most: usize, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        if self.closing {
+            return true;
+        }
+        let mask = self.rng.random();
+        let frame = self.writer.frame(OpCode::Data(Data::Text), mask, write);
+        self.stream.send(frame, most)
+    }
+
+    /// Reads what has come and tells `on` of it; pings are answered here. True if more may be there: others get their turn first.
+    pub fn receive(
+        &mut self,
+        scratch: &mut [u8],
+        on: &mut dyn FnMut(Received<'_>),
+    ) -> Result<bool, SocketError> {
+        let first = std::mem::take(&mut self.first);
+        if !first.is_empty() {
+            self.take(&first, on)?;
+        }
+        for _ in 0..READS {
+            let Some(length) = self.stream.read(scratch)? else {
+                return Ok(false);
+            };
+            self.take(&scratch[..length], on)?;
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, input: &[u8], on: &mut dyn FnMut(Received<'_>)) -> Result<(), SocketError> {
+        let Self {
+            stream,
+            reader,
+            pong,
+            rng,
+            closing,
+            ..
+        } = self;
+        let mut answer = |opcode, payload: &[u8]| {
+            let frame = pong.frame(OpCode::Control(opcode), rng.random(), |out| {
+                out.extend_from_slice(payload);
+            });
+            stream.send(frame, CONTROL_BACKLOG);
         };
-        match self.0.send(Message::Close(Some(frame))).await {
-            Ok(())
-            | Err(tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed) => {
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-/// The receiving half.
-#[derive(Debug)]
-pub struct AgentReceiver {
-    stream: SplitStream<WebSocketStream<Transport>>,
-    closed: bool,
-}
-
-impl AgentReceiver {
-    /// The next message; `None` after [`Received::Closed`] or an error. Safe to cancel.
-    pub async fn receive(&mut self) -> Option<Result<Received, SocketError>> {
-        while !self.closed {
-            match self.stream.next().await? {
-                Ok(Message::Text(text)) => return Some(Ok(Received::Text(text))),
-                Ok(Message::Binary(data)) => return Some(Ok(Received::Binary(data))),
-                Ok(Message::Close(frame)) => {
-                    self.closed = true;
-                    let (code, reason) = frame.map_or((1005, String::new()), |frame| {
-                        (u16::from(frame.code), frame.reason.to_string())
-                    });
-                    return Some(Ok(Received::Closed { code, reason }));
+        let read = reader.read(input, &mut |received| match received {
+            Received::Ping(payload) => answer(Control::Pong, payload),
+            Received::Closed { code, .. } => {
+                if !std::mem::replace(closing, true) {
+                    let code = close_answer(code).map(u16::to_be_bytes);
+                    answer(Control::Close, code.as_ref().map_or(&[], |code| &code[..]));
                 }
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
-                Err(error) => {
-                    self.closed = true;
-                    return Some(Err(error.into()));
-                }
+                on(received);
             }
+            other => on(other),
+        });
+        if let Err(error) = &read
+            && !std::mem::replace(closing, true)
+        {
+            answer(Control::Close, &error.close_code().to_be_bytes());
         }
-        None
-    }
-}
-
-/// TCP with or without TLS.
-#[derive(Debug)]
-pub(crate) enum Transport {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, data),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, data),
-        }
+        Ok(read?)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+    /// Sends a close frame (1000 is a normal end, section 7.4) behind what waits, and nothing after it. What the agent still says is to be
+    /// read and dropped ([`Self::read_on`]).
+    pub fn close(&mut self, code: u16, reason: &str) {
+        if !std::mem::replace(&mut self.closing, true) {
+            let fits = |end: &usize| reason.is_char_boundary(*end);
+            let most = MAX_CONTROL_BYTES - 2;
+            let end = (0..=reason.len().min(most)).rfind(fits).unwrap_or(0);
+            let mask = self.rng.random();
+            let close = OpCode::Control(Control::Close);
+            let frame = self.writer.frame(close, mask, |out| {
+                out.extend_from_slice(&code.to_be_bytes());
+                out.extend_from_slice(&reason.as_bytes()[..end]);
+            });
+            self.stream.send(frame, CONTROL_BACKLOG);
         }
+        self.stream.close();
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
+    /// See [`AgentStream::read_on`].
+    pub fn read_on(&mut self, scratch: &mut [u8]) -> bool {
+        self.stream.read_on(scratch)
     }
 }

@@ -1,10 +1,10 @@
 //! Twilio's Media Streams protocol, as seen from Twilio's side of the WebSocket.
 //!
 //! Shapes and their quirks (numbers as strings, two names of the inbound track) are those of
-//! <https://www.twilio.com/docs/voice/media-streams/websocket-messages>, bidirectional streams. Text in, text out: the
-//! socket is `socket`'s, and when audio is played or a mark comes back is the media crate's.
+//! <https://www.twilio.com/docs/voice/media-streams/websocket-messages>, bidirectional streams. Text in, text out, appended to what the
+//! caller gives: the socket is `socket`'s, and when audio is played or a mark comes back is the media crate's.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
+use std::{borrow::Cow, collections::BTreeMap, io::Write as _};
 
 use base64::{
     Engine as _,
@@ -21,6 +21,8 @@ use crate::Command;
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// Longest name of a mark.
 pub const MAX_MARK_BYTES: usize = 1024;
+/// Capacity for the agent's audio that is kept: half a second.
+const KEPT_CAPACITY: usize = 4096;
 /// How much of an unreadable message's fault goes into an error.
 const MAX_DETAIL_CHARS: usize = 200;
 
@@ -82,6 +84,8 @@ pub struct Session {
     sequence: u64,
     chunk: u64,
     unknown_events: u64,
+    /// What is to be played; its memory is used again.
+    audio: Vec<u8>,
 }
 
 #[derive(Serialize)]
@@ -152,6 +156,7 @@ impl Session {
             sequence: 0,
             chunk: 0,
             unknown_events: 0,
+            audio: Vec::new(),
         }
     }
 
@@ -166,7 +171,7 @@ impl Session {
     }
 
     /// The second message, once.
-    pub fn start(&mut self) -> String {
+    pub fn start(&mut self, out: &mut Vec<u8>) {
         let message = StartMessage {
             event: "start",
             sequence_number: self.next_sequence().to_string(),
@@ -185,58 +190,65 @@ impl Session {
             stream_sid: &self.info.stream_sid,
         };
         // Strings and a map of strings always serialise.
-        serde_json::to_string(&message).unwrap_or_default()
+        let _ = serde_json::to_writer(out, &message);
     }
 
-    /// The caller's audio. `out` is overwritten; reused, it needs no allocation.
-    pub fn media(&mut self, ulaw: &[u8], timestamp_millis: u64, out: &mut String) {
+    /// The caller's audio.
+    pub fn media(&mut self, ulaw: &[u8], timestamp_millis: u64, out: &mut Vec<u8>) {
         let sequence = self.next_sequence();
         self.chunk += 1;
         let chunk = self.chunk;
-        out.clear();
-        // Writing to a String can't fail.
+        // Writing to memory can't fail, here and below.
         let _ = write!(
             out,
             r#"{{"event":"media","sequenceNumber":"{sequence}","media":{{"track":"inbound","chunk":"{chunk}","timestamp":"{timestamp_millis}","payload":""#
         );
-        BASE64.encode_string(ulaw, out);
-        let _ = write!(out, r#""}},"streamSid":{}}}"#, self.stream_sid_json);
+        let begin = out.len();
+        out.resize(begin + ulaw.len().div_ceil(3) * 4, 0);
+        let written = BASE64.encode_slice(ulaw, &mut out[begin..]);
+        out.truncate(begin + written.unwrap_or(0));
+        out.extend_from_slice(br#""},"streamSid":"#);
+        out.extend_from_slice(self.stream_sid_json.as_bytes());
+        out.push(b'}');
     }
 
     /// The caller pressed a key.
-    pub fn dtmf(&mut self, digit: char) -> String {
+    pub fn dtmf(&mut self, digit: char, out: &mut Vec<u8>) {
         let sequence = self.next_sequence();
         let digit = json_string(digit.encode_utf8(&mut [0; 4]));
-        format!(
+        let _ = write!(
+            out,
             r#"{{"event":"dtmf","streamSid":{},"sequenceNumber":"{sequence}","dtmf":{{"track":"inbound_track","digit":{digit}}}}}"#,
             self.stream_sid_json
-        )
+        );
     }
 
     /// The agent's mark has been played.
-    pub fn mark(&mut self, name: &str) -> String {
+    pub fn mark(&mut self, name: &str, out: &mut Vec<u8>) {
         let sequence = self.next_sequence();
-        format!(
+        let _ = write!(
+            out,
             r#"{{"event":"mark","sequenceNumber":"{sequence}","streamSid":{},"mark":{{"name":{}}}}}"#,
             self.stream_sid_json,
             json_string(name)
-        )
+        );
     }
 
     /// The last message.
-    pub fn stop(&mut self) -> String {
+    pub fn stop(&mut self, out: &mut Vec<u8>) {
         let sequence = self.next_sequence();
-        format!(
+        let _ = write!(
+            out,
             r#"{{"event":"stop","sequenceNumber":"{sequence}","stop":{{"accountSid":{},"callSid":{}}},"streamSid":{}}}"#,
             json_string(&self.info.account_sid),
             json_string(&self.info.call_sid),
             self.stream_sid_json
-        )
+        );
     }
 
     /// Reads one text message of the agent. Unknown events give `None` and are counted. A missing `streamSid` is
     /// tolerated (the socket carries one stream), another stream's is not: it would be another caller's audio.
-    pub fn receive(&mut self, text: &str) -> Result<Option<Command>, ProtocolError> {
+    pub fn receive<'a>(&'a mut self, text: &'a str) -> Result<Option<Command<'a>>, ProtocolError> {
         if text.len() > MAX_MESSAGE_BYTES {
             return Err(ProtocolError::TooLarge(text.len()));
         }
@@ -263,8 +275,11 @@ impl Session {
                     event: "media",
                     field: "media.payload",
                 })?;
-                let audio = BASE64.decode(payload.as_bytes());
-                Command::Audio(audio.map_err(|error| ProtocolError::Payload(error.to_string()))?)
+                self.audio.clear();
+                self.audio.shrink_to(KEPT_CAPACITY);
+                let decoded = BASE64.decode_vec(payload.as_bytes(), &mut self.audio);
+                decoded.map_err(|error| ProtocolError::Payload(error.to_string()))?;
+                Command::Audio(&self.audio)
             }
             "mark" => {
                 let name = message
@@ -278,7 +293,7 @@ impl Session {
                 if name.len() > MAX_MARK_BYTES {
                     return Err(ProtocolError::MarkName(name.len()));
                 }
-                Command::Mark(name.into_owned())
+                Command::Mark(name)
             }
             "clear" => Command::Clear,
             _ => {

@@ -118,6 +118,19 @@ pub fn decode_alaw(code: u8) -> i16 {
     ALAW_DECODE[usize::from(code)]
 }
 
+/// Appends samples (16 bit, little endian) as µ-law codes.
+pub fn append_as_ulaw(samples: &[[u8; 2]], out: &mut Vec<u8>) {
+    let encode = |sample: &[u8; 2]| encode_ulaw(i16::from_le_bytes(*sample));
+    out.extend(samples.iter().map(encode));
+}
+
+/// Writes µ-law codes as samples (16 bit, little endian), each in its place.
+pub fn write_as_linear(ulaw: &[u8], out: &mut [[u8; 2]]) {
+    for (code, sample) in ulaw.iter().zip(out) {
+        *sample = decode_ulaw(*code).to_le_bytes();
+    }
+}
+
 /// One µ-law code as the nearest A-law code.
 pub fn ulaw_to_alaw(code: u8) -> u8 {
     ULAW_TO_ALAW[usize::from(code)]

@@ -1,12 +1,13 @@
 //! Media of one call as state machines: RTP, G.711, telephone events, jitter buffer, pacing.
 //!
-//! Nothing here opens a socket or reads a clock: bytes and an [`std::time::Instant`] go in, bytes, events and the next
-//! time-out come out. Sockets and threads belong to the media pod; signalling and SDP to the `sip` crate.
+//! Nothing here but [`plane`] uses a socket or reads a clock: bytes and an [`std::time::Instant`] go in, bytes, events and the next
+//! time-out come out. The plane has the threads that carry the calls; signalling and SDP belong to the `sip` crate.
 
 pub mod compare;
 pub mod dtmf;
 pub mod g711;
 pub mod jitter;
+pub mod plane;
 mod playback;
 pub mod reception;
 pub mod rtcp;

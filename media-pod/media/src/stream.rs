@@ -596,6 +596,11 @@ impl RtpStream {
         now.saturating_duration_since(last)
     }
 
+    /// When the last packet was accepted.
+    pub fn last_received(&self) -> Option<Instant> {
+        self.stats.last_received
+    }
+
     /// Where packets go now.
     pub fn destination(&self) -> Option<SocketAddr> {
         self.source.destination()

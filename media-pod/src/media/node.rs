@@ -10,6 +10,7 @@ use ringwire_config::Reason;
 use ringwire_config::gateway::MediaConfig;
 use ringwire_config::token::Incarnation;
 use ringwire_control::Reporter;
+use ringwire_media::plane::Plane;
 use ringwire_sip::transaction::Transport;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
@@ -30,6 +31,9 @@ const INBOX: usize = 64;
 
 /// After BYE was said to all, calls have so long to end.
 const HANG_UP_LIMIT: Duration = Duration::from_secs(8);
+
+/// After the last call has ended, its agent may be spoken to so long.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What a media pod is made of.
 pub struct Params {
@@ -94,10 +98,18 @@ pub async fn run(params: Params) {
     let config = retired::keep(config);
     let mut changes = config.clone();
     changes.mark_changed();
+    let plane = match Plane::start(workers) {
+        Ok(plane) => plane,
+        Err(error) => {
+            tracing::error!(%error, "no threads for calls");
+            std::process::abort();
+        }
+    };
     let shared = Arc::new(Shared {
         config,
         connector,
         ports: Ports::new(),
+        plane: plane.clone(),
         identity,
         reporter: reporter.clone(),
         node: from_calls_in,
@@ -189,6 +201,8 @@ pub async fn run(params: Params) {
         for thread in threads {
             let _ = thread.join();
         }
+        // The agents get their last words.
+        plane.wind_up(LAST_WORDS);
     })
     .await;
     tracing::info!("media stopped");

@@ -1,10 +1,8 @@
 //! RTP and RTCP sockets: pairs of ports of the configured range, one for each call.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
-
-use tokio::net::UdpSocket;
 
 /// Hands out ports in turn, so that a port rests as long as possible after a call and stray packets find nobody.
 #[derive(Debug, Default)]
@@ -49,17 +47,17 @@ impl Ports {
 }
 
 fn open(address: IpAddr, port: u16) -> io::Result<UdpSocket> {
-    let socket = std::net::UdpSocket::bind(SocketAddr::new(address, port))?;
+    let socket = UdpSocket::bind(SocketAddr::new(address, port))?;
     socket.set_nonblocking(true)?;
-    UdpSocket::from_std(socket)
+    Ok(socket)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn hands_out_each_pair_once() {
+    #[test]
+    fn hands_out_each_pair_once() {
         let ports = Ports::new();
         let address = IpAddr::from([127, 0, 0, 1]);
         let pairs: Vec<(UdpSocket, UdpSocket)> = (0..3)

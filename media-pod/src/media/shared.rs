@@ -9,6 +9,7 @@ use ringwire_config::gateway::MediaConfig;
 use ringwire_config::state::AgentReport;
 use ringwire_config::{ObjectRef, Reason};
 use ringwire_control::Reporter;
+use ringwire_media::plane::Plane;
 use tokio::sync::{mpsc, watch};
 
 use super::exchange::FromCall;
@@ -23,6 +24,8 @@ pub struct Shared {
     pub connector: Connector,
     /// RTP ports.
     pub ports: Ports,
+    /// Carries the calls' packets.
+    pub plane: Plane,
     /// Where the pod runs.
     pub identity: Identity,
     pub(super) reporter: Reporter,

@@ -1,4 +1,4 @@
-//! The threads that carry calls: all of a call's work is done in one of them.
+//! The threads that carry the calls' dialogs; their packets have threads of their own ([`ringwire_media::plane`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,10 +69,8 @@ async fn serve(mut calls: mpsc::Receiver<NewCall>, shared: Arc<Shared>) {
             },
         }
     }
-    // The agents get their last words.
     let _ = tokio::time::timeout(Duration::from_secs(2), async {
         while running.join_next().await.is_some() {}
     })
     .await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
 }

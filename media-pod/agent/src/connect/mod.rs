@@ -138,6 +138,12 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// The stream on its own: whoever carries the call watches it.
+fn unwatched(stream: TcpStream) -> io::Result<mio::net::TcpStream> {
+    // It stays one that does not wait.
+    Ok(mio::net::TcpStream::from_std(stream.into_std()?))
+}
+
 /// Makes connections; one per process or thread. Cheap to clone.
 #[derive(Clone)]
 pub struct Connector {

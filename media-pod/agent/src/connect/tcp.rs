@@ -5,8 +5,8 @@ use std::fmt;
 use http::uri::Authority;
 use tokio::time::Instant;
 
-use super::{ConnectError, Connector, Endpoint};
-use crate::{address::AddressPolicy, stream::AgentStream};
+use super::{ConnectError, Connector, Endpoint, unwatched};
+use crate::{address::AddressPolicy, stream::AgentStream, transport::Transport};
 
 /// An agent's `HOST:PORT`, checked and ready to be connected to.
 #[derive(Debug, Clone)]
@@ -59,7 +59,10 @@ impl Connector {
     ) -> Result<AgentStream, ConnectError> {
         let endpoint = &target.0;
         self.try_each(endpoint, deadline, async |address, deadline| {
-            endpoint.open(address, deadline).await.map(AgentStream::new)
+            let stream = endpoint.open(address, deadline).await?;
+            let stream =
+                unwatched(stream).map_err(|error| endpoint.network_error(address, &error))?;
+            Ok(AgentStream::new(Transport::Plain(stream)))
         })
         .await
     }

@@ -1,53 +1,47 @@
-//! Asterisk's AudioSocket over TCP. No task and no queue of its own: frames go straight into the socket, and what the agent does not
-//! read waits in the stream's backlog.
+//! Asterisk's AudioSocket over TCP.
 
-use std::ops::Range;
 use std::time::Instant;
 
+use mio::event::Source;
 use rand::rngs::StdRng;
 use ringwire_agent::address::AddressPolicy;
 use ringwire_agent::audiosocket::{
     AUDIO_FRAME_BYTES, End, HANG_UP_FRAME, Received, Session, Ulaw, id_text, new_id,
 };
 use ringwire_agent::connect::{ConnectError, Connector, TcpTarget};
-use ringwire_agent::stream::AgentStream;
+use ringwire_agent::stream::{AgentStream, READS, StreamError};
 use ringwire_config::Reason;
-use ringwire_media::g711;
+use ringwire_media::plane::{Agent, Turn};
+use ringwire_media::stream::RtpStream;
+use ringwire_media::{FRAME_SAMPLES, g711};
 
-use super::{CLOSE_TIMEOUT, FromAgent, QUEUED_AUDIO, RESERVED};
-
-/// What is read at a time: a quarter of a second of audio.
-const READ_BYTES: usize = 4096;
+use super::{FromAgent, QUEUED_AUDIO, RESERVED, Teller};
 
 /// The longest backlog behind a frame of audio, and behind another one.
 const AUDIO_BACKLOG: usize = QUEUED_AUDIO * AUDIO_FRAME_BYTES;
 const BACKLOG: usize = AUDIO_BACKLOG + RESERVED * 32;
 
 const ULAW: Ulaw = Ulaw {
-    encode: g711::encode_ulaw,
-    decode: g711::decode_ulaw,
+    encode: g711::append_as_ulaw,
+    decode: g711::write_as_linear,
 };
 
-/// See [`super::AgentLink::AudioSocket`].
+/// See the module.
 pub struct AudioSocketLink {
     id: [u8; 16],
     session: Session,
-    /// None once the call is over.
-    stream: Option<AgentStream>,
-    buffer: Box<[u8; READ_BYTES]>,
-    /// What of `buffer` the session has not seen.
-    unread: Range<usize>,
-    /// Audio frames that the agent did not read in time.
-    dropped: u64,
+    stream: AgentStream,
+    teller: Teller,
 }
 
 impl AudioSocketLink {
     /// Connects.
-    pub(super) async fn connect(
+    pub async fn connect(
         address: &str,
         allowed: AddressPolicy,
         connector: &Connector,
         deadline: Instant,
+        teller: Teller,
         rng: &mut StdRng,
     ) -> Result<Self, ConnectError> {
         let target = TcpTarget::new(address, allowed)?;
@@ -55,75 +49,101 @@ impl AudioSocketLink {
         Ok(Self {
             id: new_id(rng),
             session: Session::new(ULAW),
-            stream: Some(stream),
-            buffer: Box::new([0; READ_BYTES]),
-            unread: 0..0,
-            dropped: 0,
+            stream,
+            teller,
         })
     }
 
-    pub(super) fn start(&mut self) {
-        self.send(&Session::start(self.id), BACKLOG);
-    }
-
-    pub(super) fn call_id(&self) -> String {
+    /// By which identifier the agent knows the call.
+    pub fn call_id(&self) -> String {
         id_text(self.id)
     }
 
+    fn send(&mut self, frame: &[u8]) {
+        if !self.stream.send(frame, BACKLOG) {
+            self.teller.dropped();
+        }
+    }
+}
+
+impl Agent for AudioSocketLink {
+    fn source(&mut self) -> Option<&mut dyn Source> {
+        Some(self.stream.source())
+    }
+
+    fn start(&mut self) {
+        let id = Session::start(self.id);
+        self.send(&id);
+    }
+
     /// Audio is dropped when the agent does not read, and never takes the place of other frames.
-    pub(super) fn audio(&mut self, ulaw: &[u8]) {
+    fn frame(
+        &mut self,
+        ulaw: &[u8; FRAME_SAMPLES],
+        _timestamp_millis: u64,
+        _stream: &mut RtpStream,
+        now: Instant,
+    ) -> Turn {
         let mut frame = [0; AUDIO_FRAME_BYTES];
         let frame = self.session.audio(ulaw, &mut frame);
-        self.send(frame, AUDIO_BACKLOG);
+        if !self.stream.send(frame, AUDIO_BACKLOG) {
+            self.teller.dropped();
+        }
+        if self.stream.is_stuck(now) {
+            return self.teller.closed(&StreamError::Stuck);
+        }
+        Turn::Done
     }
 
-    pub(super) fn digit(&mut self, digit: char) {
+    fn digit(&mut self, digit: char) {
         if let Some(frame) = Session::digit(digit) {
-            self.send(&frame, BACKLOG);
+            self.send(&frame);
         }
     }
 
-    pub(super) fn stop(&mut self) {
-        self.send(&HANG_UP_FRAME, BACKLOG);
-        if let Some(stream) = self.stream.take() {
-            tokio::task::spawn_local(stream.close(CLOSE_TIMEOUT));
-        }
-    }
+    /// The protocol has none.
+    fn mark_played(&mut self, _name: &str) {}
 
-    pub(super) fn dropped(&self) -> u64 {
-        self.dropped
-    }
-
-    pub(super) fn reuse(&mut self, audio: Vec<u8>) {
-        self.session.reuse(audio);
-    }
-
-    fn send(&mut self, frame: &[u8], most: usize) {
-        if let Some(stream) = &mut self.stream
-            && !stream.send(frame, most)
-        {
-            self.dropped += 1;
-        }
-    }
-
-    pub(super) async fn receive(&mut self) -> FromAgent {
-        loop {
-            let mut input = &self.buffer[self.unread.clone()];
-            let received = self.session.receive(&mut input);
-            self.unread.start = self.unread.end - input.len();
-            match received {
-                Some(Received::Command(command)) => return FromAgent::Command(command),
-                Some(Received::Unusable(error)) => return FromAgent::Unusable(error.to_string()),
-                Some(Received::End(end)) => return ended(&end),
-                None => {}
-            }
-            let Some(stream) = &mut self.stream else {
-                return std::future::pending().await;
+    fn ready(&mut self, hung_up: bool, scratch: &mut [u8], stream: &mut RtpStream) -> Turn {
+        let Self {
+            session,
+            stream: connection,
+            teller,
+            ..
+        } = self;
+        connection.wake(hung_up);
+        for _ in 0..READS {
+            let length = match connection.read(scratch) {
+                Ok(Some(length)) => length,
+                Ok(None) => return Turn::Done,
+                Err(error) => return teller.closed(&error),
             };
-            match stream.read(&mut self.buffer[..]).await {
-                Ok(length) => self.unread = 0..length,
-                Err(error) => return FromAgent::Closed(error.to_string()),
+            let mut input = &scratch[..length];
+            while let Some(received) = session.receive(&mut input) {
+                match received {
+                    Received::Audio(ulaw) => stream.play(ulaw),
+                    Received::Unusable(error) => teller.unusable(&error),
+                    Received::End(end) => {
+                        teller.tell(ended(&end));
+                        return Turn::Over;
+                    }
+                }
             }
+        }
+        Turn::More
+    }
+
+    fn stop(&mut self) {
+        self.send(&HANG_UP_FRAME);
+        self.stream.close();
+    }
+
+    fn close(&mut self, hung_up: bool, scratch: &mut [u8]) -> Turn {
+        self.stream.wake(hung_up);
+        if self.stream.read_on(scratch) {
+            Turn::Over
+        } else {
+            Turn::Done
         }
     }
 }

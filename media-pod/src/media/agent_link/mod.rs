@@ -1,18 +1,25 @@
-//! A call's connection to its agent, whatever protocol it speaks.
+//! A call's connection to its agent, whatever protocol it speaks: made here, then carried by the packet loop's thread, which hears and
+//! speaks through it. The call itself hears only what ends it.
 
 mod audiosocket;
 mod twilio;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use mio::event::Source;
 use rand::rngs::StdRng;
-use ringwire_agent::Command;
 use ringwire_agent::address::AddressPolicy;
 use ringwire_agent::connect::{ConnectError, Connector};
 use ringwire_config::gateway::{Agent, Backend, GatewaySettings};
 use ringwire_config::{ObjectRef, Reason};
+use ringwire_media::FRAME_SAMPLES;
+use ringwire_media::plane::{Agent as AgentLink, Turn};
+use ringwire_media::stream::RtpStream;
+use tokio::sync::mpsc;
 
 use self::audiosocket::AudioSocketLink;
 use self::twilio::TwilioLink;
@@ -22,9 +29,6 @@ const QUEUED_AUDIO: usize = 250;
 
 /// Further places for what is not audio.
 const RESERVED: usize = 64;
-
-/// Sending the last messages may take so long.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why an agent could not be reached, for people.
 pub struct Unreachable {
@@ -55,11 +59,9 @@ impl Unreachable {
     }
 }
 
-/// What the agent wants.
+/// What the call is told of its agent.
 pub enum FromAgent {
-    /// Something to play, mark or clear.
-    Command(Command),
-    /// A message that cannot be used; the call goes on.
+    /// A message that cannot be used, the first one; the call goes on.
     Unusable(String),
     /// The agent is gone: it ended the call.
     Closed(String),
@@ -67,14 +69,62 @@ pub enum FromAgent {
     Failed(Reason, String),
 }
 
-/// A connected agent.
-pub enum AgentLink {
-    /// The caller hears himself.
-    Echo,
-    /// Twilio's Media Streams over a WebSocket.
-    Twilio(Box<TwilioLink>),
-    /// Asterisk's AudioSocket over TCP.
-    AudioSocket(Box<AudioSocketLink>),
+/// What there was of an agent, for the end of the call.
+#[derive(Default)]
+pub struct Tally {
+    unusable: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Tally {
+    /// Messages of the agent that could not be used.
+    pub fn unusable(&self) -> u64 {
+        self.unusable.load(Ordering::Relaxed)
+    }
+
+    /// Frames that the agent did not read in time.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// How an agent's connection tells the call.
+struct Teller {
+    told: mpsc::UnboundedSender<FromAgent>,
+    tally: Arc<Tally>,
+}
+
+impl Teller {
+    fn unusable(&self, error: &impl ToString) {
+        if self.tally.unusable.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.tell(FromAgent::Unusable(error.to_string()));
+        }
+    }
+
+    fn dropped(&self) {
+        self.tally.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The agent is gone.
+    fn closed(&self, why: &impl ToString) -> Turn {
+        self.tell(FromAgent::Closed(why.to_string()));
+        Turn::Over
+    }
+
+    fn tell(&self, what: FromAgent) {
+        // A call that has ended needs not know.
+        let _ = self.told.send(what);
+    }
+}
+
+/// What a call hears of its agent.
+pub struct Ears {
+    /// What there is to tell; none once the agent is gone.
+    pub told: Option<mpsc::UnboundedReceiver<FromAgent>>,
+    /// What there was.
+    pub tally: Arc<Tally>,
+    /// By which identifier the agent knows the call.
+    pub call_id: Option<String>,
 }
 
 /// Connects to an agent. `about` is what it is told of the call, `rng` makes the identifiers of the stream.
@@ -84,12 +134,21 @@ pub async fn connect(
     connector: &Connector,
     about: BTreeMap<String, String>,
     mut rng: StdRng,
-) -> Result<AgentLink, Unreachable> {
+) -> Result<(Box<dyn AgentLink>, Ears), Unreachable> {
     let allowed = address_policy(settings);
     let timeout = Duration::from_secs(u64::from(agent.connect_timeout_seconds));
     let deadline = Instant::now() + timeout;
+    let (sender, told) = mpsc::unbounded_channel();
+    let tally = Arc::new(Tally::default());
+    let teller = Teller {
+        told: sender,
+        tally: Arc::clone(&tally),
+    };
     let connected = match &agent.backend {
-        Backend::Echo => Ok(AgentLink::Echo),
+        Backend::Echo => Ok((
+            Box::new(Echo { _teller: teller }) as Box<dyn AgentLink>,
+            None,
+        )),
         Backend::TwilioWebSocket {
             url,
             headers,
@@ -98,18 +157,31 @@ pub async fn connect(
             let mut parameters = about;
             // What was configured outranks what the caller says.
             parameters.extend(custom_parameters.clone());
-            TwilioLink::connect(url, headers, allowed, connector, deadline)
+            twilio::connect(url, headers, allowed, connector, deadline)
                 .await
-                .map(|socket| TwilioLink::new(socket, parameters, &mut rng))
-                .map(|link| AgentLink::Twilio(Box::new(link)))
+                .map(|socket| {
+                    let link = TwilioLink::new(socket, parameters, teller, &mut rng);
+                    let call_id = link.call_id();
+                    (Box::new(link) as Box<dyn AgentLink>, Some(call_id))
+                })
         }
         Backend::AudioSocket { address } => {
-            AudioSocketLink::connect(address, allowed, connector, deadline, &mut rng)
+            AudioSocketLink::connect(address, allowed, connector, deadline, teller, &mut rng)
                 .await
-                .map(|link| AgentLink::AudioSocket(Box::new(link)))
+                .map(|link| {
+                    let call_id = link.call_id();
+                    (Box::new(link) as Box<dyn AgentLink>, Some(call_id))
+                })
         }
     };
-    connected.map_err(|error| Unreachable::new(&error, &settings.gateway))
+    let ears = |call_id| Ears {
+        told: Some(told),
+        tally,
+        call_id,
+    };
+    connected
+        .map(|(agent, call_id)| (agent, ears(call_id)))
+        .map_err(|error| Unreachable::new(&error, &settings.gateway))
 }
 
 /// Where agents of this gateway may be.
@@ -130,84 +202,41 @@ fn address_policy(settings: &GatewaySettings) -> AddressPolicy {
     }
 }
 
-impl AgentLink {
-    /// The call is answered.
-    pub fn start(&mut self) {
-        match self {
-            Self::Echo => {}
-            Self::Twilio(link) => link.start(),
-            Self::AudioSocket(link) => link.start(),
-        }
-    }
+/// The caller hears himself.
+struct Echo {
+    /// The call hears nothing of it, and never that it is gone.
+    _teller: Teller,
+}
 
-    /// By which identifier the agent knows the call.
-    pub fn call_id(&self) -> Option<String> {
-        match self {
-            Self::Echo => None,
-            Self::Twilio(link) => Some(link.call_id()),
-            Self::AudioSocket(link) => Some(link.call_id()),
-        }
-    }
-
-    /// 20 ms of the caller's audio. Gives back what to play at once, if the agent is an echo.
-    pub fn audio<'a>(&mut self, ulaw: &'a [u8], timestamp_millis: u64) -> Option<&'a [u8]> {
-        match self {
-            Self::Echo => return Some(ulaw),
-            Self::Twilio(link) => link.audio(ulaw, timestamp_millis),
-            Self::AudioSocket(link) => link.audio(ulaw),
-        }
+impl AgentLink for Echo {
+    fn source(&mut self) -> Option<&mut dyn Source> {
         None
     }
 
-    /// The caller pressed a key.
-    pub fn digit(&mut self, digit: char) {
-        match self {
-            Self::Echo => {}
-            Self::Twilio(link) => link.digit(digit),
-            Self::AudioSocket(link) => link.digit(digit),
-        }
+    fn start(&mut self) {}
+
+    fn frame(
+        &mut self,
+        ulaw: &[u8; FRAME_SAMPLES],
+        _timestamp_millis: u64,
+        stream: &mut RtpStream,
+        _now: Instant,
+    ) -> Turn {
+        stream.play(ulaw);
+        Turn::Done
     }
 
-    /// The audio before a mark was played.
-    pub fn mark_played(&mut self, name: &str) {
-        match self {
-            // These set none.
-            Self::Echo | Self::AudioSocket(_) => {}
-            Self::Twilio(link) => link.mark_played(name),
-        }
+    fn digit(&mut self, _digit: char) {}
+
+    fn mark_played(&mut self, _name: &str) {}
+
+    fn ready(&mut self, _hung_up: bool, _scratch: &mut [u8], _stream: &mut RtpStream) -> Turn {
+        Turn::Done
     }
 
-    /// The call is over. The connection closes behind what is still queued.
-    pub fn stop(&mut self) {
-        match self {
-            Self::Echo => {}
-            Self::Twilio(link) => link.stop(),
-            Self::AudioSocket(link) => link.stop(),
-        }
-    }
+    fn stop(&mut self) {}
 
-    /// Frames that the agent did not read in time.
-    pub fn dropped(&self) -> u64 {
-        match self {
-            Self::Echo => 0,
-            Self::Twilio(link) => link.dropped(),
-            Self::AudioSocket(link) => link.dropped(),
-        }
-    }
-
-    /// Takes back the memory of audio that was given as a command.
-    pub fn reuse(&mut self, audio: Vec<u8>) {
-        if let Self::AudioSocket(link) = self {
-            link.reuse(audio);
-        }
-    }
-
-    /// What the agent says next. Never ends for an echo. Safe to cancel.
-    pub async fn receive(&mut self) -> FromAgent {
-        match self {
-            Self::Echo => std::future::pending().await,
-            Self::Twilio(link) => link.receive().await,
-            Self::AudioSocket(link) => link.receive().await,
-        }
+    fn close(&mut self, _hung_up: bool, _scratch: &mut [u8]) -> Turn {
+        Turn::Over
     }
 }

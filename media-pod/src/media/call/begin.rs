@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::UdpSocket;
 use std::time::Instant;
 
 use rand::rngs::StdRng;
@@ -10,7 +11,6 @@ use ringwire_config::gateway::MediaConfig;
 use ringwire_config::{Reason, address};
 use ringwire_sip::message::{CallerIdentity, HeaderName, Host, Request, Response};
 use ringwire_sip::sdp::LocalMedia;
-use tokio::net::UdpSocket;
 
 use super::decision::Decision;
 use super::succession::TakeOver;
@@ -120,7 +120,7 @@ fn take(call: NewCall, shared: &Shared) -> Result<(Call<'_>, Option<TakeOver>), 
     let config = config.ok_or_else(|| elsewhere(Reason::InternalError, String::new()))?;
     let mut rng = StdRng::from_os_rng();
     let media = open_media(shared, &config, &decision, &mut rng);
-    let (socket, reports, local) = media.map_err(|error| {
+    let (rtp, reports, local) = media.map_err(|error| {
         tracing::warn!(%error, "no RTP port for a call");
         elsewhere(Reason::AtCapacity, error.to_string())
     })?;
@@ -133,21 +133,22 @@ fn take(call: NewCall, shared: &Shared) -> Result<(Call<'_>, Option<TakeOver>), 
         inbox,
         leg,
         rng,
-        socket,
-        reports,
+        sockets: Some((rtp, reports)),
         signalling_ip: decision.source.ip(),
         agent: decision.agent.clone(),
         about: BTreeMap::new(),
-        rtp: None,
-        inherited: None,
-        link: None,
+        line: None,
+        media: None,
+        media_events: None,
+        ears: None,
+        stats: None,
         record: CallRecord::default(),
         limit: now,
         succeeded: None,
         confirmed: false,
         ended: false,
+        on_hold: false,
         probed: None,
-        unusable: 0,
     };
     Ok((call, takes_over))
 }

@@ -9,7 +9,7 @@ use ringwire_config::Reason;
 use ringwire_config::gateway::MediaConfig;
 use ringwire_sip::message::HeaderName;
 
-use super::{Call, sleep_until};
+use super::{Call, Line, sleep_until};
 use crate::media::agent_link::{self, Unreachable};
 
 /// An agent that was configured a moment ago may not have reached us yet.
@@ -69,23 +69,21 @@ impl Call<'_> {
             }
         };
         match connected {
-            Ok(link) => {
+            Ok((link, ears)) => {
                 shared.report_agent(
                     agent,
                     true,
                     Reason::AgentReachable,
                     "the agent accepted the last call",
                 );
-                self.record.agent_call_id = link.call_id();
-                self.link = Some(link);
+                self.record.agent_call_id.clone_from(&ears.call_id);
+                self.line = Some(Line::Agent(link));
+                self.ears = Some(ears);
                 tracing::debug!(
                     millis = started.elapsed().as_millis() as u64,
                     "agent connected"
                 );
                 self.limit = Instant::now() + Duration::from_secs(entry.max_call_seconds.into());
-                if let Some(link) = &mut self.link {
-                    link.start();
-                }
                 self.answer().await;
                 true
             }

@@ -1,18 +1,19 @@
 //! How a call is left: the agent is told, the record is written; also when the call broke.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringwire_config::Reason;
 
 use super::{Call, END_LIMIT, sleep_until};
 
+/// The counters of a call come from another thread, which is not waited for any longer.
+const COUNTS_LIMIT: Duration = Duration::from_secs(1);
+
 impl Call<'_> {
     /// Ends a call whose logic failed in the middle: the dialog stands for itself, so the caller can still be told.
     pub(super) async fn end_broken(&mut self) {
         tracing::error!(call_id = %self.key.call_id, "a fault in the gateway; the call is ended");
-        self.keep_counts();
-        self.rtp = None;
-        self.inherited = None;
+        self.stop_media();
         let (by, reason) = ("gateway", Reason::InternalError);
         self.note_end(by, reason, "a fault in the gateway".to_owned());
         if self.leg.uas.is_answered() {
@@ -38,26 +39,29 @@ impl Call<'_> {
 
     /// Closes the agent and writes the record.
     pub(super) async fn finish(mut self) {
-        if let Some(link) = &mut self.link {
-            let dropped = link.dropped();
+        self.stop_media();
+        self.record.end = Some(jiff::Timestamp::now());
+        self.keep_counts().await;
+        if let Some(ears) = &self.ears {
+            let (dropped, unusable) = (ears.tally.dropped(), ears.tally.unusable());
             if dropped > 0 {
                 tracing::warn!(call_id = %self.key.call_id, dropped, "the agent did not read all of the caller's audio");
             }
-            link.stop();
+            if unusable > 1 {
+                tracing::warn!(call_id = %self.key.call_id, messages = unusable, "the agent sent unusable messages");
+            }
         }
-        if self.unusable > 1 {
-            tracing::warn!(call_id = %self.key.call_id, messages = self.unusable, "the agent sent unusable messages");
-        }
-        self.record.end = Some(jiff::Timestamp::now());
-        self.keep_counts();
         self.act().await;
         self.record.write();
     }
 
     /// Takes the stream's counters into the record.
-    pub(super) fn keep_counts(&mut self) {
-        if let Some(rtp) = &self.rtp {
-            let stats = rtp.stats();
+    async fn keep_counts(&mut self) {
+        let Some(stats) = self.stats.take() else {
+            return;
+        };
+        // None where the thread that carried the call has failed it.
+        if let Ok(Ok(stats)) = tokio::time::timeout(COUNTS_LIMIT, stats).await {
             self.record.packets_received = stats.packets_received;
             self.record.packets_lost = stats.packets_lost;
             self.record.packets_sent = stats.packets_sent;

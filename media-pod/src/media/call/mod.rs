@@ -1,4 +1,5 @@
-//! One call: the SIP dialog, the RTP stream and the agent's connection, all in one task.
+//! One call: a task with its SIP dialog. Its packets and its agent's connection are the plane's ([`ringwire_media::plane`]), which this one
+//! tells what was agreed on, and from which it hears what ends the call.
 
 mod begin;
 mod connect;
@@ -11,18 +12,17 @@ mod succession;
 
 use std::collections::BTreeMap;
 use std::future::pending;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, UdpSocket};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use ringwire_config::{ObjectRef, Reason};
-use ringwire_media::stream::RtpStream;
+use ringwire_media::plane::{Agent, CallHandle};
+use ringwire_media::stream::{StreamEvent, StreamStats};
 use ringwire_sip::message::Request;
 use ringwire_sip::transaction::ServerId;
-use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 
 use futures::FutureExt as _;
@@ -32,16 +32,13 @@ pub use self::leg::Leg;
 pub use self::succession::{Handover, TakeOver};
 
 use self::decision::Counted;
-use super::agent_link::{AgentLink, FromAgent};
+use super::agent_link::{Ears, FromAgent};
 use super::exchange::{CallKey, FromCall, ToCall};
 use super::shared::Shared;
 use crate::record::CallRecord;
 
 /// The dialog has so long to end after we said BYE.
 const END_LIMIT: Duration = Duration::from_secs(40);
-
-/// Datagrams that are read before timers and other calls get their turn.
-const BATCH: usize = 32;
 
 /// A new call, as the node hands it to a worker.
 pub struct NewCall {
@@ -75,22 +72,35 @@ pub async fn run(call: NewCall, shared: Arc<Shared>) {
     shared.tell(FromCall::Ended(key)).await;
 }
 
+/// The agent's side until the call has audio.
+enum Line {
+    /// Connected, and not told of the call yet.
+    Agent(Box<dyn Agent>),
+    /// In the call whose place this one takes.
+    Inherited(CallHandle),
+}
+
 struct Call<'a> {
     shared: &'a Shared,
     key: CallKey,
     inbox: mpsc::Receiver<ToCall>,
     leg: Leg,
     rng: StdRng,
-    socket: UdpSocket,
-    reports: UdpSocket,
+    /// For RTP and reports, until the plane has them.
+    sockets: Option<(UdpSocket, UdpSocket)>,
     signalling_ip: IpAddr,
     agent: ObjectRef,
     /// What the agent is told of the call; gone with that.
     about: BTreeMap<String, String>,
-    rtp: Option<RtpStream>,
-    /// The stream of the call whose place this one took, until there is one here.
-    inherited: Option<Box<RtpStream>>,
-    link: Option<AgentLink>,
+    line: Option<Line>,
+    /// The call's packets.
+    media: Option<CallHandle>,
+    /// What the plane tells of them; nothing more once it has given the call up.
+    media_events: Option<mpsc::UnboundedReceiver<StreamEvent>>,
+    /// What is heard of the agent.
+    ears: Option<Ears>,
+    /// The counters of the packets, once their carrying has ended.
+    stats: Option<oneshot::Receiver<StreamStats>>,
     record: CallRecord,
     /// When the call has lasted as long as it may.
     limit: Instant,
@@ -99,18 +109,17 @@ struct Call<'a> {
     /// Whether the ACK has come.
     confirmed: bool,
     ended: bool,
+    /// Either side may not send: silence means nothing.
+    on_hold: bool,
     /// When silence was last asked about.
     probed: Option<Instant>,
-    /// Messages of the agent that could not be used.
-    unusable: u64,
 }
 
 /// What the loop woke up for.
 enum Wake {
     Inbox(Option<ToCall>),
-    Rtp(io::Result<(usize, SocketAddr)>),
-    Report(io::Result<(usize, SocketAddr)>),
-    Agent(FromAgent),
+    Media(Option<StreamEvent>),
+    Agent(Option<FromAgent>),
     Succeeded,
     Timer,
 }
@@ -132,24 +141,19 @@ impl Call<'_> {
 
     /// The answered call, until its end.
     async fn talk(&mut self) {
-        let mut buffer = vec![0; 2_048];
-        let mut report = [0; 512];
         let mut closing: Option<Instant> = None;
         while !self.ended {
-            let now = Instant::now();
             let deadline = closing.unwrap_or(self.limit);
-            let silence = self.silence_due(now).filter(|_| closing.is_none());
-            let rtp = self.rtp.as_ref().and_then(RtpStream::poll_timeout);
-            let timer = [self.leg.uas.poll_timeout(), rtp, silence, Some(deadline)]
+            let silence = self.silence_due().filter(|_| closing.is_none());
+            let timer = [self.leg.uas.poll_timeout(), silence, Some(deadline)]
                 .into_iter()
                 .flatten()
                 .min();
             let wake = {
                 let Self {
                     inbox,
-                    socket,
-                    reports,
-                    link,
+                    media_events,
+                    ears,
                     succeeded,
                     ..
                 } = self;
@@ -159,17 +163,23 @@ impl Call<'_> {
                         None => pending().await,
                     }
                 };
+                let media = async {
+                    match media_events {
+                        Some(events) => events.recv().await,
+                        None => pending().await,
+                    }
+                };
                 let agent = async {
-                    match link {
-                        Some(link) => link.receive().await,
+                    match ears.as_mut().and_then(|ears| ears.told.as_mut()) {
+                        Some(told) => told.recv().await,
                         None => pending().await,
                     }
                 };
                 tokio::select! {
                     message = inbox.recv() => Wake::Inbox(message),
-                    received = socket.recv_from(&mut buffer) => Wake::Rtp(received),
-                    received = reports.recv_from(&mut report) => Wake::Report(received),
+                    // First why the agent has left, then that it has.
                     from_agent = agent => Wake::Agent(from_agent),
+                    event = media => Wake::Media(event),
                     () = successor => Wake::Succeeded,
                     () = sleep_until(timer) => Wake::Timer,
                 }
@@ -177,29 +187,11 @@ impl Call<'_> {
             let now = Instant::now();
             match wake {
                 Wake::Inbox(message) => self.on_inbox(message),
-                Wake::Rtp(received) => {
-                    self.on_rtp(received, &buffer, now);
-                    // A flood must not hold up this thread's other calls.
-                    for _ in 1..BATCH {
-                        let Ok(received) = self.socket.try_recv_from(&mut buffer) else {
-                            break;
-                        };
-                        self.on_rtp(Ok(received), &buffer, now);
-                    }
-                }
-                Wake::Report(received) => {
-                    if let (Ok((length, from)), Some(rtp)) = (received, &mut self.rtp) {
-                        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-                        rtp.receive_report(&report[..length], from, now);
-                    }
-                }
+                Wake::Media(event) => self.on_media(event),
                 Wake::Agent(from_agent) => self.on_agent(from_agent),
                 Wake::Succeeded => self.on_succeeded(),
                 Wake::Timer => {
                     self.leg.uas.handle_timeout(now);
-                    if let Some(rtp) = &mut self.rtp {
-                        rtp.handle_timeout(now);
-                    }
                     if deadline <= now && closing.is_some() {
                         // The caller does not answer our BYE, and the dialog did not notice: the end all the same.
                         tracing::warn!(call_id = %self.key.call_id, "the dialog did not end in time");
@@ -210,14 +202,13 @@ impl Call<'_> {
                             Reason::MaxDuration,
                             "maxCallSeconds is reached".to_owned(),
                         );
-                    } else if silence.is_some_and(|at| at <= now) {
+                    } else if closing.is_none() && self.silence_due().is_some_and(|at| at <= now) {
                         self.probed = Some(now);
                         self.leg.uas.probe(now);
                     }
                 }
             }
             self.act().await;
-            self.pump_media();
             if closing.is_none() && self.record.reason.is_some() {
                 closing = Some(now + END_LIMIT);
             }

@@ -55,9 +55,7 @@ impl Call<'_> {
     /// Ends the call from our side.
     pub(super) fn end(&mut self, by: &'static str, reason: Reason, detail: String) {
         self.note_end(by, reason, detail);
-        if let Some(rtp) = &mut self.rtp {
-            rtp.stop();
-        }
+        self.stop_media();
         let header = format!("SIP;cause=200;text=\"{}\"", reason.as_str());
         self.leg.uas.hang_up(Some(header), Instant::now());
     }
@@ -78,17 +76,8 @@ impl Call<'_> {
     pub(super) fn on_event(&mut self, event: CallEvent) {
         match event {
             CallEvent::MediaChanged(negotiated) => self.media_changed(&negotiated),
-            CallEvent::Confirmed => {
-                self.confirmed = true;
-                if let Some(rtp) = &mut self.rtp {
-                    rtp.pause_playback(false);
-                }
-            }
-            CallEvent::Dtmf(digit) => {
-                if let Some(link) = &mut self.link {
-                    link.digit(digit);
-                }
-            }
+            CallEvent::Confirmed => self.release_playback(),
+            CallEvent::Dtmf(digit) => self.on_digit(digit),
             CallEvent::PeerGone => {
                 self.end(
                     "gateway",

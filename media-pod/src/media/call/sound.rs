@@ -1,17 +1,15 @@
-//! A call's sound: RTP and RTCP with the caller, audio and keys with the agent.
+//! A call's sound, which the plane carries: what the dialog has agreed on goes there, and what ends the call comes from there.
 
-use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use ringwire_agent::Command;
 use ringwire_config::Reason;
-use ringwire_media::rtcp::REPORT_BYTES;
+use ringwire_media::plane::Parts;
 use ringwire_media::stream::{RtpStream, StreamConfig, StreamEvent};
 use ringwire_sip::sdp::{Codec, Negotiated};
+use tokio::sync::{mpsc, oneshot};
 
-use super::Call;
+use super::{Call, Line};
 use crate::media::agent_link::FromAgent;
 
 /// No packets for so long, without hold, and the caller is asked whether he is still there.
@@ -22,9 +20,9 @@ const JITTER_MILLIS: u32 = 40;
 
 impl Call<'_> {
     /// When the caller has been silent for too long.
-    pub(super) fn silence_due(&self, now: Instant) -> Option<Instant> {
-        let rtp = self.rtp.as_ref().filter(|rtp| !rtp.on_hold())?;
-        let heard = now.checked_sub(rtp.idle_for(now)).unwrap_or(now);
+    pub(super) fn silence_due(&self) -> Option<Instant> {
+        let media = self.media.as_ref().filter(|_| !self.on_hold)?;
+        let heard = media.heard_at();
         Some(heard.max(self.probed.unwrap_or(heard)) + SILENCE)
     }
 
@@ -36,10 +34,14 @@ impl Call<'_> {
             Codec::Pcma => "PCMA",
         });
         self.probed = Some(now);
-        if let Some(rtp) = &mut self.rtp {
-            rtp.update(session, now);
+        self.on_hold = !session.send || !session.receive;
+        if let Some(media) = &self.media {
+            media.with(move |stream, now| stream.update(session, now));
             return;
         }
+        let (Some((rtp, reports)), Some(line)) = (self.sockets.take(), self.line.take()) else {
+            return;
+        };
         let config = StreamConfig {
             session,
             signalling_ip: Some(self.signalling_ip),
@@ -49,58 +51,62 @@ impl Call<'_> {
             jitter_target_millis: JITTER_MILLIS,
             reports: true,
         };
-        let mut rtp = match self.inherited.take() {
-            Some(before) => before.into_successor(config, now),
-            None => RtpStream::new(config, now),
+        let (events_in, events) = mpsc::unbounded_channel();
+        let tell = Box::new(move |event| drop(events_in.send(event)));
+        self.media_events = Some(events);
+        let media = match line {
+            Line::Inherited(media) => {
+                media.succeed((rtp, reports), config, tell);
+                media
+            }
+            Line::Agent(agent) => self.shared.plane.open(Parts {
+                rtp,
+                reports,
+                stream: RtpStream::new(config, now),
+                agent,
+                tell,
+            }),
         };
         // The caller may miss what is played before his ACK; the agent's audio waits for it, silence does not. (Without an offer in the
         // INVITE, it is the ACK that brought us here.)
-        rtp.pause_playback(!self.confirmed);
-        if self.leg.uas.is_answered() {
-            rtp.start(now);
-        }
-        self.rtp = Some(rtp);
+        let (paused, answered) = (!self.confirmed, self.leg.uas.is_answered());
+        media.with(move |stream, now| {
+            stream.pause_playback(paused);
+            if answered {
+                stream.start(now);
+            }
+        });
+        self.media = Some(media);
     }
 
-    pub(super) fn on_rtp(
-        &mut self,
-        received: io::Result<(usize, SocketAddr)>,
-        buffer: &[u8],
-        now: Instant,
-    ) {
-        if let (Ok((length, from)), Some(rtp)) = (received, &mut self.rtp) {
-            let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-            rtp.receive(&buffer[..length], from, now);
+    /// The ACK has come.
+    pub(super) fn release_playback(&mut self) {
+        self.confirmed = true;
+        if let Some(media) = &self.media {
+            media.with(|stream, _| stream.pause_playback(false));
         }
     }
 
-    pub(super) fn on_agent(&mut self, from_agent: FromAgent) {
+    /// The caller pressed a key, which he told by SIP.
+    pub(super) fn on_digit(&mut self, digit: char) {
+        if let Some(media) = &self.media {
+            media.with_agent(move |agent| agent.digit(digit));
+        }
+    }
+
+    pub(super) fn on_agent(&mut self, from_agent: Option<FromAgent>) {
         match from_agent {
-            FromAgent::Command(command) => {
-                let Some(rtp) = &mut self.rtp else { return };
-                match command {
-                    Command::Audio(ulaw) => {
-                        rtp.play(&ulaw);
-                        if let Some(link) = &mut self.link {
-                            link.reuse(ulaw);
-                        }
-                    }
-                    Command::Mark(name) => rtp.mark(name),
-                    Command::Clear => rtp.clear(),
+            // Told before why.
+            None => {
+                if let Some(ears) = &mut self.ears {
+                    ears.told = None;
                 }
             }
-            FromAgent::Unusable(error) => {
-                self.unusable += 1;
-                if self.unusable == 1 {
-                    tracing::warn!(call_id = %self.key.call_id, %error, "the agent sent something unusable");
-                }
+            Some(FromAgent::Unusable(error)) => {
+                tracing::warn!(call_id = %self.key.call_id, %error, "the agent sent something unusable");
             }
-            FromAgent::Closed(detail) => {
-                self.link = None;
-                self.end("agent", Reason::AgentClosed, detail);
-            }
-            FromAgent::Failed(reason, detail) => {
-                self.link = None;
+            Some(FromAgent::Closed(detail)) => self.end("agent", Reason::AgentClosed, detail),
+            Some(FromAgent::Failed(reason, detail)) => {
                 tracing::warn!(call_id = %self.key.call_id, %reason, %detail, "the agent cannot be used");
                 // A connection alone does not tell that the right program listens.
                 if reason == Reason::AgentProtocolError {
@@ -112,52 +118,42 @@ impl Call<'_> {
         }
     }
 
-    /// Packets to the caller, audio and digits to the agent.
-    pub(super) fn pump_media(&mut self) {
-        let Some(rtp) = &mut self.rtp else { return };
-        let mut packet = [0; 512];
-        while let Some((length, to)) = rtp.poll_transmit(&mut packet) {
-            // A full buffer loses a packet, as the network might.
-            let _ = self.socket.try_send_to(&packet[..length], to);
-        }
-        let mut report = [0; REPORT_BYTES];
-        if let Some((length, to)) = rtp.poll_report(&mut report, Instant::now()) {
-            let _ = self.reports.try_send_to(&report[..length], to);
-        }
-        while let Some(event) = rtp.poll_event() {
-            match event {
-                StreamEvent::Frame {
-                    audio,
-                    timestamp_millis,
-                } => {
-                    if let Some(echo) = self
-                        .link
-                        .as_mut()
-                        .and_then(|link| link.audio(&audio, timestamp_millis))
-                    {
-                        rtp.play(echo);
-                    }
-                }
-                StreamEvent::Digit(digit) => {
-                    if let Some(link) = &mut self.link {
-                        link.digit(digit);
-                    }
-                }
-                StreamEvent::MarkPlayed(name) => {
-                    if let Some(link) = &mut self.link {
-                        link.mark_played(&name);
-                    }
-                }
-                StreamEvent::AgentAudioOverflow => {
-                    tracing::warn!(
-                        call_id = %self.key.call_id, reason = %Reason::AgentAudioOverflow,
-                        "the agent is more than 120 s ahead; its newest audio was dropped"
-                    );
-                }
-                StreamEvent::SourceMoved { from, to } => {
-                    tracing::info!(call_id = %self.key.call_id, %from, %to, "the caller's RTP comes from a new address");
-                }
+    pub(super) fn on_media(&mut self, event: Option<StreamEvent>) {
+        match event {
+            Some(StreamEvent::AgentAudioOverflow) => {
+                tracing::warn!(
+                    call_id = %self.key.call_id, reason = %Reason::AgentAudioOverflow,
+                    "the agent is more than 120 s ahead; its newest audio was dropped"
+                );
             }
+            Some(StreamEvent::SourceMoved { from, to }) => {
+                tracing::info!(call_id = %self.key.call_id, %from, %to, "the caller's RTP comes from a new address");
+            }
+            // The agent's own.
+            Some(
+                StreamEvent::Frame { .. } | StreamEvent::Digit(_) | StreamEvent::MarkPlayed(_),
+            ) => {}
+            None => {
+                self.media_events = None;
+                tracing::error!(call_id = %self.key.call_id, "a fault in the gateway; the call is ended");
+                let detail = "a fault in the gateway".to_owned();
+                self.end("gateway", Reason::InternalError, detail);
+            }
+        }
+    }
+
+    /// Nothing more is carried: the caller hears nothing from now on, the agent has its last words.
+    pub(super) fn stop_media(&mut self) {
+        self.media_events = None;
+        if let Some(media) = self.media.take() {
+            let (told, stats) = oneshot::channel();
+            media.end(move |counters| {
+                let _ = told.send(counters);
+            });
+            self.stats = Some(stats);
+        }
+        if let Some(Line::Agent(agent)) = self.line.take() {
+            self.shared.plane.dismiss(agent);
         }
     }
 }

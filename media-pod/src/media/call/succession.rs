@@ -5,12 +5,11 @@
 use std::time::{Duration, Instant};
 
 use ringwire_config::Reason;
-use ringwire_media::stream::RtpStream;
 use ringwire_sip::refer::Replaces;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Call;
-use crate::media::agent_link::AgentLink;
+use super::{Call, Line};
+use crate::media::agent_link::Ears;
 use crate::media::exchange::ToCall;
 
 /// The old call has so long to hand over: it runs in the same thread.
@@ -18,8 +17,8 @@ const HANDOVER_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a call that takes another's place goes on with.
 pub struct Handover {
-    link: AgentLink,
-    rtp: Option<Box<RtpStream>>,
+    line: Line,
+    ears: Ears,
     limit: Instant,
     /// To be told, or dropped, when the new call has answered.
     succeeded: oneshot::Sender<()>,
@@ -61,14 +60,14 @@ impl Call<'_> {
         match handed {
             Ok(handover) => {
                 let Handover {
-                    link,
-                    rtp,
+                    line,
+                    ears,
                     limit,
                     succeeded,
                 } = *handover;
-                self.record.agent_call_id = link.call_id();
-                self.link = Some(link);
-                self.inherited = rtp;
+                self.record.agent_call_id.clone_from(&ears.call_id);
+                self.line = Some(line);
+                self.ears = Some(ears);
                 self.limit = limit;
                 self.answer().await;
                 // The old call says BYE now, whether it hears this or finds us gone.
@@ -96,24 +95,43 @@ impl Call<'_> {
             let _ = reply.send(Err(status));
             return;
         }
-        let Some(link) = self.link.take() else {
+        let Some(ears) = self.ears.take_if(|ears| ears.told.is_some()) else {
             let _ = reply.send(Err(603));
             return;
         };
-        self.keep_counts();
+        let carried = self.media.is_some();
+        if let Some(media) = &self.media {
+            let (told, stats) = oneshot::channel();
+            media.with(move |stream, _| {
+                let _ = told.send(stream.stats());
+            });
+            self.stats = Some(stats);
+        }
+        let line = self.media.take().map(Line::Inherited).or(self.line.take());
+        let Some(line) = line else {
+            let _ = reply.send(Err(603));
+            return;
+        };
         let (succeeded, told) = oneshot::channel();
         let handover = Box::new(Handover {
-            link,
-            rtp: self.rtp.take().map(Box::new),
+            line,
+            ears,
             limit: self.limit,
             succeeded,
         });
         match reply.send(Ok(handover)) {
-            Ok(()) => self.succeeded = Some(told),
+            Ok(()) => {
+                self.media_events = None;
+                self.succeeded = Some(told);
+            }
             // The new call was given up meanwhile: this one goes on.
             Err(Ok(handover)) => {
-                self.link = Some(handover.link);
-                self.rtp = handover.rtp.map(|rtp| *rtp);
+                let Handover { line, ears, .. } = *handover;
+                self.ears = Some(ears);
+                match line {
+                    Line::Inherited(media) if carried => self.media = Some(media),
+                    line => self.line = Some(line),
+                }
             }
             Err(Err(_)) => {}
         }

@@ -1,0 +1,285 @@
+//! A thread of the plane's: it sleeps until something comes in, is asked for or is due, and does that.
+
+use std::io::{self, ErrorKind};
+use std::net::UdpSocket;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token, Waker};
+use slab::Slab;
+
+use super::call::{Call, Part};
+use super::wheel::Wheel;
+use super::{Agent, Door, Heard, Parts, Turn};
+use crate::stream::{RtpStream, StreamConfig, StreamEvent, StreamStats};
+
+/// Something is asked for.
+const WAKER: Token = Token(usize::MAX);
+
+/// What became ready that is looked at in one turn.
+const EVENTS: usize = 1024;
+
+/// Memory for what is read at a time: the largest datagram, or a third of a second of an agent's audio.
+const SCRATCH: usize = 16 << 10;
+
+/// Sending the last words may take so long.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// What a thread is asked for. Calls that have ended meanwhile are passed over.
+pub enum Order {
+    Open(u64, Box<(Parts, Arc<Heard>)>),
+    Stream(u64, Box<dyn FnOnce(&mut RtpStream, Instant) + Send>),
+    Agent(u64, Box<dyn FnOnce(&mut dyn Agent) + Send>),
+    Succeed(u64, Box<Successor>),
+    End(u64, Option<Box<dyn FnOnce(StreamStats) + Send>>),
+    Dismiss(Box<dyn Agent>),
+    /// To be dropped once no call is left.
+    TellIdle(Sender<()>),
+}
+
+/// What takes a caller's place.
+pub type Successor = (
+    UdpSocket,
+    UdpSocket,
+    StreamConfig,
+    Box<dyn Fn(StreamEvent) + Send>,
+);
+
+struct Thread {
+    poll: Poll,
+    orders: Receiver<Order>,
+    calls: Slab<Call>,
+    by_id: std::collections::HashMap<u64, usize>,
+    wheel: Wheel,
+    scratch: Vec<u8>,
+    /// What had more to read than its turn was long.
+    again: Vec<(usize, Part)>,
+    tell_idle: Vec<Sender<()>>,
+}
+
+/// Starts a thread.
+pub fn start(index: usize) -> io::Result<Door> {
+    let poll = Poll::new()?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+    let (sender, orders) = mpsc::channel();
+    let thread = Thread {
+        poll,
+        orders,
+        calls: Slab::new(),
+        by_id: std::collections::HashMap::new(),
+        wheel: Wheel::new(Instant::now()),
+        scratch: vec![0; SCRATCH],
+        again: Vec::new(),
+        tell_idle: Vec::new(),
+    };
+    std::thread::Builder::new()
+        .name(format!("rtp-{index}"))
+        .spawn(|| thread.run())?;
+    Ok(Door {
+        orders: sender,
+        waker,
+    })
+}
+
+impl Thread {
+    fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut owned = true;
+        while owned || !self.calls.is_empty() {
+            let timeout = if self.again.is_empty() {
+                self.wheel.timeout(Instant::now())
+            } else {
+                Some(Duration::ZERO)
+            };
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                // The poll itself is broken, and nothing can be carried without it.
+                Err(error) => panic!("the poll of a thread for calls failed: {error}"),
+            }
+            let now = Instant::now();
+            for (index, part) in std::mem::take(&mut self.again) {
+                self.on_ready(index, part, false, now);
+            }
+            let mut woken = false;
+            for event in &events {
+                if event.token() == WAKER {
+                    woken = true;
+                    continue;
+                }
+                let (index, part) = Part::of(event.token());
+                let hung_up = event.is_read_closed() || event.is_error();
+                self.on_ready(index, part, hung_up, now);
+            }
+            // What came in took its time.
+            let now = if events.is_empty() {
+                now
+            } else {
+                Instant::now()
+            };
+            while let Some((slot, index)) = self.wheel.take(now) {
+                let call = self.calls.get_mut(index);
+                if call.is_some_and(|call| call.slot.take_if(|own| *own == slot).is_some()) {
+                    self.turn(index, now, |call, _| call.on_timeout(now));
+                }
+            }
+            if woken {
+                owned = self.take_orders();
+            }
+            if self.calls.is_empty() {
+                self.tell_idle.clear();
+            }
+        }
+    }
+
+    fn on_ready(&mut self, index: usize, part: Part, hung_up: bool, now: Instant) {
+        let turn = self.turn(index, now, |call, scratch| {
+            call.on_ready(part, hung_up, scratch, now)
+        });
+        if turn == Some(Turn::More) {
+            self.again.push((index, part));
+        }
+    }
+
+    /// Does something with a call, then what follows from that. A fault ends this call, and the others go on: its owner sees that it is
+    /// told nothing any more.
+    fn turn<T>(
+        &mut self,
+        index: usize,
+        now: Instant,
+        act: impl FnOnce(&mut Call, &mut [u8]) -> T,
+    ) -> Option<T> {
+        let Self {
+            calls,
+            wheel,
+            scratch,
+            ..
+        } = self;
+        let call = calls.get_mut(index)?;
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            let done = act(call, scratch);
+            call.pump(now);
+            done
+        }));
+        let Ok(done) = done else {
+            self.remove(index);
+            return None;
+        };
+        if call.is_over() {
+            self.remove(index);
+        } else if let Some(due) = call.poll_timeout() {
+            let slot = wheel.slot_of(due);
+            if call.slot.is_none_or(|before| before > slot) {
+                call.slot = Some(slot);
+                wheel.insert(slot, index);
+            }
+        }
+        Some(done)
+    }
+
+    /// Sockets are not watched any more once they are closed.
+    fn remove(&mut self, index: usize) {
+        let call = self.calls.remove(index);
+        if let Some(id) = call.id {
+            self.by_id.remove(&id);
+        }
+        // A fault while something breaks must not break more.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(call)));
+    }
+
+    /// Does what is asked for. False if nobody can ask any more.
+    fn take_orders(&mut self) -> bool {
+        loop {
+            match self.orders.try_recv() {
+                Ok(order) => self.take_order(order),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn take_order(&mut self, order: Order) {
+        let now = Instant::now();
+        match order {
+            Order::Open(id, parts) => {
+                let (parts, heard) = *parts;
+                let index = self.calls.insert(Call::new(id, parts, heard));
+                self.by_id.insert(id, index);
+                self.begin(index, now, |call, scratch| call.start(scratch, now));
+            }
+            Order::Dismiss(agent) => {
+                let index = self.calls.insert(Call::of_agent(agent));
+                self.begin(index, now, |call, scratch| {
+                    call.close(now + CLOSE_LIMIT);
+                    call.on_ready(Part::Agent, false, scratch, now)
+                });
+            }
+            Order::Stream(id, act) => {
+                self.with(id, now, |call, _| {
+                    if let Some(media) = &mut call.media {
+                        act(&mut media.stream, now);
+                    }
+                });
+            }
+            Order::Agent(id, act) => {
+                self.with(id, now, |call, _| call.with_agent(act));
+            }
+            Order::Succeed(id, successor) => {
+                let Some(index) = self.by_id.get(&id).copied() else {
+                    return;
+                };
+                let (rtp, reports, config, tell) = *successor;
+                let registry = self.poll.registry().try_clone();
+                let succeeded = self.turn(index, now, |call, _| {
+                    let succeed = |before: RtpStream| before.into_successor(config, now);
+                    call.succeed(&registry?, index, (rtp, reports), succeed, tell)
+                });
+                if !matches!(succeeded, Some(Ok(()))) {
+                    self.fail(index);
+                }
+            }
+            Order::End(id, told) => {
+                self.with(id, now, |call, scratch| {
+                    let stats = call.media.as_ref().map(|media| media.stream.stats());
+                    if let (Some(told), Some(stats)) = (told, stats) {
+                        told(stats);
+                    }
+                    call.close(now + CLOSE_LIMIT);
+                    call.on_ready(Part::Agent, false, scratch, now)
+                });
+            }
+            Order::TellIdle(told) => self.tell_idle.push(told),
+        }
+    }
+
+    /// A call's first turn.
+    fn begin(
+        &mut self,
+        index: usize,
+        now: Instant,
+        begin: impl FnOnce(&mut Call, &mut [u8]) -> Turn,
+    ) {
+        let watched = self.calls[index].watch(self.poll.registry(), index);
+        if watched.is_err() {
+            return self.fail(index);
+        }
+        if self.turn(index, now, begin) == Some(Turn::More) {
+            self.again.push((index, Part::Agent));
+        }
+    }
+
+    fn with<T>(&mut self, id: u64, now: Instant, act: impl FnOnce(&mut Call, &mut [u8]) -> T) {
+        if let Some(index) = self.by_id.get(&id) {
+            self.turn(*index, now, act);
+        }
+    }
+
+    /// A call whose sockets cannot be watched.
+    fn fail(&mut self, index: usize) {
+        if self.calls.contains(index) {
+            self.remove(index);
+        }
+    }
+}
