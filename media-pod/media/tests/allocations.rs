@@ -1,0 +1,125 @@
+//! A call that goes on asks for no memory: counted in the thread that carries it, which tells its count when asked.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use mio::event::Source;
+use ringwire_media::FRAME_SAMPLES;
+use ringwire_media::plane::{Agent, CallHandle, Parts, Plane, Turn};
+use ringwire_media::stream::{Codec, RtpStream, Session, StreamConfig};
+use ringwire_sip_allocations::count;
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+struct Echo;
+
+impl Agent for Echo {
+    fn source(&mut self) -> Option<&mut dyn Source> {
+        None
+    }
+
+    fn start(&mut self) {}
+
+    fn frame(
+        &mut self,
+        ulaw: &[u8; FRAME_SAMPLES],
+        _timestamp_millis: u64,
+        stream: &mut RtpStream,
+        _now: Instant,
+    ) -> Turn {
+        stream.play(ulaw);
+        Turn::Done
+    }
+
+    fn digit(&mut self, _digit: char) {}
+
+    fn mark_played(&mut self, _name: &str) {}
+
+    fn ready(&mut self, _hung_up: bool, _scratch: &mut [u8], _stream: &mut RtpStream) -> Turn {
+        Turn::Done
+    }
+
+    fn stop(&mut self) {}
+
+    fn close(&mut self, _hung_up: bool, _scratch: &mut [u8]) -> Turn {
+        Turn::Over
+    }
+}
+
+fn socket() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
+}
+
+fn open(plane: &Plane, remote: SocketAddr) -> (CallHandle, SocketAddr) {
+    let rtp = socket();
+    let to = rtp.local_addr().unwrap();
+    let config = StreamConfig {
+        session: Session {
+            codec: Codec::Pcma,
+            send_payload_type: 8,
+            receive_payload_type: 8,
+            telephone_event: None,
+            remote: Some(remote),
+            remote_rtcp: None,
+            send: true,
+            receive: true,
+        },
+        signalling_ip: None,
+        ssrc: 1,
+        sequence: 1,
+        timestamp: 1,
+        jitter_target_millis: 40,
+        reports: true,
+    };
+    let handle = plane.open(Parts {
+        rtp,
+        reports: socket(),
+        stream: RtpStream::new(config, Instant::now()),
+        agent: Box::new(Echo),
+        tell: Box::new(|_| {}),
+    });
+    handle.with(|stream, now| stream.start(now));
+    (handle, to)
+}
+
+/// How often the thread of a call has asked for memory.
+fn count_of(handle: &CallHandle) -> u64 {
+    let (told, counted) = mpsc::channel();
+    handle.with(move |_, _| told.send(count()).unwrap());
+    counted.recv_timeout(LIMIT).unwrap()
+}
+
+#[test]
+fn a_packet_is_carried_without_asking_for_memory() {
+    let plane = Plane::start(1).unwrap();
+    let caller = UdpSocket::bind("127.0.0.1:0").unwrap();
+    caller.set_read_timeout(Some(LIMIT)).unwrap();
+    let (handle, to) = open(&plane, caller.local_addr().unwrap());
+    let mut answer = [0; 2048];
+    let mut talk = |packets: std::ops::Range<u16>| {
+        let mut sounds = 0;
+        for number in packets {
+            let mut packet = vec![0x80, 8];
+            packet.extend(number.to_be_bytes());
+            packet.extend((u32::from(number) * 160).to_be_bytes());
+            packet.extend([0, 0, 0, 9]);
+            packet.extend([0x23; FRAME_SAMPLES]);
+            caller.send_to(&packet, to).unwrap();
+            // One packet for each, every 20 ms.
+            let length = caller.recv(&mut answer).unwrap();
+            sounds += u32::from(answer[length - 1] == 0x23);
+        }
+        sounds
+    };
+    talk(0..150);
+    let before = count_of(&handle);
+    let sounds = talk(150..400);
+    let asked = count_of(&handle) - before;
+    assert!(sounds > 200, "only {sounds} of 250 packets came back");
+    // Those that ask for the count.
+    assert!(asked <= 8, "{asked} allocations for 250 packets each way");
+}
