@@ -121,12 +121,16 @@ struct Incoming<'a> {
     #[serde(borrow)]
     event: Cow<'a, str>,
     #[serde(borrow, rename = "streamSid")]
-    stream_sid: Option<Cow<'a, str>>,
+    stream_sid: Option<Text<'a>>,
     #[serde(borrow)]
     media: Option<IncomingMedia<'a>>,
     #[serde(borrow)]
     mark: Option<IncomingMark<'a>>,
 }
+
+/// Borrowed where it can be: serde copies what it finds in an `Option<Cow<str>>`.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Deserialize)]
 struct IncomingMedia<'a> {
@@ -303,7 +307,7 @@ impl Session {
         };
         if message
             .stream_sid
-            .is_some_and(|sid| sid != self.info.stream_sid)
+            .is_some_and(|Text(sid)| sid != self.info.stream_sid)
         {
             return Err(ProtocolError::OtherStream {
                 expected: self.info.stream_sid.clone(),

@@ -155,8 +155,8 @@ fn what_tungstenite_sends_is_read() {
         Message::Pong(b"unasked".to_vec().into()),
         frame(CONTINUE, b"\xa9", true),
         Message::text(long.as_str()),
-        frame(BINARY, &[1; 70_000], false),
-        frame(CONTINUE, &[2; 70_000], true),
+        frame(BINARY, &vec![1; 70_000], false),
+        frame(CONTINUE, &vec![2; 70_000], true),
         Message::Ping(Vec::new().into()),
         Message::Close(Some(CloseFrame {
             code: 4001.into(),
@@ -170,7 +170,7 @@ fn what_tungstenite_sends_is_read() {
         Heard::Ping(b"between".to_vec()),
         heard_text("fé"),
         heard_text(&long),
-        Heard::Binary([[1; 70_000], [2; 70_000]].concat()),
+        Heard::Binary([vec![1; 70_000], vec![2; 70_000]].concat()),
         Heard::Ping(Vec::new()),
         Heard::Closed(4001, "bye ☎".to_owned()),
     ];
@@ -414,7 +414,7 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
         let mask = if masked { 0x80 } else { 0 };
         let mut frame = match payload.len() {
             length @ 0..=125 => vec![first, mask | length as u8],
-            length => [&[first, mask | 126][..], &(length as u16).to_be_bytes()].concat(),
+            length => [&[first, mask | 0x7e][..], &(length as u16).to_be_bytes()].concat(),
         };
         frame.extend(payload);
         frame

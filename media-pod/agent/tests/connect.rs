@@ -1,11 +1,7 @@
 //! The connector against real WebSocket servers on loopback: what is good connects, what is not is named.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::{SinkExt, StreamExt};
 use hickory_resolver::{
@@ -13,27 +9,44 @@ use hickory_resolver::{
     config::{ConnectionConfig, NameServerConfig, ResolverConfig},
     net::runtime::TokioRuntimeProvider,
 };
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header};
 use ringwire_agent::{
     address::AddressPolicy,
     connect::{ConnectError, Connector, TcpTarget, WebSocketTarget, public_tls},
-    socket::{AgentSocket, Received, SocketError},
+    socket::{AgentSocket, MAX_MESSAGE_BYTES, Received, SocketError},
+    stream::{STUCK_AFTER, StreamError},
+    websocket::FrameError,
 };
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
-    time::Instant,
+    sync::oneshot,
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::{
     WebSocketStream, accept_async, accept_hdr_async,
     tungstenite::{
         Message,
-        handshake::server::{ErrorResponse, Request, Response},
-        protocol::CloseFrame,
+        handshake::{
+            derive_accept_key,
+            server::{ErrorResponse, Request, Response},
+        },
+        protocol::{
+            CloseFrame,
+            frame::{
+                Frame,
+                coding::{Data, OpCode},
+            },
+        },
     },
 };
+
+/// Longest wait for something that is to come.
+const LIMIT: Duration = Duration::from_secs(10);
+/// What may wait for an agent that does not read.
+const MOST: usize = 64 << 10;
 
 fn unrestricted() -> AddressPolicy {
     AddressPolicy {
@@ -104,11 +117,87 @@ async fn answer(bytes: &'static [u8]) -> SocketAddr {
     address
 }
 
+/// A test's copy of what was received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Heard {
+    Text(String),
+    Binary(Vec<u8>),
+    Closed(u16, String),
+}
+
+impl From<Received<'_>> for Heard {
+    fn from(received: Received<'_>) -> Self {
+        match received {
+            Received::Text(text) => Self::Text(text.to_owned()),
+            Received::Binary(data) => Self::Binary(data.to_owned()),
+            Received::Ping(payload) => panic!("pings are not told: {payload:?}"),
+            Received::Closed { code, reason } => Self::Closed(code, reason.to_owned()),
+        }
+    }
+}
+
+/// Wakes the socket until `check` has found something.
+async fn until<T>(
+    socket: &mut AgentSocket,
+    what: &str,
+    mut check: impl FnMut(&mut AgentSocket) -> Option<T>,
+) -> T {
+    let check = async {
+        loop {
+            if let Some(found) = check(socket) {
+                return found;
+            }
+            sleep(Duration::from_millis(1)).await;
+            socket.wake(false);
+        }
+    };
+    timeout(LIMIT, check).await.expect(what)
+}
+
+/// Receives `count` messages.
+async fn hear(socket: &mut AgentSocket, count: usize) -> Result<Vec<Heard>, SocketError> {
+    let mut heard = Vec::new();
+    let mut scratch = [0; 4096];
+    until(socket, "messages", |socket| {
+        let received = socket.receive(&mut scratch, &mut |received| heard.push(received.into()));
+        // The connection's end may come with the last message.
+        if heard.len() >= count {
+            return Some(Ok(()));
+        }
+        received.err().map(Err)
+    })
+    .await?;
+    assert_eq!(heard.len(), count, "{heard:?}");
+    Ok(heard)
+}
+
+async fn hear_text(socket: &mut AgentSocket) -> String {
+    match hear(socket, 1).await.unwrap().remove(0) {
+        Heard::Text(text) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn say(socket: &mut AgentSocket, text: &str) {
+    assert!(socket.send_text(MOST, |out| out.extend_from_slice(text.as_bytes())));
+}
+
+/// Reads on until the agent has closed as well.
+async fn part(mut socket: AgentSocket) {
+    let mut scratch = [0; 4096];
+    until(&mut socket, "the agent closes", |socket| {
+        socket.read_on(&mut scratch).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn messages_go_both_ways_and_a_close_arrives_with_code_and_reason() {
+    let (told, hears) = oneshot::channel();
     let address = serve(|mut socket| async move {
+        let mut frames = Vec::new();
         while let Some(Ok(message)) = socket.next().await {
-            match message {
+            match &message {
                 Message::Text(text) if text.as_str() == "bye" => {
                     let frame = CloseFrame {
                         code: 4001.into(),
@@ -116,92 +205,371 @@ async fn messages_go_both_ways_and_a_close_arrives_with_code_and_reason() {
                     };
                     socket.close(Some(frame)).await.unwrap();
                 }
-                Message::Text(_) | Message::Binary(_) => socket.send(message).await.unwrap(),
+                Message::Text(text) if text.as_str() == "binary" => {
+                    let binary = Message::binary(vec![1, 2]);
+                    socket.send(binary).await.unwrap();
+                }
+                Message::Text(_) => socket.send(message.clone()).await.unwrap(),
                 _ => {}
             }
+            frames.push(message);
         }
+        told.send(frames.pop().unwrap()).unwrap();
     })
     .await;
-    let socket = connect(&format!("ws://{address}/path?token=x"))
+    let mut socket = connect(&format!("ws://{address}/path?token=x"))
         .await
         .unwrap();
-    assert_eq!(socket.peer(), Some(address));
-    let (mut sender, mut receiver) = socket.split();
-    sender.send_text("hello").await.unwrap();
-    assert_eq!(
-        receiver.receive().await.unwrap().unwrap(),
-        Received::Text("hello".into())
-    );
-    sender.send_binary(vec![1, 2].into()).await.unwrap();
-    assert_eq!(
-        receiver.receive().await.unwrap().unwrap(),
-        Received::Binary(vec![1, 2].into())
-    );
-    sender.send_text("bye").await.unwrap();
-    let closed = Received::Closed {
-        code: 4001,
-        reason: "done".into(),
-    };
-    assert_eq!(receiver.receive().await.unwrap().unwrap(), closed);
-    assert!(receiver.receive().await.is_none());
+    for text in ["hello", "", &"é".repeat(500), &"long".repeat(20_000)] {
+        say(&mut socket, text);
+        assert_eq!(hear_text(&mut socket).await, text);
+    }
+    say(&mut socket, "binary");
+    let binary = Heard::Binary(vec![1, 2]);
+    assert_eq!(hear(&mut socket, 1).await.unwrap(), [binary]);
+    say(&mut socket, "bye");
+    let closed = Heard::Closed(4001, "done".to_owned());
+    assert_eq!(hear(&mut socket, 1).await.unwrap(), [closed]);
+    // Nothing follows, neither here nor there.
+    assert!(socket.send_text(MOST, |_| panic!("it is closing")));
+    let error = hear(&mut socket, 1).await.unwrap_err();
+    assert!(matches!(error, SocketError::Stream(StreamError::Closed)));
+    socket.close(1000, "too late");
+    part(socket).await;
+    // The last it heard is its own code.
+    let answer = Message::Close(Some(CloseFrame {
+        code: 4001.into(),
+        reason: "".into(),
+    }));
+    assert_eq!(timeout(LIMIT, hears).await.unwrap().unwrap(), answer);
 }
 
 #[tokio::test]
 async fn pings_are_answered_while_receiving() {
     let address = serve(|mut socket| async move {
-        socket.send(Message::Ping(vec![7].into())).await.unwrap();
-        assert_eq!(
-            socket.next().await.unwrap().unwrap(),
-            Message::Pong(vec![7].into())
-        );
+        let longest = vec![7; 125];
+        for payload in [vec![7], vec![], longest] {
+            let ping = Message::Ping(payload.clone().into());
+            socket.send(ping).await.unwrap();
+            let pong = Message::Pong(payload.into());
+            assert_eq!(socket.next().await.unwrap().unwrap(), pong);
+        }
         socket.send(Message::text("answered")).await.unwrap();
     })
     .await;
-    let (_sender, mut receiver) = connect(&format!("ws://{address}")).await.unwrap().split();
-    assert_eq!(
-        receiver.receive().await.unwrap().unwrap(),
-        Received::Text("answered".into())
-    );
+    let mut socket = connect(&format!("ws://{address}")).await.unwrap();
+    assert_eq!(hear_text(&mut socket).await, "answered");
 }
 
 #[tokio::test]
 async fn our_close_reaches_the_agent_with_its_code() {
-    let (told, hears) = tokio::sync::oneshot::channel();
+    let (told, hears) = oneshot::channel();
     let address = serve(|mut socket| async move {
+        // It talks on until it is told.
+        for _ in 0..100 {
+            socket.send(Message::text("x".repeat(1000))).await.unwrap();
+        }
         if let Some(Ok(Message::Close(Some(frame)))) = socket.next().await {
             told.send((u16::from(frame.code), frame.reason.to_string()))
                 .unwrap();
         }
     })
     .await;
-    let (mut sender, _receiver) = connect(&format!("ws://{address}")).await.unwrap().split();
-    sender.close(1000, &"é".repeat(100)).await.unwrap();
-    assert_eq!(hears.await.unwrap(), (1000, "é".repeat(61)));
+    let mut socket = connect(&format!("ws://{address}")).await.unwrap();
+    socket.close(1000, &"é".repeat(100));
+    assert!(socket.send_text(MOST, |_| panic!("nothing is sent after it")));
+    part(socket).await;
+    let told = timeout(LIMIT, hears).await.unwrap().unwrap();
+    assert_eq!(told, (1000, "é".repeat(61)));
+}
+
+/// Receives from an agent that breaks the rules: our error, and the close code that it is told.
+async fn broken(messages: Vec<Message>) -> (SocketError, u16) {
+    let (told, hears) = oneshot::channel();
+    let address = serve(|mut socket| async move {
+        for message in messages {
+            let _ = socket.send(message).await;
+        }
+        while let Some(Ok(message)) = socket.next().await {
+            if let Message::Close(Some(frame)) = message {
+                told.send(u16::from(frame.code)).unwrap();
+                break;
+            }
+        }
+    })
+    .await;
+    let mut socket = connect(&format!("ws://{address}")).await.unwrap();
+    let error = hear(&mut socket, 1).await.unwrap_err();
+    // What still comes of it is no message.
+    let mut scratch = [0; 4096];
+    for _ in 0..10 {
+        let again = socket.receive(&mut scratch, &mut |received| panic!("{received:?}"));
+        drop(again);
+        socket.wake(false);
+    }
+    socket.close(1000, "");
+    part(socket).await;
+    (error, timeout(LIMIT, hears).await.unwrap().unwrap())
 }
 
 #[tokio::test]
 async fn a_message_above_one_mebibyte_ends_the_connection() {
+    let long = Message::text("x".repeat(MAX_MESSAGE_BYTES + 1));
+    let (error, code) = broken(vec![long]).await;
+    assert!(matches!(error, SocketError::Frame(FrameError::TooLarge)));
+    assert!(error.to_string().contains("1 MiB"));
+    assert_eq!(code, 1009);
+    // Just as much is heard.
+    let most = "x".repeat(MAX_MESSAGE_BYTES);
+    let message = Message::text(most.as_str());
     let address = serve(|mut socket| async move {
-        let _ = socket.send(Message::text("x".repeat((1 << 20) + 1))).await;
+        socket.send(message).await.unwrap();
         let _ = socket.next().await;
     })
     .await;
-    let (_sender, mut receiver) = connect(&format!("ws://{address}")).await.unwrap().split();
-    assert!(matches!(
-        receiver.receive().await,
-        Some(Err(SocketError::TooLarge))
-    ));
-    assert!(receiver.receive().await.is_none());
+    let mut socket = connect(&format!("ws://{address}")).await.unwrap();
+    assert!(hear_text(&mut socket).await == most);
+}
+
+#[tokio::test]
+async fn an_agent_that_breaks_the_protocol_is_told_its_code() {
+    let frame = |opcode, payload: &[u8]| {
+        let frame = Frame::message(payload.to_vec(), OpCode::Data(opcode), true);
+        Message::Frame(frame)
+    };
+    let (error, code) = broken(vec![frame(Data::Continue, b"of nothing")]).await;
+    assert!(matches!(error, SocketError::Frame(FrameError::Protocol(_))));
+    assert_eq!(code, 1002);
+    let (error, code) = broken(vec![frame(Data::Text, b"\xff")]).await;
+    assert!(matches!(error, SocketError::Frame(FrameError::NotUtf8)));
+    assert_eq!(code, 1007);
 }
 
 #[tokio::test]
 async fn an_agent_that_vanishes_is_a_lost_connection() {
     let address = serve(|socket| async move { drop(socket) }).await;
-    let (_sender, mut receiver) = connect(&format!("ws://{address}")).await.unwrap().split();
-    assert!(matches!(
-        receiver.receive().await,
-        Some(Err(SocketError::Lost(_)))
-    ));
+    let mut socket = connect(&format!("ws://{address}")).await.unwrap();
+    let error = hear(&mut socket, 1).await.unwrap_err();
+    assert!(
+        matches!(error, SocketError::Stream(StreamError::Closed)),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn what_an_agent_does_not_read_is_bounded_and_what_was_taken_arrives_whole() {
+    for with_tls in [false, true] {
+        let (reads, may_read) = oneshot::channel::<()>();
+        let (told, hears) = oneshot::channel();
+        let (address, client) = serve_tls(with_tls, |mut socket| async move {
+            may_read.await.unwrap();
+            let mut texts = Vec::new();
+            while let Some(Ok(Message::Text(text))) = socket.next().await {
+                texts.push(text.to_string());
+            }
+            told.send(texts).unwrap();
+        })
+        .await;
+        let url = format!("{}://{address}", if with_tls { "wss" } else { "ws" });
+        let mut socket = connector(None, client)
+            .connect(&target(&url), Instant::now() + LIMIT)
+            .await
+            .unwrap();
+        let message = |number: usize| format!("{number} {}", "x".repeat(10_000));
+        let send = |socket: &mut AgentSocket, number| {
+            socket.send_text(MOST, |out| {
+                out.extend_from_slice(message(number).as_bytes());
+            })
+        };
+        // Loopback's own buffers take some megabytes.
+        let taken = (0..10_000).find(|number| !send(&mut socket, *number));
+        let taken = taken.expect("there is a bound");
+        assert!(!socket.is_stuck(std::time::Instant::now()));
+        assert!(socket.is_stuck(std::time::Instant::now() + 2 * STUCK_AFTER));
+        reads.send(()).unwrap();
+        socket.close(1000, "");
+        part(socket).await;
+        let heard: Vec<String> = timeout(LIMIT, hears).await.unwrap().unwrap();
+        assert_eq!(heard.len(), taken);
+        assert!((0..taken).map(message).eq(heard), "in their order");
+    }
+}
+
+/// As [`serve`], with TLS if so; and what its certificate is trusted with.
+async fn serve_tls<F>(
+    with_tls: bool,
+    handler: impl FnOnce(WebSocketStream<Box<dyn Stream>>) -> F + Send + 'static,
+) -> (SocketAddr, Arc<ClientConfig>)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (server, client) = self_signed();
+    let (listener, address) = listen().await;
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let stream: Box<dyn Stream> = if with_tls {
+            Box::new(TlsAcceptor::from(server).accept(stream).await.unwrap())
+        } else {
+            Box::new(stream)
+        };
+        handler(accept_async(stream).await.unwrap()).await;
+    });
+    (address, client)
+}
+
+/// TCP, or TLS over it.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Reads a request, and makes the answer that accepts it, with further headers.
+async fn accepting(stream: &mut dyn Stream, headers: &str) -> Vec<u8> {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+    }
+    let request = String::from_utf8(request).unwrap();
+    let key = request
+        .lines()
+        .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+    let accept = derive_accept_key(key.unwrap().as_bytes());
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n{headers}\r\n"
+    );
+    answer.into_bytes()
+}
+
+#[tokio::test]
+async fn what_comes_together_with_101_is_not_lost() {
+    // Two messages and the beginning of a third.
+    const TOGETHER: &[u8] = b"\x81\x05first\x82\x01\xff\x81\x05thi";
+    let expected = [Heard::Text("first".to_owned()), Heard::Binary(vec![0xff])];
+    for (with_tls, records) in [(false, 1), (true, 1), (true, 2)] {
+        let (server, client) = self_signed();
+        let (listener, address) = listen().await;
+        let (told, heard_them) = oneshot::channel::<()>();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            if with_tls {
+                let mut stream = TlsAcceptor::from(server).accept(stream).await.unwrap();
+                let answer = accepting(&mut stream, "").await;
+                // All in one segment, in one record or in two.
+                let (mut wire, mut tls) = stream.into_inner();
+                let all = [&answer, TOGETHER].concat();
+                let at = if records == 1 {
+                    all.len()
+                } else {
+                    answer.len()
+                };
+                let mut segment = Vec::new();
+                for part in [&all[..at], &all[at..]] {
+                    tls.writer().write_all(part).unwrap();
+                    while tls.wants_write() {
+                        tls.write_tls(&mut segment).unwrap();
+                    }
+                }
+                wire.write_all(&segment).await.unwrap();
+                heard_them.await.unwrap();
+                segment.clear();
+                tls.writer().write_all(b"rd").unwrap();
+                tls.write_tls(&mut segment).unwrap();
+                wire.write_all(&segment).await.unwrap();
+                let _ = wire.read(&mut segment).await;
+            } else {
+                let answer = accepting(&mut stream, "").await;
+                let all = [&answer, TOGETHER].concat();
+                stream.write_all(&all).await.unwrap();
+                heard_them.await.unwrap();
+                stream.write_all(b"rd").await.unwrap();
+                let _ = stream.read(&mut [0; 16]).await;
+            }
+        });
+        let url = format!("{}://{address}", if with_tls { "wss" } else { "ws" });
+        let mut socket = connector(None, client)
+            .connect(&target(&url), Instant::now() + LIMIT)
+            .await
+            .unwrap();
+        // It is there already: nothing on the wire would tell.
+        let mut heard: Vec<Heard> = Vec::new();
+        let mut scratch = [0; 4096];
+        let received = socket.receive(&mut scratch, &mut |received| heard.push(received.into()));
+        assert!(!received.unwrap(), "it has all been read");
+        assert_eq!(heard, expected, "TLS: {with_tls}, records: {records}");
+        told.send(()).unwrap();
+        assert_eq!(hear_text(&mut socket).await, "third");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_agree_is_refused() {
+    let protocol = || {
+        (
+            header::SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static("a, b"),
+        )
+    };
+    for (asked, headers, refused) in [
+        (vec![], "X-Agent: 1\r\n", None),
+        (vec![protocol()], "Sec-WebSocket-Protocol: b\r\n", None),
+        (vec![protocol()], "", None),
+        (
+            vec![protocol()],
+            "Sec-WebSocket-Protocol: c\r\n",
+            Some("subprotocol"),
+        ),
+        (vec![], "Sec-WebSocket-Protocol: b\r\n", Some("subprotocol")),
+        (
+            vec![],
+            "Sec-WebSocket-Extensions: permessage-deflate\r\n",
+            Some("extension"),
+        ),
+    ] {
+        let (listener, address) = listen().await;
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = accepting(&mut stream, headers).await;
+            stream.write_all(&answer).await.unwrap();
+            let _ = stream.read(&mut [0; 16]).await;
+        });
+        let url = format!("ws://{address}");
+        let target = WebSocketTarget::new(&url, asked, unrestricted()).unwrap();
+        let connector = connector(None, public_tls().unwrap());
+        let connected = connector.connect(&target, Instant::now() + LIMIT).await;
+        match (connected, refused) {
+            (Ok(_), None) => {}
+            (Err(error @ ConnectError::NotWebSocket { .. }), Some(part)) => {
+                assert!(error.to_string().contains(part), "{error}");
+            }
+            (other, _) => panic!("{headers:?}: {other:?}"),
+        }
+    }
+    let endless = format!("HTTP/1.1 101 OK\r\nX: {}", "x".repeat(17 << 10));
+    let endless: &'static [u8] = endless.leak().as_bytes();
+    for (answered, part) in [
+        (&b"HTTP/1.1 101 Switching Protocols\r\n\r\n"[..], "Upgrade"),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+            "Upgrade",
+        ),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+            "Accept",
+        ),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\
+              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+            "Accept",
+        ),
+        (b"HTTP/1.1 101 Swit", "closed"),
+        (endless, "no end"),
+    ] {
+        let address = answer(answered).await;
+        let error = connect(&format!("ws://{address}")).await.unwrap_err();
+        assert!(matches!(error, ConnectError::NotWebSocket { .. }), "{error}");
+        assert!(error.to_string().contains(part), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -350,15 +718,11 @@ async fn tls_works_with_a_trusted_certificate_and_is_refused_otherwise() {
     });
     let url = format!("wss://{address}");
     let deadline = Instant::now() + Duration::from_secs(5);
-    let socket = connector(None, client)
+    let mut socket = connector(None, client)
         .connect(&target(&url), deadline)
         .await
         .unwrap();
-    let (_sender, mut receiver) = socket.split();
-    assert_eq!(
-        receiver.receive().await.unwrap().unwrap(),
-        Received::Text("over TLS".into())
-    );
+    assert_eq!(hear_text(&mut socket).await, "over TLS");
     let error = connect(&url).await.unwrap_err();
     assert!(
         matches!(error, ConnectError::TlsUntrusted { .. }),
@@ -455,7 +819,12 @@ async fn a_short_name_is_found_through_the_search_domain() {
 
 #[tokio::test]
 async fn every_address_is_tried() {
-    let address = serve(|_| async {}).await;
+    // The first does not answer.
+    let address = serve(|mut socket| async move {
+        let here = socket.get_ref().local_addr().unwrap().ip();
+        socket.send(Message::text(here.to_string())).await.unwrap();
+    })
+    .await;
     let socket = connect_by_name(
         &[[127, 0, 0, 77], [127, 0, 0, 1]],
         "agent",
@@ -463,10 +832,7 @@ async fn every_address_is_tried() {
         unrestricted(),
     )
     .await;
-    assert_eq!(
-        socket.unwrap().peer().unwrap().ip(),
-        "127.0.0.1".parse::<IpAddr>().unwrap()
-    );
+    assert_eq!(hear_text(&mut socket.unwrap()).await, "127.0.0.1");
 }
 
 #[tokio::test]
