@@ -65,7 +65,10 @@ impl Refusal {
 }
 
 /// Takes a call, or refuses it.
-pub(super) async fn begin(call: NewCall, shared: &Shared) -> Option<(Call<'_>, Option<TakeOver>)> {
+pub(super) async fn begin(
+    call: NewCall,
+    shared: &Shared,
+) -> Option<(Box<Call<'_>>, Option<TakeOver>)> {
     let server = call.server;
     let decision = &call.decision;
     let mut record = CallRecord {
@@ -106,7 +109,7 @@ pub(super) async fn begin(call: NewCall, shared: &Shared) -> Option<(Call<'_>, O
     }
 }
 
-fn take(call: NewCall, shared: &Shared) -> Result<(Call<'_>, Option<TakeOver>), Refusal> {
+fn take(call: NewCall, shared: &Shared) -> Result<(Box<Call<'_>>, Option<TakeOver>), Refusal> {
     let NewCall {
         key,
         invite,
@@ -127,7 +130,7 @@ fn take(call: NewCall, shared: &Shared) -> Result<(Call<'_>, Option<TakeOver>), 
     let now = Instant::now();
     let leg = Leg::new(key.clone(), invite.clone(), server, &decision, local, now)
         .map_err(|response| Refusal::of(&invite, response))?;
-    let call = Call {
+    let call = Box::new(Call {
         shared,
         key,
         inbox,
@@ -149,7 +152,7 @@ fn take(call: NewCall, shared: &Shared) -> Result<(Call<'_>, Option<TakeOver>), 
         ended: false,
         on_hold: false,
         probed: None,
-    };
+    });
     Ok((call, takes_over))
 }
 

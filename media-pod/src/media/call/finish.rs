@@ -38,7 +38,7 @@ impl Call<'_> {
     }
 
     /// Closes the agent and writes the record.
-    pub(super) async fn finish(mut self) {
+    pub(super) async fn finish(&mut self) {
         self.stop_media();
         self.record.end = Some(jiff::Timestamp::now());
         self.keep_counts().await;

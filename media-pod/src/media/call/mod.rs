@@ -61,7 +61,9 @@ pub async fn run(call: NewCall, shared: Arc<Shared>) {
     let key = call.key.clone();
     let decision = call.decision.clone();
     let _counted = Counted::new(&shared, &decision);
-    if let Some((mut call, takes_over)) = begin::begin(call, &shared).await {
+    // In boxes: what only the beginning needs is not held for the whole call.
+    let begun = Box::pin(begin::begin(call, &shared)).await;
+    if let Some((mut call, takes_over)) = begun {
         let living = Box::pin(call.live(takes_over));
         // A fault in one call: it is ended as far as it can be, the caller is not left with a dead line, and the others go on.
         if AssertUnwindSafe(living).catch_unwind().await.is_err() {
@@ -128,11 +130,11 @@ impl Call<'_> {
     /// From ringing to the end.
     async fn live(&mut self, takes_over: Option<TakeOver>) {
         let answered = if let Some(takes_over) = takes_over {
-            self.take_over(takes_over).await
+            Box::pin(self.take_over(takes_over)).await
         } else {
             self.leg.uas.ring(Instant::now());
             self.act().await;
-            self.connect().await
+            Box::pin(self.connect()).await
         };
         if answered {
             self.talk().await;
