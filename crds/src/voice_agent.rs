@@ -92,6 +92,12 @@ pub struct VoiceAgentSpec {
     #[schemars(range(min = 1, max = 30))]
     pub connect_timeout_seconds: u32,
 
+    /// How late the agent's audio may be within a talk spurt without the caller hearing a gap, in milliseconds, 0 to 200: the first audio
+    /// after silence waits so long. 0 plays at once. An agent that sends faster than real time needs none and waits for none. Default: 20.
+    #[serde(default = "cushion_millis")]
+    #[schemars(range(min = 0, max = 200))]
+    pub cushion_millis: u32,
+
     /// What a call may use up.
     #[serde(default)]
     pub limits: AgentLimits,
@@ -99,6 +105,10 @@ pub struct VoiceAgentSpec {
 
 fn connect_timeout_seconds() -> u32 {
     5
+}
+
+fn cushion_millis() -> u32 {
+    20
 }
 
 impl Default for VoiceAgentSpec {
@@ -109,6 +119,7 @@ impl Default for VoiceAgentSpec {
             web_socket: None,
             audio_socket: None,
             connect_timeout_seconds: connect_timeout_seconds(),
+            cushion_millis: cushion_millis(),
             limits: AgentLimits::default(),
         }
     }

@@ -57,6 +57,7 @@ pub fn agent(name: &str) -> Agent {
         id: ObjectRef::new("voice", name),
         backend: Backend::Echo,
         connect_timeout_seconds: 5,
+        cushion_millis: 20,
         max_call_seconds: 60,
     }
 }

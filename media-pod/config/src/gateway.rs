@@ -337,8 +337,16 @@ pub struct Agent {
     pub backend: Backend,
     /// How long it may take to accept a call, in seconds.
     pub connect_timeout_seconds: u32,
+    /// How long the first audio of a talk spurt waits, in milliseconds.
+    #[serde(default = "default_cushion_millis")]
+    pub cushion_millis: u32,
     /// Longest call, in seconds.
     pub max_call_seconds: u32,
+}
+
+/// That of operators that do not know of it.
+fn default_cushion_millis() -> u32 {
+    20
 }
 
 /// How an agent is reached.

@@ -1,9 +1,11 @@
-//! What the agent wants played: a queue of µ-law audio with marks in it, taken out one frame per tick.
+//! What the agent wants played: a queue of µ-law audio with marks in it, taken out one frame per packet.
 //!
-//! Agents send faster than real time; this queue is where the audio waits. Its bound is 120 s, beyond which the newest
+//! A talk spurt begins when its first audio has waited for as long as the cushion is, or when so much is at hand: then an agent in real
+//! time may be late by that, and nobody hears it. Agents send faster than real time; this queue is where the audio waits. Its bound is 120 s, beyond which the newest
 //! audio is dropped.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use crate::{FRAME_SAMPLES, g711::ULAW_SILENCE};
 
@@ -26,8 +28,9 @@ pub enum Taken {
     },
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Playback {
+    cushion: Duration,
     audio: VecDeque<u8>,
     marks: VecDeque<(u64, String)>,
     /// Bytes ever queued; a mark's place is this number when it came.
@@ -36,12 +39,27 @@ pub struct Playback {
     played: u64,
     overflowing: bool,
     talking: bool,
-    waited: bool,
+    /// When the next talk spurt begins.
+    talk_at: Option<Instant>,
 }
 
 impl Playback {
+    /// An empty queue.
+    pub fn new(cushion: Duration) -> Self {
+        Self {
+            cushion,
+            audio: VecDeque::new(),
+            marks: VecDeque::new(),
+            queued: 0,
+            played: 0,
+            overflowing: false,
+            talking: false,
+            talk_at: None,
+        }
+    }
+
     /// Queues audio; true if some was dropped and this is the first time since the queue was last half empty.
-    pub fn play(&mut self, audio: &[u8]) -> bool {
+    pub fn play(&mut self, audio: &[u8], now: Instant) -> bool {
         let room = MAX_QUEUED - self.audio.len();
         let taken = audio.len().min(room);
         self.audio.extend(&audio[..taken]);
@@ -49,7 +67,20 @@ impl Playback {
         let overflows = taken < audio.len();
         let first = overflows && !self.overflowing;
         self.overflowing |= overflows;
+        if !self.talking && !self.audio.is_empty() {
+            let at = *self.talk_at.get_or_insert(now + self.cushion);
+            let enough = FRAME_SAMPLES + self.cushion.as_millis() as usize * 8;
+            if self.audio.len() >= enough {
+                self.talk_at = Some(at.min(now));
+            }
+        }
         first
+    }
+
+    /// When a talk spurt begins, if a frame waits for that.
+    pub fn begins_at(&self) -> Option<Instant> {
+        self.talk_at
+            .filter(|_| !self.talking && self.audio.len() >= FRAME_SAMPLES)
     }
 
     /// Queues a mark behind the audio so far. Gives it back at once if nothing waits, or if too many wait (an agent that
@@ -67,21 +98,19 @@ impl Playback {
         self.audio.clear();
         self.played = self.queued;
         self.talking = false;
-        self.waited = false;
+        self.talk_at = None;
         self.overflowing = false;
         self.release();
     }
 
-    /// Takes 20 ms. A talk spurt starts one tick after its first audio, or with two frames at hand, so that an agent in
-    /// real time does not run dry at the first jitter.
-    pub fn take(&mut self, frame: &mut [u8; FRAME_SAMPLES]) -> Taken {
+    /// Takes 20 ms for a packet that leaves now.
+    pub fn take(&mut self, frame: &mut [u8; FRAME_SAMPLES], now: Instant) -> Taken {
         if self.audio.is_empty() {
             self.talking = false;
-            self.waited = false;
+            self.talk_at = None;
             return Taken::Silence;
         }
-        if !self.talking && !self.waited && self.audio.len() < 2 * FRAME_SAMPLES {
-            self.waited = true;
+        if !self.talking && self.talk_at.is_none_or(|at| at > now) {
             return Taken::Silence;
         }
         let first = !self.talking;

@@ -1,7 +1,8 @@
 //! One call's audio, both ways: RTP in, frames for the agent out; the agent's audio in, RTP out.
 //!
 //! From [`RtpStream::start`] to [`RtpStream::stop`] one packet leaves every 20 ms unless the call is on hold, and one frame
-//! goes to the agent every 20 ms whatever arrives. The owner feeds datagrams and agent audio, calls
+//! goes to the agent every 20 ms whatever arrives. Silence leaves in a grid; what the agent says leaves when it is due, which may be up to
+//! 20 ms before the grid has its turn, and after it packets are back in the grid: so timestamps never run away from the clock. The owner feeds datagrams and agent audio, calls
 //! [`RtpStream::handle_timeout`] at [`RtpStream::poll_timeout`], and empties [`RtpStream::poll_transmit`] and
 //! [`RtpStream::poll_event`] after each. Reports (RTCP) go beside it: [`RtpStream::receive_report`], [`RtpStream::poll_report`].
 
@@ -27,7 +28,7 @@ pub const PACKET_BYTES: usize = HEADER_BYTES + FRAME_SAMPLES;
 
 const TICK: Duration = Duration::from_millis(FRAME_MILLIS);
 /// Packets sent at once by a thread that was late; what is missing beyond is skipped.
-const MAX_CATCH_UP: u64 = 3;
+const MAX_CATCH_UP: u32 = 3;
 /// Events that wait for the owner. Beyond it frames are dropped and counted; the rest is bounded by what causes it.
 const MAX_EVENTS: usize = 64;
 /// Keys that wait to be sent, and the pause between two, in ticks.
@@ -90,6 +91,8 @@ pub struct StreamConfig {
     pub timestamp: u32,
     /// Delay of the jitter buffer, 0–200 ms; 40 is a good default.
     pub jitter_target_millis: u32,
+    /// How long the first audio of a talk spurt waits, so that the agent's may be late by that: 20 is a good default, 0 plays at once.
+    pub cushion_millis: u32,
     /// Whether the owner has a port for reports, and calls [`RtpStream::poll_report`].
     pub reports: bool,
 }
@@ -158,6 +161,12 @@ pub struct StreamStats {
     pub last_received: Option<Instant>,
 }
 
+/// How many ticks are due, and how many more are too late to be made up for.
+fn ticks_due(due: Instant, now: Instant) -> (u32, u32) {
+    let all = (now.duration_since(due).as_millis() / TICK.as_millis()) as u32 + 1;
+    (all.min(MAX_CATCH_UP), all.saturating_sub(MAX_CATCH_UP))
+}
+
 /// One call's RTP.
 #[derive(Debug)]
 pub struct RtpStream {
@@ -176,7 +185,14 @@ pub struct RtpStream {
     keys: VecDeque<dtmf::Generator>,
     key_timestamp: Option<u32>,
     key_pause: u32,
-    next_tick: Option<Instant>,
+    /// Where the grid of 20 ms begins, once started.
+    grid: Option<Instant>,
+    /// Packets since then, those that were skipped too.
+    packets: u32,
+    /// When the next frame goes to the agent.
+    next_frame: Option<Instant>,
+    /// When the next packet leaves.
+    next_packet: Option<Instant>,
     ticks: u64,
     idle_since: Instant,
     reports: Option<Reports>,
@@ -197,6 +213,7 @@ impl RtpStream {
             sequence,
             timestamp,
             jitter_target_millis,
+            cushion_millis,
             reports,
         } = config;
         Self {
@@ -208,13 +225,16 @@ impl RtpStream {
             jitter: JitterBuffer::new(jitter_target_millis),
             reception: Reception::new(now),
             keys_received: dtmf::Receiver::default(),
-            playback: Playback::default(),
+            playback: Playback::new(Duration::from_millis(cushion_millis.into())),
             playback_paused: false,
             marker: true,
             keys: VecDeque::new(),
             key_timestamp: None,
             key_pause: 0,
-            next_tick: None,
+            grid: None,
+            packets: 0,
+            next_frame: None,
+            next_packet: None,
             ticks: 0,
             idle_since: now,
             reports: reports.then(|| Reports::new(ssrc, now)),
@@ -232,7 +252,9 @@ impl RtpStream {
         let mut successor = Self {
             playback: self.playback,
             ticks: self.ticks,
-            next_tick: self.next_tick.map(|_| now),
+            grid: self.grid.map(|_| now),
+            next_frame: self.grid.map(|_| now),
+            next_packet: self.grid.map(|_| now),
             ..Self::new(config, now)
         };
         // Keys and marks, but no sound: that was the old peer's.
@@ -241,11 +263,7 @@ impl RtpStream {
                 .into_iter()
                 .filter(|event| !matches!(event, StreamEvent::Frame { .. })),
         );
-        if let Some(reports) = successor
-            .reports
-            .as_mut()
-            .filter(|_| self.next_tick.is_some())
-        {
+        if let Some(reports) = successor.reports.as_mut().filter(|_| self.grid.is_some()) {
             reports.start(now);
         }
         successor
@@ -253,8 +271,10 @@ impl RtpStream {
 
     /// Starts the 20 ms tick; the first packet and frame are due at once.
     pub fn start(&mut self, now: Instant) {
-        if self.next_tick.is_none() {
-            self.next_tick = Some(now);
+        if self.grid.is_none() {
+            self.grid = Some(now);
+            self.next_frame = Some(now);
+            self.next_packet = Some(now);
             self.idle_since = now;
             if let Some(reports) = &mut self.reports {
                 reports.start(now);
@@ -266,7 +286,9 @@ impl RtpStream {
 
     /// Stops the tick. Events already made can still be fetched; nothing more is sent.
     pub fn stop(&mut self) {
-        self.next_tick = None;
+        self.grid = None;
+        self.next_frame = None;
+        self.next_packet = None;
         if let Some(reports) = &mut self.reports {
             reports.stop();
         }
@@ -356,7 +378,10 @@ impl RtpStream {
     /// When [`Self::handle_timeout`] or [`Self::poll_report`] is due; `None` before the start and after the stop.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let report = self.reports.as_ref().and_then(Reports::due);
-        [self.next_tick, report].into_iter().flatten().min()
+        [self.next_frame, self.next_packet, report]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Takes a datagram of the RTCP port. Strangers are not listened to; nothing here moves the RTP.
@@ -404,63 +429,100 @@ impl RtpStream {
         Some((length, to))
     }
 
-    /// Runs the ticks that are due. A late thread makes up for at most three; timestamps stay those of the clock.
+    /// Does what is due. A late thread makes up for at most three frames and packets; timestamps stay those of the clock.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let Some(due) = self.next_tick.filter(|due| *due <= now) else {
-            return;
-        };
-        let mut count = (now.duration_since(due).as_millis() / TICK.as_millis()) as u64 + 1;
-        self.next_tick = Some(due + Duration::from_millis(FRAME_MILLIS * count));
-        if count > MAX_CATCH_UP {
-            let skipped = count - MAX_CATCH_UP;
-            self.stats.ticks_skipped += skipped;
-            self.ticks += skipped;
+        if let Some(due) = self.next_frame.filter(|due| *due <= now) {
+            let (count, skipped) = ticks_due(due, now);
+            self.next_frame = Some(due + TICK * (count + skipped));
+            if skipped > 0 {
+                self.stats.ticks_skipped += u64::from(skipped);
+                self.ticks += u64::from(skipped);
+                self.jitter.skip(skipped.into());
+            }
+            for _ in 0..count {
+                self.make_frame();
+            }
+        }
+        if let Some(due) = self.next_packet.filter(|due| *due <= now) {
+            let (count, skipped) = ticks_due(due, now);
             self.timestamp = self
                 .timestamp
-                .wrapping_add((skipped as u32).wrapping_mul(FRAME_SAMPLES as u32));
-            self.jitter.skip(skipped);
-            count = MAX_CATCH_UP;
-        }
-        for _ in 0..count {
-            self.tick();
+                .wrapping_add(skipped.wrapping_mul(FRAME_SAMPLES as u32));
+            self.packets = self.packets.wrapping_add(skipped);
+            let mut at = due + TICK * skipped;
+            for _ in 0..count {
+                if at <= now {
+                    at = self.make_packet(at);
+                }
+            }
+            self.next_packet = Some(at);
         }
     }
 
-    fn tick(&mut self) {
-        let mut frame = [ULAW_SILENCE; FRAME_SAMPLES];
-        self.jitter.pop(&mut frame);
+    fn make_frame(&mut self) {
+        let mut audio = [ULAW_SILENCE; FRAME_SAMPLES];
+        self.jitter.pop(&mut audio);
         let timestamp_millis = self.ticks * FRAME_MILLIS;
         self.ticks += 1;
         if self.events.len() < MAX_EVENTS {
             self.events.push_back(StreamEvent::Frame {
-                audio: frame,
+                audio,
                 timestamp_millis,
             });
         } else {
             self.stats.frames_dropped += 1;
         }
-        self.send_tick(&mut frame);
-        self.timestamp = self.timestamp.wrapping_add(FRAME_SAMPLES as u32);
     }
 
-    fn send_tick(&mut self, frame: &mut [u8; FRAME_SAMPLES]) {
+    /// Makes the packet that is due then. Gives when the next one is.
+    fn make_packet(&mut self, at: Instant) -> Instant {
+        let speaks = self.fill_packet(at);
+        self.timestamp = self.timestamp.wrapping_add(FRAME_SAMPLES as u32);
+        self.packets = self.packets.wrapping_add(1);
+        match self.turn_in_grid() {
+            Some(turn) if !speaks => turn,
+            _ => at + TICK,
+        }
+    }
+
+    /// When the next packet has its turn in the grid.
+    fn turn_in_grid(&self) -> Option<Instant> {
+        Some(self.grid? + TICK * self.packets)
+    }
+
+    /// A talk spurt does not wait for the grid. It is ahead of it by 20 ms at most.
+    fn advance_packet(&mut self, now: Instant) {
+        let begins = self.playback.begins_at().filter(|_| !self.playback_paused);
+        if let (Some(begins), Some(next), Some(turn)) =
+            (begins, self.next_packet, self.turn_in_grid())
+        {
+            let earliest = turn.checked_sub(TICK).unwrap_or(turn).max(now);
+            self.next_packet = Some(next.min(begins.max(earliest)));
+        }
+    }
+
+    /// Whether what it says is more than silence.
+    fn fill_packet(&mut self, at: Instant) -> bool {
         let sends = self.session.send && self.source.destination().is_some();
         if sends && self.send_key() {
-            return;
+            return true;
         }
-        frame.fill(ULAW_SILENCE);
+        let mut frame = [ULAW_SILENCE; FRAME_SAMPLES];
+        let mut speaks = false;
         if !self.playback_paused
-            && let Taken::Audio { first } = self.playback.take(frame)
+            && let Taken::Audio { first } = self.playback.take(&mut frame, at)
         {
             self.marker |= first;
+            speaks = true;
         }
         if !sends {
             // On hold the agent's audio passes unheard at its pace: kept, it would be late by the length of the hold ever after.
             self.marker = true;
-            return self.tell_marks();
+            self.tell_marks();
+            return speaks;
         }
         if self.session.codec == Codec::Pcma {
-            for code in frame.iter_mut() {
+            for code in &mut frame {
                 *code = ulaw_to_alaw(*code);
             }
         }
@@ -469,9 +531,10 @@ impl RtpStream {
             marker,
             self.session.send_payload_type,
             self.timestamp,
-            frame,
+            &frame,
         );
         self.tell_marks();
+        speaks
     }
 
     fn tell_marks(&mut self) {
@@ -537,10 +600,11 @@ impl RtpStream {
     }
 
     /// Queues agent audio (µ-law, any length), up to 120 s.
-    pub fn play(&mut self, ulaw: &[u8]) {
-        if self.playback.play(ulaw) {
+    pub fn play(&mut self, ulaw: &[u8], now: Instant) {
+        if self.playback.play(ulaw, now) {
             self.events.push_back(StreamEvent::AgentAudioOverflow);
         }
+        self.advance_packet(now);
     }
 
     /// Queues a mark that comes back as [`StreamEvent::MarkPlayed`] when the audio before it has been played.

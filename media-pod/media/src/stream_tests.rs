@@ -31,6 +31,10 @@ fn session(codec: Codec) -> Session {
 
 impl Bench {
     fn new(codec: Codec) -> Self {
+        Self::with_cushion(codec, 20)
+    }
+
+    fn with_cushion(codec: Codec, cushion_millis: u32) -> Self {
         let now = Instant::now();
         let config = StreamConfig {
             session: session(codec),
@@ -39,6 +43,7 @@ impl Bench {
             sequence: 65_534,
             timestamp: u32::MAX - 100,
             jitter_target_millis: 0,
+            cushion_millis,
             reports: true,
         };
         let mut stream = RtpStream::new(config, now);
@@ -88,6 +93,11 @@ impl Bench {
             packets,
             std::iter::from_fn(|| self.stream.poll_event()).collect(),
         )
+    }
+
+    /// The agent speaks, just before the next tick.
+    fn play(&mut self, ulaw: &[u8]) {
+        self.stream.play(ulaw, self.now);
     }
 
     fn payload(&mut self) -> Vec<u8> {
@@ -162,8 +172,8 @@ fn the_callers_audio_reaches_the_agent_as_ulaw() {
 fn agent_audio_is_paced_and_marks_come_back_when_played() {
     let mut bench = Bench::new(Codec::Pcmu);
     bench.stream.mark("at once".into());
-    bench.stream.play(&[1; 160]);
-    bench.stream.play(&[2; 200]);
+    bench.play(&[1; 160]);
+    bench.play(&[2; 200]);
     bench.stream.mark("end".into());
     let (packets, events) = bench.tick();
     assert_eq!(packets[0].4, [1; 160]);
@@ -182,22 +192,115 @@ fn agent_audio_is_paced_and_marks_come_back_when_played() {
 fn an_agent_in_real_time_gets_a_cushion_of_one_frame() {
     let mut bench = Bench::new(Codec::Pcmu);
     bench.tick();
-    bench.stream.play(&[1; 160]);
+    bench.play(&[1; 160]);
     assert_eq!(bench.payload(), [ULAW_SILENCE; 160]);
-    bench.stream.play(&[2; 160]);
+    bench.play(&[2; 160]);
     assert_eq!(bench.payload(), [1; 160]);
     // This frame is late by up to a tick and nobody hears it.
     assert_eq!(bench.payload(), [2; 160]);
-    bench.stream.play(&[3; 160]);
-    bench.stream.play(&[4; 160]);
+    bench.play(&[3; 160]);
+    bench.play(&[4; 160]);
     assert_eq!(bench.payload(), [3; 160]);
+}
+
+/// Runs to that time, a millisecond at a time. When packets left since `begin`, their timestamps in packets, and whether they spoke.
+fn run(bench: &mut Bench, begin: Instant, until_millis: u64) -> Vec<(u64, u32, bool)> {
+    let mut sent = Vec::new();
+    let mut out = [0; PACKET_BYTES];
+    while bench.now <= begin + Duration::from_millis(until_millis) {
+        bench.stream.handle_timeout(bench.now);
+        while let Some((length, _)) = bench.stream.poll_transmit(&mut out) {
+            let packet = Packet::parse(&out[..length]).unwrap();
+            let number = packet.timestamp.wrapping_sub(u32::MAX - 100) / 160;
+            let at = bench.now.duration_since(begin).as_millis() as u64;
+            sent.push((at, number, packet.payload[0] != ULAW_SILENCE));
+        }
+        while bench.stream.poll_event().is_some() {}
+        bench.now += Duration::from_millis(1);
+    }
+    sent
+}
+
+#[test]
+fn a_talk_spurt_leaves_when_it_is_due_and_silence_goes_back_to_the_grid() {
+    for (cushion, speaks_at) in [(0, 7), (5, 12), (20, 27), (50, 57)] {
+        let mut bench = Bench::with_cushion(Codec::Pcmu, cushion);
+        let begin = bench.now;
+        let mut sent = run(&mut bench, begin, 6);
+        // Three frames in real time.
+        for at in [7, 27, 47] {
+            sent.extend(run(&mut bench, begin, at - 1));
+            bench.play(&[1; 160]);
+        }
+        sent.extend(run(&mut bench, begin, 200));
+        let speaking: Vec<u64> = sent
+            .iter()
+            .filter_map(|(at, _, speaks)| speaks.then_some(*at))
+            .collect();
+        assert_eq!(
+            speaking,
+            [speaks_at, speaks_at + 20, speaks_at + 40],
+            "cushion {cushion}"
+        );
+        let numbers: Vec<u32> = sent.iter().map(|(_, number, _)| *number).collect();
+        assert_eq!(numbers, Vec::from_iter(0..numbers.len() as u32));
+        for (at, number, speaks) in &sent {
+            let clock = u64::from(*number) * 20;
+            assert!(*at <= clock && clock - at <= 20, "{number} at {at} ms");
+            let in_spurt = (speaks_at..=speaks_at + 60).contains(at);
+            assert!(*speaks || in_spurt || *at == clock, "{number} at {at} ms");
+        }
+    }
+}
+
+#[test]
+fn an_agent_that_is_ahead_needs_no_cushion() {
+    let mut bench = Bench::with_cushion(Codec::Pcmu, 60);
+    let begin = bench.now;
+    run(&mut bench, begin, 6);
+    bench.play(&[1; 4 * 160]);
+    let sent = run(&mut bench, begin, 40);
+    assert_eq!(sent[0], (7, 1, true));
+}
+
+#[test]
+fn what_is_less_than_a_frame_leaves_with_the_grid() {
+    let mut bench = Bench::with_cushion(Codec::Pcmu, 0);
+    let begin = bench.now;
+    run(&mut bench, begin, 6);
+    bench.play(&[1; 80]);
+    let sent = run(&mut bench, begin, 45);
+    assert_eq!(sent, [(20, 1, true), (40, 2, false)]);
+}
+
+#[test]
+fn spurts_one_upon_another_stay_within_20_ms_of_the_clock() {
+    let mut bench = Bench::with_cushion(Codec::Pcmu, 0);
+    let begin = bench.now;
+    let mut sent = Vec::new();
+    let mut at = 3;
+    for step in 0..500 {
+        sent.extend(run(&mut bench, begin, at));
+        bench.play(&[1; 160]);
+        // Sometimes before the last one has been played, sometimes long after.
+        at += [21, 33, 40, 57, 79, 22, 150][step % 7];
+    }
+    for pair in sent.windows(2) {
+        let spacing = pair[1].0 - pair[0].0;
+        assert!((1..=40).contains(&spacing), "{pair:?}");
+    }
+    for (at, number, _) in &sent {
+        let clock = u64::from(*number) * 20;
+        assert!(*at <= clock && clock - at <= 20, "{number} at {at} ms");
+    }
+    assert_eq!(sent.iter().filter(|(_, _, speaks)| *speaks).count(), 499);
 }
 
 #[test]
 fn a_talk_spurt_starts_with_the_marker_bit() {
     let mut bench = Bench::new(Codec::Pcmu);
     bench.tick();
-    bench.stream.play(&[1; 480]);
+    bench.play(&[1; 480]);
     let markers: Vec<_> = (0..4).map(|_| bench.tick().0[0].0).collect();
     assert_eq!(markers, [true, false, false, false]);
 }
@@ -205,9 +308,9 @@ fn a_talk_spurt_starts_with_the_marker_bit() {
 #[test]
 fn clear_holds_from_the_next_packet_and_returns_the_marks() {
     let mut bench = Bench::new(Codec::Pcmu);
-    bench.stream.play(&[1; 8000]);
+    bench.play(&[1; 8000]);
     bench.stream.mark("a".into());
-    bench.stream.play(&[1; 8000]);
+    bench.play(&[1; 8000]);
     bench.stream.mark("b".into());
     assert_eq!(bench.payload(), [1; 160]);
     bench.stream.clear();
@@ -221,7 +324,7 @@ fn clear_holds_from_the_next_packet_and_returns_the_marks() {
 fn audio_beyond_120_s_is_dropped_and_said_once() {
     let mut bench = Bench::new(Codec::Pcmu);
     for _ in 0..125 {
-        bench.stream.play(&[1; 8000]);
+        bench.play(&[1; 8000]);
     }
     let (_, events) = bench.tick();
     assert_eq!(
@@ -232,14 +335,14 @@ fn audio_beyond_120_s_is_dropped_and_said_once() {
         1
     );
     assert_eq!(bench.stream.queued_millis(), 119_980);
-    bench.stream.play(&[1; 8000]);
+    bench.play(&[1; 8000]);
     assert!(!bench.tick().1.contains(&StreamEvent::AgentAudioOverflow));
 }
 
 #[test]
 fn marks_without_audio_stay_bounded_and_are_never_lost() {
     let mut bench = Bench::new(Codec::Pcmu);
-    bench.stream.play(&[1; 320]);
+    bench.play(&[1; 320]);
     for number in 0..1000 {
         bench.stream.mark(number.to_string());
     }
@@ -262,9 +365,9 @@ fn on_hold_nothing_is_sent_the_agents_audio_passes_unheard_and_timestamps_run_on
     };
     bench.stream.update(held, bench.now);
     // The last 320 samples are still to be said when the hold ends.
-    bench.stream.play(&[7; 47 * 160]);
+    bench.play(&[7; 47 * 160]);
     bench.stream.mark("during hold".into());
-    bench.stream.play(&[9; 5 * 160]);
+    bench.play(&[9; 5 * 160]);
     let mut marks = 0;
     for _ in 0..50 {
         let (packets, events) = bench.tick();
@@ -291,7 +394,7 @@ fn on_hold_nothing_is_sent_the_agents_audio_passes_unheard_and_timestamps_run_on
 fn paused_playback_sends_silence_until_released() {
     let mut bench = Bench::new(Codec::Pcmu);
     bench.stream.pause_playback(true);
-    bench.stream.play(&[3; 320]);
+    bench.play(&[3; 320]);
     assert_eq!(bench.payload(), [ULAW_SILENCE; 160]);
     bench.stream.pause_playback(false);
     assert_eq!(bench.payload(), [3; 160]);
@@ -501,7 +604,7 @@ fn the_peers_reports_tell_what_it_has_lost_and_ours_go_beside_the_rtp() {
 fn a_successor_plays_what_was_said_and_counts_the_agents_frames_on() {
     let mut bench = Bench::new(Codec::Pcmu);
     bench.tick();
-    bench.stream.play(&[7; 4 * 160]);
+    bench.play(&[7; 4 * 160]);
     bench.stream.mark("said".to_owned());
     bench.tick();
     bench.tick();
@@ -512,6 +615,7 @@ fn a_successor_plays_what_was_said_and_counts_the_agents_frames_on() {
         sequence: 9,
         timestamp: 1,
         jitter_target_millis: 0,
+        cushion_millis: 20,
         reports: true,
     };
     let before = bench.stream;

@@ -27,9 +27,9 @@ impl Agent for Echo {
         ulaw: &[u8; FRAME_SAMPLES],
         _timestamp_millis: u64,
         stream: &mut RtpStream,
-        _now: Instant,
+        now: Instant,
     ) -> Turn {
-        stream.play(ulaw);
+        stream.play(ulaw, now);
         Turn::Done
     }
 
@@ -37,7 +37,13 @@ impl Agent for Echo {
 
     fn mark_played(&mut self, _name: &str) {}
 
-    fn ready(&mut self, _hung_up: bool, _scratch: &mut [u8], _stream: &mut RtpStream) -> Turn {
+    fn ready(
+        &mut self,
+        _hung_up: bool,
+        _scratch: &mut [u8],
+        _stream: &mut RtpStream,
+        _now: Instant,
+    ) -> Turn {
         Turn::Done
     }
 
@@ -73,6 +79,7 @@ fn open(plane: &Plane, remote: SocketAddr) -> (CallHandle, SocketAddr) {
         sequence: 1,
         timestamp: 1,
         jitter_target_millis: 40,
+        cushion_millis: 20,
         reports: true,
     };
     let handle = plane.open(Parts {

@@ -324,3 +324,22 @@ fn an_agent_that_cannot_be_reached_leaves_the_call_unanswered_with_the_reason() 
     );
     assert_eq!(condition(&agent, "Ready")["status"], "True");
 }
+
+#[test]
+fn the_first_audio_waits_for_as_long_as_the_cushion_is() {
+    let agent = AudioSocketAgent::start(&["-echo"]);
+    let delay = |cushion: u32| {
+        let object = audio_socket("bot", agent.address(), &format!("cushionMillis: {cushion}"));
+        let gateway = Gateway::start(&[("all.yaml", &local_set(&object))]);
+        let arguments = ["--duration", "3", "--min-correlation", "0.5"];
+        let call = gateway::call(&target(&gateway), Address::claim().ip(), &arguments);
+        assert!(call.success, "{}", call.result);
+        call.result["echo"]["delayMillis"].as_f64().unwrap()
+    };
+    let (none, longest) = (delay(0), delay(200));
+    let more = longest - none;
+    assert!(
+        (120.0..=320.0).contains(&more),
+        "{none} ms without a cushion, {longest} ms with one of 200 ms"
+    );
+}

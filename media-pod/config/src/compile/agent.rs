@@ -29,6 +29,7 @@ pub(super) fn kind(agent: &VoiceAgent) -> Option<BackendKind> {
         web_socket,
         audio_socket,
         connect_timeout_seconds: _,
+        cushion_millis: _,
         limits: _,
     } = &agent.spec;
     match (echo, web_socket, audio_socket) {
@@ -47,6 +48,7 @@ pub(super) fn compile(agent: &VoiceAgent, objects: &Objects) -> Result<Agent, Ve
         web_socket,
         audio_socket,
         connect_timeout_seconds,
+        cushion_millis,
         limits,
     } = &agent.spec;
     let backend = match (echo, web_socket, audio_socket) {
@@ -72,6 +74,7 @@ pub(super) fn compile(agent: &VoiceAgent, objects: &Objects) -> Result<Agent, Ve
         id,
         backend,
         connect_timeout_seconds: *connect_timeout_seconds,
+        cushion_millis: *cushion_millis,
         max_call_seconds: limits.max_call_seconds,
     })
 }

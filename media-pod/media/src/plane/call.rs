@@ -195,7 +195,7 @@ impl Call {
             Part::Reports => media.receive_reports(scratch, now),
             Part::Agent => {
                 let turn = self.agent.as_mut().map_or(Turn::Done, |agent| {
-                    agent.ready(hung_up, scratch, &mut media.stream)
+                    agent.ready(hung_up, scratch, &mut media.stream, now)
                 });
                 self.settle(turn)
             }
@@ -221,6 +221,10 @@ impl Call {
             tell,
             ..
         } = media;
+        // What the agent has just said may be due at once.
+        if stream.poll_timeout().is_some_and(|due| due <= now) {
+            stream.handle_timeout(now);
+        }
         let mut packet = [0; PACKET_BYTES];
         while let Some((length, to)) = stream.poll_transmit(&mut packet) {
             // A full buffer loses a packet, as the network might.
@@ -266,11 +270,9 @@ impl Call {
             .map_or(self.closing, |media| media.stream.poll_timeout())
     }
 
-    /// Runs what is due.
+    /// Runs what is due, but for what [`Self::pump`] does anyway.
     pub fn on_timeout(&mut self, now: Instant) {
-        if let Some(media) = &mut self.media {
-            media.stream.handle_timeout(now);
-        } else if self.closing.is_some_and(|until| until <= now) {
+        if self.media.is_none() && self.closing.is_some_and(|until| until <= now) {
             self.agent = None;
         }
     }

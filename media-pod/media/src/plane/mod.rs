@@ -59,7 +59,13 @@ pub trait Agent: Send {
 
     /// Its connection may have something to read, or room to write: what the agent says goes to `stream`. It says nothing more after that
     /// if it has `hung_up`. `scratch` is memory for the turn.
-    fn ready(&mut self, hung_up: bool, scratch: &mut [u8], stream: &mut RtpStream) -> Turn;
+    fn ready(
+        &mut self,
+        hung_up: bool,
+        scratch: &mut [u8],
+        stream: &mut RtpStream,
+        now: Instant,
+    ) -> Turn;
 
     /// The call is over: the last words. [`Self::close`] follows.
     fn stop(&mut self);

@@ -53,7 +53,7 @@ impl Agent for Parrot {
         ulaw: &[u8; FRAME_SAMPLES],
         _timestamp_millis: u64,
         stream: &mut RtpStream,
-        _now: Instant,
+        now: Instant,
     ) -> Turn {
         assert!(
             ulaw[0] != self.breaks_at,
@@ -61,7 +61,7 @@ impl Agent for Parrot {
         );
         if ulaw[0] != 0xff {
             self.tell(Heard::Frame(ulaw[0]));
-            stream.play(ulaw);
+            stream.play(ulaw, now);
             stream.mark("said".to_owned());
         }
         Turn::Done
@@ -75,7 +75,13 @@ impl Agent for Parrot {
         self.tell(Heard::Mark(name.to_owned()));
     }
 
-    fn ready(&mut self, _hung_up: bool, _scratch: &mut [u8], _stream: &mut RtpStream) -> Turn {
+    fn ready(
+        &mut self,
+        _hung_up: bool,
+        _scratch: &mut [u8],
+        _stream: &mut RtpStream,
+        _now: Instant,
+    ) -> Turn {
         Turn::Done
     }
 
@@ -115,6 +121,7 @@ fn config(remote: SocketAddr) -> StreamConfig {
         sequence: 1,
         timestamp: 1,
         jitter_target_millis: 0,
+        cushion_millis: 20,
         reports: true,
     }
 }

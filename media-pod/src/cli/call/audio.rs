@@ -1,5 +1,7 @@
 //! What the caller says and hears: feeds the stream, keeps what was sent and what came back on one time line.
 
+use std::time::Instant;
+
 use ringwire_media::compare::{self, Comparison};
 use ringwire_media::g711::{decode_alaw, decode_ulaw, encode_ulaw};
 use ringwire_media::rtp::Packet;
@@ -50,14 +52,14 @@ impl Audio {
     }
 
     /// Gives the stream what it will soon need.
-    pub fn feed(&mut self, rtp: &mut RtpStream) {
+    pub fn feed(&mut self, rtp: &mut RtpStream, now: Instant) {
         while rtp.queued_millis() < AHEAD_MILLIS && self.played < self.play.len() {
             let end = (self.played + RATE).min(self.play.len());
             let codes: Vec<u8> = self.play[self.played..end]
                 .iter()
                 .map(|sample| encode_ulaw(*sample))
                 .collect();
-            rtp.play(&codes);
+            rtp.play(&codes, now);
             self.played = end;
         }
     }

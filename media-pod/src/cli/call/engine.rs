@@ -568,7 +568,7 @@ impl Call {
             .as_mut()
             .filter(|_| self.answered.is_some() && !self.closing && !self.ended)
         {
-            self.audio.feed(rtp);
+            self.audio.feed(rtp, now);
             rtp.start(now);
         }
     }
@@ -597,6 +597,7 @@ impl Call {
             sequence: rand::random(),
             timestamp,
             jitter_target_millis: JITTER_MILLIS,
+            cushion_millis: 0,
             reports: false,
         };
         self.rtp = Some(RtpStream::new(config, now));
@@ -654,7 +655,7 @@ impl Call {
         let (Some(rtp), Some(session)) = (&mut self.rtp, &self.session) else {
             return;
         };
-        self.audio.feed(rtp);
+        self.audio.feed(rtp, Instant::now());
         let mut packet = [0; PACKET_BYTES];
         while let Some((length, to)) = rtp.poll_transmit(&mut packet) {
             self.audio.sent(&packet[..length], session);

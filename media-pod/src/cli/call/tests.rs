@@ -259,6 +259,7 @@ impl Peer {
             sequence: 1,
             timestamp: 1,
             jitter_target_millis: 40,
+            cushion_millis: 0,
             reports: false,
         };
         let mut stream = RtpStream::new(config, now);
@@ -277,7 +278,7 @@ impl Peer {
         while let Some(event) = stream.poll_event() {
             match event {
                 StreamEvent::Frame { audio, .. } => {
-                    stream.play(&audio);
+                    stream.play(&audio, now);
                     self.frames += 1;
                     if self.frames == 20 {
                         for key in self.manner.presses.chars() {

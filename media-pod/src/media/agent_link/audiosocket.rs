@@ -104,7 +104,13 @@ impl Agent for AudioSocketLink {
     /// The protocol has none.
     fn mark_played(&mut self, _name: &str) {}
 
-    fn ready(&mut self, hung_up: bool, scratch: &mut [u8], stream: &mut RtpStream) -> Turn {
+    fn ready(
+        &mut self,
+        hung_up: bool,
+        scratch: &mut [u8],
+        stream: &mut RtpStream,
+        now: Instant,
+    ) -> Turn {
         let Self {
             session,
             stream: connection,
@@ -121,7 +127,7 @@ impl Agent for AudioSocketLink {
             let mut input = &scratch[..length];
             while let Some(received) = session.receive(&mut input) {
                 match received {
-                    Received::Audio(ulaw) => stream.play(ulaw),
+                    Received::Audio(ulaw) => stream.play(ulaw, now),
                     Received::Unusable(error) => teller.unusable(&error),
                     Received::End(end) => {
                         teller.tell(ended(&end));

@@ -220,9 +220,9 @@ impl AgentLink for Echo {
         ulaw: &[u8; FRAME_SAMPLES],
         _timestamp_millis: u64,
         stream: &mut RtpStream,
-        _now: Instant,
+        now: Instant,
     ) -> Turn {
-        stream.play(ulaw);
+        stream.play(ulaw, now);
         Turn::Done
     }
 
@@ -230,7 +230,13 @@ impl AgentLink for Echo {
 
     fn mark_played(&mut self, _name: &str) {}
 
-    fn ready(&mut self, _hung_up: bool, _scratch: &mut [u8], _stream: &mut RtpStream) -> Turn {
+    fn ready(
+        &mut self,
+        _hung_up: bool,
+        _scratch: &mut [u8],
+        _stream: &mut RtpStream,
+        _now: Instant,
+    ) -> Turn {
         Turn::Done
     }
 

@@ -130,7 +130,13 @@ impl Agent for TwilioLink {
         self.send(|session, out| session.mark(name, out));
     }
 
-    fn ready(&mut self, hung_up: bool, scratch: &mut [u8], stream: &mut RtpStream) -> Turn {
+    fn ready(
+        &mut self,
+        hung_up: bool,
+        scratch: &mut [u8],
+        stream: &mut RtpStream,
+        now: Instant,
+    ) -> Turn {
         let Self {
             session,
             socket,
@@ -140,7 +146,7 @@ impl Agent for TwilioLink {
         let mut over = false;
         let received = socket.receive(scratch, &mut |received| match received {
             Received::Text(text) => match session.receive(text) {
-                Ok(Some(Command::Audio(ulaw))) => stream.play(ulaw),
+                Ok(Some(Command::Audio(ulaw))) => stream.play(ulaw, now),
                 Ok(Some(Command::Mark(name))) => stream.mark(name.into_owned()),
                 Ok(Some(Command::Clear)) => stream.clear(),
                 Ok(None) => {}

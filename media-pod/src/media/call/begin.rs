@@ -146,6 +146,7 @@ fn take(call: NewCall, shared: &Shared) -> Result<(Box<Call<'_>>, Option<TakeOve
         ears: None,
         stats: None,
         record: CallRecord::default(),
+        cushion_millis: 0,
         limit: now,
         succeeded: None,
         confirmed: false,

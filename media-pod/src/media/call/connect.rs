@@ -83,6 +83,7 @@ impl Call<'_> {
                     millis = started.elapsed().as_millis() as u64,
                     "agent connected"
                 );
+                self.cushion_millis = entry.cushion_millis;
                 self.limit = Instant::now() + Duration::from_secs(entry.max_call_seconds.into());
                 self.answer().await;
                 true

@@ -104,6 +104,8 @@ struct Call<'a> {
     /// The counters of the packets, once their carrying has ended.
     stats: Option<oneshot::Receiver<StreamStats>>,
     record: CallRecord,
+    /// How long the agent's first audio waits.
+    cushion_millis: u32,
     /// When the call has lasted as long as it may.
     limit: Instant,
     /// Tells, or falls silent, once the call that takes this one's place has begun.

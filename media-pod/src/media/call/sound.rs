@@ -49,6 +49,7 @@ impl Call<'_> {
             sequence: self.rng.random(),
             timestamp: self.rng.random(),
             jitter_target_millis: JITTER_MILLIS,
+            cushion_millis: self.cushion_millis,
             reports: true,
         };
         let (events_in, events) = mpsc::unbounded_channel();

@@ -19,6 +19,7 @@ const HANDOVER_LIMIT: Duration = Duration::from_secs(2);
 pub struct Handover {
     line: Line,
     ears: Ears,
+    cushion_millis: u32,
     limit: Instant,
     /// To be told, or dropped, when the new call has answered.
     succeeded: oneshot::Sender<()>,
@@ -62,12 +63,14 @@ impl Call<'_> {
                 let Handover {
                     line,
                     ears,
+                    cushion_millis,
                     limit,
                     succeeded,
                 } = *handover;
                 self.record.agent_call_id.clone_from(&ears.call_id);
                 self.line = Some(line);
                 self.ears = Some(ears);
+                self.cushion_millis = cushion_millis;
                 self.limit = limit;
                 self.answer().await;
                 // The old call says BYE now, whether it hears this or finds us gone.
@@ -116,6 +119,7 @@ impl Call<'_> {
         let handover = Box::new(Handover {
             line,
             ears,
+            cushion_millis: self.cushion_millis,
             limit: self.limit,
             succeeded,
         });
