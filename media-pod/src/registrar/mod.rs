@@ -259,6 +259,10 @@ pub async fn run(params: Params) -> Result<(), StartError> {
         ports,
     };
     shell.configure(&first, &owns.borrow_and_update().clone(), &identity);
+    // The first call must not come before those that can take it.
+    while let Ok(event) = links.try_recv() {
+        shell.on_link(event);
+    }
     shell.reporter.update(|state| state.ready = true);
     ready();
 
