@@ -32,7 +32,7 @@ impl From<PullPolicy> for ImagePullPolicy {
 /// The Lease that a working operator holds, if its Deployment is not known.
 const LEASE: &str = "ringwire-operator";
 
-/// The operator: turns the kinds of a cluster into running gateways. In a pod that the chart makes.
+/// The operator of a cluster, in a pod that the chart makes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The namespace that the operator runs in.
