@@ -1,8 +1,8 @@
-# The image of Ringwire: two static programs and nothing else.
+# The image of Ringwire: one static program and nothing else.
 #
 #   docker build -t ringwire .
 #
-# With programs that are built already (the folder holds `ringwire` and `ringwire-operator`), the first stage is skipped:
+# With a program that is built already (the folder holds `image`, which has what is to be in the image), the first stage is skipped:
 #
 #   docker build --build-context build=FOLDER -t ringwire .
 #
@@ -19,14 +19,15 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     target=$(rustc -vV | sed -n 's/^host: //p') \
     && case $target in x86_64-*) fold="-C link-arg=-Wl,--icf=safe" ;; *) fold= ;; esac \
     && RUSTFLAGS="-C target-feature=+crt-static $fold" \
-        cargo build --locked --release --target "$target" --package ringwire --package ringwire-operator \
-    && cp "target/$target/release/ringwire" "target/$target/release/ringwire-operator" /
+        cargo build --locked --release --target "$target" --package ringwire \
+    && mkdir /image && cp "target/$target/release/ringwire" /image/ && ln -s ringwire /image/ringwire-operator
 
 FROM scratch AS runtime
 LABEL org.opencontainers.image.title="Ringwire" \
       org.opencontainers.image.description="SIP trunks, phone numbers and voice agents as Kubernetes resources" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=build /ringwire /ringwire-operator /
+# The folder as a whole: a link that is named here would become a copy of the program.
+COPY --from=build /image/ /
 # For `kubectl exec POD -- ringwire get`.
 ENV PATH=/
 USER 65532:65532

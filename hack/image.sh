@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the image from the Dockerfile without pulling anything: the programs are built here, and take the place of the
+# Builds the image from the Dockerfile without pulling anything: the program is built here, and takes the place of the
 # Dockerfile's first stage. Prints the name of the archive, which hack/cluster.sh load-image takes.
 #
 #   hack/image.sh [NAME]          (default: ringwire.dev/ringwire:dev)
 #
-#   BIN_DIR=FOLDER                take `ringwire` and `ringwire-operator` from there instead of building them
+#   BIN_DIR=FOLDER                take `ringwire` from there instead of building it
 #   CARGO_TARGET_DIR=FOLDER       as for cargo
 #   PROFILE=image                 cargo profile; the default is release (smaller and faster, but slow to link)
 set -euo pipefail
@@ -14,18 +14,17 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$HACK/cluster/images.sh"
 
 LIMIT_MB=40
-PROGRAMS=(ringwire ringwire-operator)
 PROFILE=${PROFILE:-release}
 
 # Naming the target keeps the flag away from procedural macros, which are loaded by the compiler and can't be static.
-build_programs() {
+build_program() {
     local flags="-C target-feature=+crt-static"
     # Rust links with lld there, which folds functions that compile to the same code.
     [[ $PROFILE != release || $1 != x86_64-* ]] || flags+=" -C link-arg=-Wl,--icf=safe"
     (
         cd "$REPO"
         RUSTFLAGS=$flags \
-            cargo build --locked --profile "$PROFILE" --target "$1" "${PROGRAMS[@]/#/--package=}" >&2
+            cargo build --locked --profile "$PROFILE" --target "$1" --package ringwire >&2
     )
 }
 
@@ -39,7 +38,7 @@ name=${1:-ringwire.dev/ringwire:dev}
 
 if [[ -z ${BIN_DIR:-} ]]; then
     target=$(rustc -vV | sed -n 's/^host: //p')
-    step "programs" build_programs "$target"
+    step "program" build_program "$target"
     BIN_DIR=${CARGO_TARGET_DIR:-$REPO/target}/$target/$PROFILE
 fi
 
@@ -47,15 +46,16 @@ command -v buildah >/dev/null || "$HACK/setup.sh" --image
 mkdir -p "$STATE/images"
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
-for program in "${PROGRAMS[@]}"; do
-    [[ -x $BIN_DIR/$program ]] || die "no $program in $BIN_DIR"
-    # In an image without a C library a dynamic program fails with a puzzling "no such file".
-    ! readelf -l "$BIN_DIR/$program" | grep -q INTERP || die "$BIN_DIR/$program is not linked statically"
-    install -m 755 "$BIN_DIR/$program" "$context/"
-done
+program=$BIN_DIR/ringwire
+[[ -x $program ]] || die "no ringwire in $BIN_DIR"
+# In an image without a C library a dynamic program fails with a puzzling "no such file".
+! readelf -l "$program" | grep -q INTERP || die "$program is not linked statically"
+mkdir "$context/image"
+install -m 755 "$program" "$context/image/"
+ln -s ringwire "$context/image/ringwire-operator"
 
-# Named by what is in it, so that the same programs are not packed twice.
-hash=$({ cat "$context"/* "$REPO/Dockerfile"; echo "$name"; } | sha256sum | cut -c1-12)
+# Named by what is in it, so that the same program is not packed twice.
+hash=$({ cat "$program" "$REPO/Dockerfile"; echo "$name"; } | sha256sum | cut -c1-12)
 archive=$STATE/images/ringwire-$hash.tar
 if [[ ! -e $archive ]]; then
     step "image" image_from "$context" "$name" "$archive.tmp-$$" \

@@ -13,16 +13,16 @@ wanted=("$@")
 begun=$SECONDS
 
 host=$(rustc -vV | sed -n 's/^host: //p')
-# The programs under test are those of the image: static, optimised.
+# The program under test is that of the image: static, optimised.
 export PROFILE=image
 export RINGWIRE_BIN=$CARGO_TARGET_DIR/$host/$PROFILE/ringwire
 image=
 
 section() { say ""; say "== $*"; }
 
-programs() {
+program() {
     [[ -z $image ]] || return 0
-    section "programs and image"
+    section "program and image"
     image=$("$HACK/image.sh")
 }
 
@@ -50,7 +50,7 @@ run_chart() {
 }
 
 run_local() {
-    programs
+    program
     section "end to end without a cluster: Kamailio, sipp, baresip"
     # They wait more than they compute.
     step "local" cargo test --locked --package ringwire-tests --test local -- --test-threads=6
@@ -61,7 +61,7 @@ run_local() {
 }
 
 run_cluster() {
-    programs
+    program
     section "end to end on a two-node cluster"
     trap '"$HACK/cluster.sh" down' EXIT
     # A new one: what the tests change, they change in it.
@@ -76,7 +76,7 @@ run_cluster() {
 }
 
 run_soak() {
-    programs
+    program
     section "soak"
     step "fuzzing, 10 minutes each" "$HACK/fuzz.sh" 600
     step "leaks" cargo test --locked --package ringwire-tests --test leak -- --nocapture

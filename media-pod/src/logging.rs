@@ -9,16 +9,15 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// Environment variable with the format, if no flag gives it.
 pub const FORMAT_VARIABLE: &str = "RINGWIRE_LOG_FORMAT";
 
-/// Environment variable with the filter, such as `debug` or `info,ringwire=debug`. It wins over the level of a flag.
+/// Environment variable with the filter, such as `debug` or `info,ringwire=debug`.
 pub const FILTER_VARIABLE: &str = "RINGWIRE_LOG";
 
 /// How an event is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// For machines: a JSON object.
     Json,
     /// For people; coloured on a terminal.
-    #[default]
     Text,
 }
 
@@ -30,9 +29,28 @@ impl FromStr for Format {
     }
 }
 
-/// Starts logging; to be called once, first. `format` and `level` are those of the flags: without a format, [`FORMAT_VARIABLE`] decides,
-/// else it is text; without a level, `info`. A variable that cannot be read is reported and ignored: a typo in it must not stop a pod.
-pub fn init(format: Option<Format>, level: Option<LevelFilter>) {
+/// How a role logs where nobody says otherwise.
+pub struct Defaults {
+    format: Format,
+    /// Limits for libraries whose lines drown ours. A filter that names the same library overrules them.
+    limits: &'static str,
+}
+
+/// Of the roles that carry calls. The client of the API server reports as an error each attempt of ours that fails, and returns it too.
+pub const PODS: Defaults = Defaults {
+    format: Format::Text,
+    limits: "kube_client=off,kube_runtime=info,hyper=info,hyper_util=info,rustls=info,tower=info,h2=info",
+};
+
+/// Of the operator. Failing watches are told by ourselves, once each.
+pub const OPERATOR: Defaults = Defaults {
+    format: Format::Json,
+    limits: "kube_client=info,kube_runtime=info,kube_runtime::watcher=error,hyper=info,hyper_util=info,rustls=info,tower=info,h2=info",
+};
+
+/// Starts logging; to be called once, first. `format` is that of the flag: without it [`FORMAT_VARIABLE`] decides, else the role. A
+/// variable that cannot be read is reported and ignored: a typo in it must not stop a pod.
+pub fn init(format: Option<Format>, role: &Defaults) {
     let mut complaints = Vec::new();
     let format =
         format.unwrap_or_else(
@@ -40,19 +58,18 @@ pub fn init(format: Option<Format>, level: Option<LevelFilter>) {
                 Ok(Ok(format)) => format,
                 Ok(Err(error)) => {
                     complaints.push((FORMAT_VARIABLE, error));
-                    Format::default()
+                    role.format
                 }
-                Err(_) => Format::default(),
+                Err(_) => role.format,
             },
         );
-    let base = level.unwrap_or(LevelFilter::INFO);
-    let filter = match std::env::var(FILTER_VARIABLE).map(|text| filter(&text, base)) {
+    let filter = match std::env::var(FILTER_VARIABLE).map(|text| filter(&text, role)) {
         Ok(Ok(filter)) => filter,
         Ok(Err(error)) => {
             complaints.push((FILTER_VARIABLE, error));
-            quiet(base)
+            quiet(role)
         }
-        Err(_) => quiet(base),
+        Err(_) => quiet(role),
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -80,21 +97,18 @@ pub fn init(format: Option<Format>, level: Option<LevelFilter>) {
     }
 }
 
-/// Limits for libraries whose lines drown ours. A filter that names the same library overrules them. The client of the API server
-/// reports as an error each attempt of ours that fails, and returns it too.
-const LIMITS: &str =
-    "kube_client=off,kube_runtime=info,hyper=info,hyper_util=info,rustls=info,tower=info,h2=info";
-
-fn filter(text: &str, base: LevelFilter) -> Result<EnvFilter, String> {
-    let builder = EnvFilter::builder().with_default_directive(base.into());
-    // A filter without a level for all keeps the flag's.
+fn filter(text: &str, role: &Defaults) -> Result<EnvFilter, String> {
+    let level = LevelFilter::INFO;
+    let builder = EnvFilter::builder().with_default_directive(level.into());
+    // A filter without a level for all keeps ours.
     builder
-        .parse(format!("{base},{LIMITS},{text}"))
+        .parse(format!("{level},{},{text}", role.limits))
         .map_err(|error| error.to_string())
 }
 
-fn quiet(base: LevelFilter) -> EnvFilter {
-    filter("", base).unwrap_or_else(|_| EnvFilter::default().add_directive(base.into()))
+fn quiet(role: &Defaults) -> EnvFilter {
+    filter("", role)
+        .unwrap_or_else(|_| EnvFilter::default().add_directive(LevelFilter::INFO.into()))
 }
 
 #[cfg(test)]
@@ -110,16 +124,16 @@ mod tests {
 
     #[test]
     fn a_filter_with_a_mistake_is_an_error_and_not_a_panic() {
-        assert!(filter("info,ringwire=loud", LevelFilter::INFO).is_err());
+        assert!(filter("info,ringwire=loud", &PODS).is_err());
         assert_eq!(
-            filter("debug", LevelFilter::INFO).unwrap().max_level_hint(),
+            filter("debug", &PODS).unwrap().max_level_hint(),
             Some(LevelFilter::DEBUG)
         );
     }
 
     #[test]
     fn debug_is_ours_and_not_the_libraries() {
-        let filter = quiet(LevelFilter::DEBUG).to_string();
+        let filter = filter("debug", &PODS).unwrap().to_string();
         assert!(
             filter.contains("rustls=info") && filter.contains("kube_client=off"),
             "{filter}"
@@ -132,9 +146,7 @@ mod tests {
 
     #[test]
     fn a_library_can_be_listened_to_by_name() {
-        let filter = filter("kube_client=debug", LevelFilter::INFO)
-            .unwrap()
-            .to_string();
+        let filter = filter("kube_client=debug", &PODS).unwrap().to_string();
         assert!(
             filter.contains("kube_client=debug") && !filter.contains("kube_client=off"),
             "{filter}"
@@ -143,5 +155,16 @@ mod tests {
             filter.split(',').any(|directive| directive == "info"),
             "{filter}"
         );
+    }
+
+    #[test]
+    fn each_role_has_limits_that_can_be_read() {
+        let operators = filter("", &OPERATOR).unwrap().to_string();
+        assert!(
+            operators.contains("kube_client=info")
+                && operators.contains("kube_runtime::watcher=error"),
+            "{operators}"
+        );
+        assert!(filter("", &PODS).is_ok());
     }
 }

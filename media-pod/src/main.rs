@@ -1,4 +1,4 @@
-//! `ringwire`: the pods' roles, the embedded server and the command line.
+//! `ringwire`: the operator, the pods' roles, the embedded server and the command line.
 
 mod board;
 mod cli;
@@ -18,6 +18,8 @@ mod simulation;
 mod streams;
 mod trace;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -42,7 +44,7 @@ pub const USER_AGENT: &str = concat!("Ringwire/", env!("CARGO_PKG_VERSION"));
     after_help = "Try it without a phone:\n  ringwire run -f config/samples/local\n  ringwire call sip:+34911234567@127.0.0.1"
 )]
 struct Cli {
-    /// How to log; `RINGWIRE_LOG` sets the filter, such as `debug`.
+    /// How to log; `RINGWIRE_LOG` sets the filter, such as `debug`. Default: text, of the operator json.
     #[arg(long, global = true, value_enum, env = logging::FORMAT_VARIABLE)]
     log_format: Option<logging::Format>,
     #[command(subcommand)]
@@ -58,6 +60,8 @@ enum Command {
     Check(cli::check::Args),
     Explain(cli::explain::Args),
     Completion(cli::completion::Args),
+    #[command(version)]
+    Operator(Box<ringwire_operator::options::Args>),
     /// The SIP edge of a gateway, in a pod that the operator makes.
     Registrar(pod::Args),
     /// The media plane of a gateway, in a pod that the operator makes.
@@ -71,13 +75,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(command_line(std::env::args_os()));
     // Before anything can want TLS. Only a second call could fail.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match &cli.command {
         Command::Run(_) | Command::Registrar(_) | Command::Media(_) => {
-            logging::init(cli.log_format, None);
+            logging::init(cli.log_format, &logging::PODS);
         }
+        Command::Operator(_) => logging::init(cli.log_format, &logging::OPERATOR),
         _ => {}
     }
     if matches!(cli.command, Command::Registrar(_) | Command::Media(_)) {
@@ -102,6 +107,7 @@ fn main() -> ExitCode {
             Command::Check(args) => cli::check::run(&args),
             Command::Explain(args) => cli::explain::run(&args),
             Command::Completion(args) => cli::completion::run(&args, Cli::command()),
+            Command::Operator(args) => ringwire_operator::run::run(*args).await,
             Command::Registrar(args) => pod::run(args, Role::Registrar).await,
             Command::Media(args) => pod::run(args, Role::Media).await,
             Command::Health { live } => health::probe(&health::socket_path(), live),
@@ -109,6 +115,21 @@ fn main() -> ExitCode {
     });
     runtime.shutdown_background();
     code
+}
+
+/// A name of the program by which it is the operator, for manifests that say so.
+const OPERATOR: &str = "ringwire-operator";
+
+/// The arguments to read: those given, or `ringwire operator …` if we were called by the operator's name.
+fn command_line(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = given.collect();
+    let name = arguments
+        .first()
+        .and_then(|path| Path::new(path).file_name());
+    if name.is_some_and(|name| name == OPERATOR) {
+        arguments.splice(..1, ["ringwire".into(), "operator".into()]);
+    }
+    arguments
 }
 
 /// In a pod a panic outside of a call ends the process, to be started anew, rather than leaving half of it. Threads that carry calls
@@ -124,4 +145,56 @@ fn end_with_a_panic() {
             std::process::exit(101);
         }
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(command_line(arguments.iter().map(OsString::from)))
+    }
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn called_by_the_operators_name_it_is_the_operator() {
+        let options = ["--namespace=system", "--log-format=text"];
+        for start in [
+            vec!["/ringwire", "operator"],
+            vec!["/ringwire-operator"],
+            vec!["ringwire-operator"],
+        ] {
+            let cli = read(&[start, options.to_vec()].concat()).unwrap();
+            assert_eq!(cli.log_format, Some(logging::Format::Text));
+            let Command::Operator(args) = cli.command else {
+                panic!("not the operator");
+            };
+            assert_eq!(args.namespace, "system");
+        }
+    }
+
+    #[test]
+    fn called_by_another_name_it_reads_all_arguments() {
+        for name in ["/ringwire", "/ringwire-operator/ringwire", "renamed"] {
+            let cli = read(&[name, "health", "--live"]).unwrap();
+            assert!(
+                matches!(cli.command, Command::Health { live: true }),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_operator_says_its_version_under_either_name() {
+        for command in [vec!["ringwire", "operator"], vec!["ringwire-operator"]] {
+            let error = read(&[command, vec!["--version"]].concat()).err().unwrap();
+            assert_eq!(error.kind(), clap::error::ErrorKind::DisplayVersion);
+            let expected = format!("ringwire-operator {}\n", env!("CARGO_PKG_VERSION"));
+            assert_eq!(error.to_string(), expected);
+        }
+    }
 }

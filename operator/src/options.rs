@@ -3,18 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use clap::{Parser, ValueEnum};
+use clap::ValueEnum;
 use ringwire_config::{ObjectRef, Settings};
 use ringwire_crds::ImagePullPolicy;
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-}
 
 /// When nodes pull the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -41,9 +32,8 @@ impl From<PullPolicy> for ImagePullPolicy {
 /// The Lease that a working operator holds, if its Deployment is not known.
 const LEASE: &str = "ringwire-operator";
 
-/// Runs SIP trunks, phone numbers and voice agents as Kubernetes resources.
-#[derive(Clone, Debug, Parser)]
-#[command(name = "ringwire-operator", version)]
+/// The operator of a cluster, in a pod that the chart makes.
+#[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The namespace that the operator runs in.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
@@ -100,10 +90,6 @@ pub struct Args {
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, env = "RINGWIRE_METRICS_ADDRESS", default_value = "0.0.0.0:8080")]
     pub metrics_address: SocketAddr,
-
-    /// How log lines are written.
-    #[arg(long, env = "RINGWIRE_LOG_FORMAT", value_enum, default_value = "json")]
-    pub log_format: LogFormat,
 }
 
 /// Which namespaces are watched.
@@ -211,13 +197,19 @@ impl From<&Args> for Options {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        args: Args,
+    }
+
     fn options(args: &[&str]) -> Options {
-        let args = ["ringwire-operator", "--namespace=system"]
-            .iter()
-            .chain(args);
-        Options::from(&Args::parse_from(args))
+        let args = ["operator", "--namespace=system"].iter().chain(args);
+        Options::from(&CommandLine::parse_from(args).args)
     }
 
     #[test]

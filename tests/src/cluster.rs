@@ -372,13 +372,13 @@ pub struct PodProcess {
 }
 
 impl PodProcess {
-    /// The process of a program in a pod.
+    /// The process of ours in a pod.
     #[track_caller]
-    pub fn find(pod: &str, program: &str) -> Self {
+    pub fn find(pod: &str) -> Self {
         let name = format!("POD_NAME={pod}");
         let is_it = |folder: &Path| {
             let runs =
-                std::fs::read_link(folder.join("exe")).is_ok_and(|exe| exe.ends_with(program));
+                std::fs::read_link(folder.join("exe")).is_ok_and(|exe| exe.ends_with("ringwire"));
             runs && std::fs::read(folder.join("environ")).is_ok_and(|all| {
                 all.split(|byte| *byte == 0)
                     .any(|variable| variable == name.as_bytes())
@@ -386,7 +386,7 @@ impl PodProcess {
         };
         let mut processes = std::fs::read_dir("/proc").unwrap().flatten();
         let found = processes.find(|entry| is_it(&entry.path()));
-        let found = found.unwrap_or_else(|| panic!("no {program} in pod {pod}"));
+        let found = found.unwrap_or_else(|| panic!("no ringwire in pod {pod}"));
         Self {
             pid: found.file_name().into_string().unwrap(),
         }

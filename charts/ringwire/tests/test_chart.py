@@ -88,7 +88,7 @@ class ChartTest(unittest.TestCase):
     def test_tells_the_operator_what_it_needs(self):
         container = Rendered().container()
         version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
-        self.assertEqual(container["command"], ["/ringwire-operator"])
+        self.assertEqual(container["command"], ["/ringwire", "operator"])
         self.assertEqual(container["image"], f"ghcr.io/ringwire/ringwire:{version}")
         self.assertEqual(
             container["args"],

@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 use ringwire_tests::cluster::{self, PodProcess, SYSTEM, Space, http, kubectl, pods, ready_pods};
 use ringwire_tests::wait::{self, seconds};
 
-const PROGRAM: &str = "ringwire-operator";
-
 /// The pod that holds the Lease.
 fn holder() -> String {
     let lease = cluster::get(SYSTEM, "lease", "ringwire-operator");
@@ -83,7 +81,7 @@ fn another_operator_writes_within_fifteen_seconds_of_the_leaders_death() {
     let space = registered("leader-dies");
     let old = leader_of_two();
     // As when a node hangs or is cut off: nothing ends, and nothing is given back.
-    let process = PodProcess::find(&old, PROGRAM);
+    let process = PodProcess::find(&old);
     process.signal("STOP");
     let took = status_follows(&space, true, Instant::now(), seconds(15));
     println!("    status by the next operator {took:?} after the leader fell silent");

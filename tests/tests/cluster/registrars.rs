@@ -9,8 +9,6 @@ use ringwire_tests::cluster::{
 };
 use ringwire_tests::wait::{self, seconds};
 
-const PROGRAM: &str = "ringwire";
-
 /// A Space whose trunk is registered, with refreshes every few seconds.
 fn registered(name: &str) -> Space {
     let space = Space::new(name);
@@ -95,7 +93,7 @@ fn a_killed_registrars_providers_are_registered_by_another_within_ten_seconds() 
     let space = registered("killed");
     let (old, before) = (owner(&space), contacts(&space.user));
     let begun = Instant::now();
-    PodProcess::find(&old, PROGRAM).signal("KILL");
+    PodProcess::find(&old).signal("KILL");
     let force = ["--force", "--grace-period=0", "--wait=false"];
     let mut delete = vec!["--namespace", SYSTEM, "delete", "pod", &old];
     delete.extend(force);
@@ -111,7 +109,7 @@ fn a_killed_registrars_providers_are_registered_by_another_within_ten_seconds() 
 fn a_registrar_that_hangs_loses_its_providers_within_ten_seconds_and_shares_them_again_later() {
     let space = registered("hangs");
     let (old, before) = (owner(&space), contacts(&space.user));
-    let process = PodProcess::find(&old, PROGRAM);
+    let process = PodProcess::find(&old);
     let begun = Instant::now();
     process.signal("STOP");
     let took = wait_other_contact(&space, &before, begun);
@@ -129,7 +127,7 @@ fn without_the_api_server_a_killed_registrars_providers_are_taken_over_all_the_s
         let _away = ApiServerAway::begin();
         let begun = Instant::now();
         // The kubelet starts it again, but it learns nothing of its gateway.
-        PodProcess::find(&old, PROGRAM).signal("KILL");
+        PodProcess::find(&old).signal("KILL");
         let took = wait_other_contact(&space, &before, begun);
         println!("    registered by another {took:?} after the owner was killed");
         assert!(took < seconds(10), "{took:?}");

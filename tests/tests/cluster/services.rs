@@ -172,7 +172,7 @@ fn where_registrars_share_no_address_the_survivor_registers_its_own() {
     } else {
         NODE_ADDRESS
     };
-    let process = PodProcess::find(&owner, "ringwire");
+    let process = PodProcess::find(&owner);
     let begun = Instant::now();
     process.signal("STOP");
     let expected = format!("@{other}:30570");
@@ -341,7 +341,7 @@ fn calls_behind_a_load_balancer_outlive_the_registrar_that_took_them() {
 
     let taker = pod_behind(&space, remote);
     let begun = Instant::now();
-    PodProcess::find(&taker, "ringwire").signal("KILL");
+    PodProcess::find(&taker).signal("KILL");
     let force = ["--force", "--grace-period=0", "--wait=false"];
     let mut delete = vec!["delete", "pod", &taker];
     delete.extend(force);

@@ -1,9 +1,13 @@
 //! The command line around the server: `check`, `get`, and what the README says to try first.
 
+use std::path::Path;
+use std::process::Command;
+
 use ringwire_tests::address::Address;
 use ringwire_tests::gateway::{self, run};
 use ringwire_tests::manifests::{NUMBER, account, echo, number, registering_trunk};
 use ringwire_tests::phone::Phone;
+use ringwire_tests::process;
 use ringwire_tests::scratch::Scratch;
 use ringwire_tests::wait::{self, seconds};
 
@@ -212,4 +216,42 @@ fn a_port_that_is_taken_is_named() {
     ]);
     assert_eq!(code, 1);
     assert!(error.contains(&format!("{bind}:5060")), "{error}");
+}
+
+#[test]
+fn the_operator_is_a_command_and_the_same_under_a_name_of_its_own() {
+    let scratch = Scratch::new("operator");
+    let named = scratch.path().join("ringwire-operator");
+    std::os::unix::fs::symlink(process::ringwire(), &named).unwrap();
+    let without_a_cluster = |program: &Path, arguments: &[&str]| {
+        let output = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .env("HOME", scratch.path())
+            .output()
+            .unwrap();
+        let log = String::from_utf8(output.stderr).unwrap();
+        let last = log.lines().last().unwrap_or_default().to_owned();
+        (output.status.code(), last)
+    };
+    let ways: [(&Path, &[&str]); 2] = [(&process::ringwire(), &["operator"]), (&named, &[])];
+    for (program, start) in ways {
+        let (code, line) = without_a_cluster(program, start);
+        assert_eq!(code, Some(1), "{line}");
+        // Its log is for machines unless told otherwise.
+        let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(event["message"], "the operator cannot run");
+        let (code, line) = without_a_cluster(program, &[start, &["--log-format", "text"]].concat());
+        assert_eq!(code, Some(1), "{line}");
+        assert!(line.contains("ERROR the operator cannot run"), "{line}");
+        let (code, line) = without_a_cluster(program, &[start, &["--unknown"]].concat());
+        assert_eq!(code, Some(2), "{line}");
+    }
+    let (code, help, _) = run(&["operator", "--help"]);
+    assert_eq!(code, 0);
+    assert!(help.contains("--default-gateway-config"), "{help}");
+    for shell in ["bash", "zsh", "fish"] {
+        let (_, script, _) = run(&["completion", shell]);
+        assert!(script.contains("default-gateway-config"), "{shell}");
+    }
 }

@@ -1,21 +1,19 @@
-//! `ringwire-operator`: starts everything and stops it.
+//! Starts everything and stops it.
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use clap::Parser;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, Config};
-use ringwire_operator::failure::chain;
-use ringwire_operator::http::{self, Health};
-use ringwire_operator::leader::Election;
-use ringwire_operator::logging;
-use ringwire_operator::metrics::Metrics;
-use ringwire_operator::options::{Args, Candidacy, Options};
-use ringwire_operator::reconcile::Reconciler;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+use crate::failure::chain;
+use crate::http::{self, Health};
+use crate::leader::Election;
+use crate::metrics::Metrics;
+use crate::options::{Args, Candidacy, Options};
+use crate::reconcile::Reconciler;
 
 /// Why the operator could not run.
 #[derive(Debug, thiserror::Error)]
@@ -34,31 +32,10 @@ enum StartError {
     },
 }
 
-fn main() -> ExitCode {
-    // First of all: several crates bring a provider, and rustls refuses to guess.
-    if rustls::crypto::aws_lc_rs::default_provider()
-        .install_default()
-        .is_err()
-    {
-        eprintln!("a rustls provider is installed already");
-        return ExitCode::FAILURE;
-    }
-    let args = Args::parse();
-    logging::start(args.log_format);
-    logging::exit_on_panic();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "cannot start the runtime");
-            return ExitCode::FAILURE;
-        }
-    };
-    let result = runtime.block_on(run(args));
-    runtime.shutdown_timeout(Duration::from_millis(500));
-    match result {
+/// Runs until SIGTERM or Ctrl-C. The caller has started the log and chosen rustls's provider; a panic ends the process from now on.
+pub async fn run(args: Args) -> ExitCode {
+    exit_on_panic();
+    match serve(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = chain(&error), "the operator cannot run");
@@ -67,7 +44,25 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(args: Args) -> Result<(), StartError> {
+/// Ends the process at a panic of any task or thread: half an operator would look alive and do nothing.
+fn exit_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let payload = panic.payload();
+        let message = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("panic");
+        tracing::error!(place, "the operator ends: {message}");
+        std::process::exit(101);
+    }));
+}
+
+async fn serve(args: Args) -> Result<(), StartError> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
