@@ -356,7 +356,8 @@ pub fn ready_pods(component: &str) -> Vec<String> {
 /// The pods of a component of the gateways of a namespace that are ready, and stay.
 pub fn ready_pods_in(namespace: &str, component: &str) -> Vec<String> {
     let ready = |pod: &Value| {
-        condition(pod, "Ready")["status"] == "True" && pod["metadata"]["deletionTimestamp"].is_null()
+        condition(pod, "Ready")["status"] == "True"
+            && pod["metadata"]["deletionTimestamp"].is_null()
     };
     pods(namespace, component)
         .iter()

@@ -156,6 +156,8 @@ reasons! {
     ConfigTooLarge,
     /// The API server refused a part of the gateway.
     ApplyFailed,
+    /// The gateway's pods are of a version that does not understand the object.
+    NewerVersionNeeded,
     /// The caller hung up.
     CallerHungUp,
     /// Another call took this one's place, with the same agent.

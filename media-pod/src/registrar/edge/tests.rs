@@ -221,6 +221,29 @@ fn ringing_that_is_said_again_every_minute_goes_on_and_is_heard() {
 }
 
 #[test]
+fn a_number_of_a_newer_version_is_refused_for_now() {
+    for (newer, reason) in [(false, Reason::NoAgent), (true, Reason::NewerVersionNeeded)] {
+        let mut config = config();
+        let trunk = config.providers.values_mut().next().unwrap();
+        let number = trunk.numbers.values_mut().next().unwrap();
+        number.agent = None;
+        if newer {
+            let left_out = &mut config.not_understood.numbers;
+            left_out.insert(number.id.clone(), "unknown form".into());
+        }
+        let mut world = World::with(1, config);
+        world.carrier("INVITE", "1", "");
+        assert_said(&mut world, &[(To::Carrier, "480 INVITE")]);
+        let outputs: Vec<Output> = std::iter::from_fn(|| world.edge.poll_output()).collect();
+        let refused = outputs.iter().find_map(|output| match output {
+            Output::Refused(call) => Some(call.reason),
+            _ => None,
+        });
+        assert_eq!(refused, Some(reason));
+    }
+}
+
+#[test]
 fn what_rings_for_three_minutes_without_a_word_is_cancelled_and_its_487_relayed() {
     let (mut world, invite) = ringing();
     world.wait(seconds(180));
