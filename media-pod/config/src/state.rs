@@ -407,17 +407,32 @@ pub struct RefusalReport {
     pub at: Timestamp,
 }
 
-/// How an agent was last reached.
+/// What calls have told of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentReport {
-    /// Whether the last attempt succeeded.
+    /// Whether it can be reached, by the last call that proved something.
     pub reachable: bool,
     /// Why.
     pub reason: Reason,
     /// A sentence for people.
     pub message: String,
     /// When this state began.
+    pub at: Timestamp,
+    /// The last call that failed because of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<AgentError>,
+}
+
+/// A call that failed because of its agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentError {
+    /// Why.
+    pub reason: Reason,
+    /// A sentence for people.
+    pub message: String,
+    /// When it happened; the same one within a minute does not change it.
     pub at: Timestamp,
 }
 

@@ -470,7 +470,7 @@ pub fn voice_agent(
         .all()
         .filter_map(|pod| pod.state.agents.get(&id))
         .max_by_key(|report| report.at);
-    let failure = newest.filter(|report| !report.reachable);
+    let last_error = last_error(object, observed);
     let reachable = match newest {
         Some(report) if report.reachable => Verdict::yes(report.reason, report.message.clone()),
         Some(report) => Verdict::no(report.reason, report.message.clone()),
@@ -503,17 +503,8 @@ pub fn voice_agent(
         backend: findings.backend,
         phone_numbers: findings.numbers,
         active_calls: observed.sum(|state| state.calls.agents.get(&id).copied().unwrap_or(0)),
-        last_error: failure
-            .map(|report| {
-                clip(
-                    &format!("{}: {}", report.reason, report.message),
-                    MAX_MESSAGE,
-                )
-            })
-            .or_else(|| old.and_then(|status| status.last_error.clone())),
-        last_error_at: failure
-            .map(|report| Time(report.at))
-            .or_else(|| old.and_then(|status| status.last_error_at.clone())),
+        last_error: last_error.as_ref().map(|(text, _)| text.clone()),
+        last_error_at: last_error.and_then(|(_, at)| at),
         conditions: vec![
             condition(condition::READY, &ready, generation, old_conditions, now),
             condition(
@@ -525,6 +516,35 @@ pub fn voice_agent(
             ),
         ],
     }
+}
+
+/// The last error of an agent and when it was. Pods forget at a restart; the object remembers.
+fn last_error(object: &VoiceAgent, observed: &Observed) -> Option<(String, Option<Time>)> {
+    let id = ObjectRef::of(object);
+    let reports = observed.all().filter_map(|pod| pod.state.agents.get(&id));
+    let newest = reports
+        .filter_map(|report| match &report.last_error {
+            Some(error) => Some((error.at, error.reason, &error.message)),
+            // Older pods say no more than this.
+            None => (!report.reachable).then_some((report.at, report.reason, &report.message)),
+        })
+        .max_by_key(|(at, ..)| *at);
+    let status = object.status.as_ref();
+    let remembered = status.and_then(|status| {
+        let at = status.last_error_at.clone();
+        Some((status.last_error.clone()?, at))
+    });
+    let since = remembered
+        .as_ref()
+        .and_then(|(_, at)| at.as_ref())
+        .map(|at| at.0);
+    let newest = newest.filter(|(at, ..)| since.is_none_or(|since| *at >= since));
+    newest
+        .map(|(at, reason, message)| {
+            let text = clip(&format!("{reason}: {message}"), MAX_MESSAGE);
+            (text, Some(Time(at)))
+        })
+        .or(remembered)
 }
 
 /// What the operator (or the embedded server) knows of a gateway's pods.

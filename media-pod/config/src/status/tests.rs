@@ -351,3 +351,51 @@ fn an_object_says_that_a_pod_needs_a_newer_version_to_understand_it() {
     let both = observed([providers, ("q".to_owned(), newer)]);
     assert!(!is_left_out(&both)[2]);
 }
+
+#[test]
+fn an_agents_last_error_is_the_newest_of_all_pods_and_is_remembered() {
+    use crate::state::{AgentError, AgentReport};
+    let findings = AgentFindings {
+        ready: Verdict::yes(Reason::Ready, "the agent can be called"),
+        backend: None,
+        numbers: 1,
+        max_calls: None,
+    };
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let report = |reachable, error: Option<i64>| AgentReport {
+        reachable,
+        reason: Reason::AgentUnreachable,
+        message: "refused".into(),
+        at: at(5),
+        last_error: error.map(|second| AgentError {
+            reason: Reason::AgentFailed,
+            message: "code 4".into(),
+            at: at(second),
+        }),
+    };
+    let object = serde_json::json!({"apiVersion": "ringwire.dev/v1alpha1", "kind": "VoiceAgent",
+        "metadata": {"name": "bot", "namespace": "voice"}, "spec": {"echo": {}}});
+    let mut agent: VoiceAgent = serde_json::from_value(object).unwrap();
+    let mut seen = |reports: &[AgentReport]| {
+        let pods = reports.iter().enumerate().map(|(index, report)| {
+            let (name, mut pod) = pod(&format!("m{index}"), Role::Media, "new");
+            pod.state.agents.insert(id("bot"), report.clone());
+            (name, pod)
+        });
+        let status = voice_agent(&agent, &findings, &observed(pods), Timestamp::UNIX_EPOCH);
+        agent.status = Some(status.clone());
+        let at = status.last_error_at.map(|at| at.0.as_second());
+        (status.last_error, at)
+    };
+    let failed = |second| (Some("AgentFailed: code 4".to_owned()), Some(second));
+    assert_eq!(seen(&[report(true, None)]), (None, None));
+    // A pod of an older version has no more than its verdict.
+    let old = (Some("AgentUnreachable: refused".to_owned()), Some(5));
+    assert_eq!(seen(&[report(false, None)]), old);
+    assert_eq!(
+        seen(&[report(true, Some(9)), report(true, Some(7))]),
+        failed(9)
+    );
+    assert_eq!(seen(&[report(true, Some(7))]), failed(9));
+    assert_eq!(seen(&[]), failed(9));
+}

@@ -140,6 +140,14 @@ impl AgentLink {
         }
     }
 
+    /// Whether a connection alone proves that the right program listens.
+    pub fn is_proof(&self) -> bool {
+        match self {
+            Self::Echo | Self::Twilio(_) => true,
+            Self::AudioSocket(_) => false,
+        }
+    }
+
     /// By which identifier the agent knows the call.
     pub fn call_id(&self) -> Option<String> {
         match self {

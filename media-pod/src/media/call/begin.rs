@@ -147,6 +147,7 @@ fn take(call: NewCall, shared: &Shared) -> Result<(Call<'_>, Option<TakeOver>), 
         confirmed: false,
         ended: false,
         probed: None,
+        agent_proved: false,
         unusable: 0,
     };
     Ok((call, takes_over))

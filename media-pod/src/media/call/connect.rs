@@ -68,12 +68,9 @@ impl Call<'_> {
         };
         match connected {
             Ok(link) => {
-                shared.report_agent(
-                    agent,
-                    true,
-                    Reason::AgentReachable,
-                    "the agent accepted the last call",
-                );
+                if link.is_proof() {
+                    self.prove_agent();
+                }
                 self.record.agent_call_id = link.call_id();
                 self.link = Some(link);
                 tracing::debug!(
@@ -88,7 +85,7 @@ impl Call<'_> {
                 true
             }
             Err(Unreachable { reason, message }) => {
-                shared.report_agent(agent, false, reason, &message);
+                shared.agent_failed(agent, false, reason, &message);
                 self.refuse(480, reason, message);
                 self.act().await;
                 false

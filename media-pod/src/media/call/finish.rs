@@ -5,6 +5,7 @@ use std::time::Instant;
 use ringwire_config::Reason;
 
 use super::{Call, END_LIMIT, sleep_until};
+use crate::media::verdict::BORNE;
 
 impl Call<'_> {
     /// Ends a call whose logic failed in the middle: the dialog stands for itself, so the caller can still be told.
@@ -44,6 +45,13 @@ impl Call<'_> {
                 tracing::warn!(call_id = %self.key.call_id, dropped, "the agent did not read all of the caller's audio");
             }
             link.stop();
+        }
+        let borne = self.record.answer.is_some_and(|answer| {
+            let held = jiff::Timestamp::now().duration_since(answer);
+            held.unsigned_abs() >= BORNE
+        });
+        if borne && self.link.is_some() {
+            self.prove_agent();
         }
         if self.unusable > 1 {
             tracing::warn!(call_id = %self.key.call_id, messages = self.unusable, "the agent sent unusable messages");

@@ -101,6 +101,8 @@ struct Call<'a> {
     ended: bool,
     /// When silence was last asked about.
     probed: Option<Instant>,
+    /// Whether the agent has shown in this call that it is one.
+    agent_proved: bool,
     /// Messages of the agent that could not be used.
     unusable: u64,
 }

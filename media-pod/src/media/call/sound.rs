@@ -77,6 +77,7 @@ impl Call<'_> {
     pub(super) fn on_agent(&mut self, from_agent: FromAgent) {
         match from_agent {
             FromAgent::Command(command) => {
+                self.prove_agent();
                 let Some(rtp) = &mut self.rtp else { return };
                 match command {
                     Command::Audio(ulaw) => {
@@ -90,6 +91,7 @@ impl Call<'_> {
                 }
             }
             FromAgent::Unusable(error) => {
+                self.prove_agent();
                 self.unusable += 1;
                 if self.unusable == 1 {
                     tracing::warn!(call_id = %self.key.call_id, %error, "the agent sent something unusable");
@@ -102,13 +104,18 @@ impl Call<'_> {
             FromAgent::Failed(reason, detail) => {
                 self.link = None;
                 tracing::warn!(call_id = %self.key.call_id, %reason, %detail, "the agent cannot be used");
-                // A connection alone does not tell that the right program listens.
-                if reason == Reason::AgentProtocolError {
-                    self.shared
-                        .report_agent(&self.agent, false, reason, &detail);
-                }
+                let reachable = reason != Reason::AgentProtocolError;
+                self.shared
+                    .agent_failed(&self.agent, reachable, reason, &detail);
                 self.end("agent", reason, detail);
             }
+        }
+    }
+
+    /// The right program listens at the agent's address.
+    pub(super) fn prove_agent(&mut self) {
+        if !std::mem::replace(&mut self.agent_proved, true) {
+            self.shared.agent_works(&self.agent);
         }
     }
 
