@@ -1,4 +1,4 @@
-//! A carrier's DNS: CoreDNS with the zone `carrier.test`, which a test may change while it is served.
+//! A carrier's DNS: `CoreDNS` with the zone `carrier.test`, which a test may change while it is served.
 
 use std::cell::Cell;
 use std::net::UdpSocket;

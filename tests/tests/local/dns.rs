@@ -1,4 +1,4 @@
-//! Carriers that are found by DNS (RFC 3263), and callers whose names say where they are: what CoreDNS says, and what it says later.
+//! Carriers that are found by DNS (RFC 3263), and callers whose names say where they are: what `CoreDNS` says, and what it says later.
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};

@@ -316,13 +316,13 @@ fn an_object_says_that_a_pod_needs_a_newer_version_to_understand_it() {
     };
     let detail = || "unknown value \"telepathy\"".to_owned();
     let agents = with(Role::Media, &|all| {
-        drop(all.agents.insert(id("bot"), detail()))
+        all.agents.insert(id("bot"), detail());
     });
     let numbers = with(Role::Registrar, &|all| {
-        drop(all.numbers.insert(id("main"), detail()))
+        all.numbers.insert(id("main"), detail());
     });
     let providers = with(Role::Registrar, &|all| {
-        drop(all.providers.insert(id("trunk"), detail()))
+        all.providers.insert(id("trunk"), detail());
     });
     let told = seen(&observed([agents.clone()]));
     assert!(
