@@ -24,7 +24,8 @@
 #   --numbers LIST    "number:user number:user ..."           (default: none)
 #   --pstn HOST:PORT  where calls of trunks to numbers go     (default: 404)
 #   --relay yes|no   the voice goes through rtpengine        (default: no)
-#   --follow WHAT     requests to a trunk go to its `contact`, or to the `source` of its REGISTER (default: contact)
+#   --follow WHAT     requests to a trunk go to its `contact` (over TLS: the connection of its REGISTER), to the `source`
+#                     of its REGISTER, or to its `listener`, the Contact over TLS too        (default: contact)
 #   --min-expires S, --max-expires S                          (default: 5, 3600)
 #   --children N      worker processes for UDP                (default: 2)
 #
@@ -89,6 +90,7 @@ render() {
         [[ $TLS_PORT = none ]] || echo '#!define WITH_TLS'
         [[ -z $PSTN ]] || echo '#!define WITH_PSTN'
         [[ $FOLLOW != source ]] || echo '#!define FOLLOW_SOURCE'
+        [[ $FOLLOW != listener ]] || echo '#!define FOLLOW_LISTENER'
         [[ $RELAY = no ]] || echo '#!define WITH_RELAY'
         sed -e 1d -e "s|@LISTEN@|$(listen | sed -z 's/\n/\\n/g')|" -e "s|@DIR@|$DIR|g" -e "s|@REALM@|$REALM|g" \
             -e "s|@RELAY@|$(host "$ADDRESS"):$RELAY_PORT|" \

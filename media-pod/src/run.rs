@@ -22,7 +22,7 @@ use ringwire_config::manifests::{self, Manifests};
 use ringwire_config::shard::Role;
 use ringwire_config::state::PodState;
 use ringwire_config::token::Incarnation;
-use ringwire_config::{ObjectRef, Objects, Settings};
+use ringwire_config::{NotUnderstood, ObjectRef, Objects, Settings};
 use ringwire_control::Reporter;
 use ringwire_crds::{MediaGateway, MediaGatewaySpec, NamespacesFrom, Time};
 use serde_json::{Value, json};
@@ -396,11 +396,13 @@ impl World {
                 tls: config.tls,
                 hep: config.hep,
                 providers: config.providers,
+                not_understood: NotUnderstood::default(),
                 shards: Vec::new(),
             }),
             media: Arc::new(MediaConfig {
                 settings: config.settings,
                 agents: config.agents,
+                not_understood: NotUnderstood::default(),
                 shards: Vec::new(),
             }),
             objects,

@@ -2,6 +2,9 @@
 //!
 //! Used for carriers' TCP connections and for the links between registrars and media pods.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -14,6 +14,9 @@ pub enum Failure {
     /// The API server refuses it, and says why: only a change helps.
     #[error("{0}")]
     Refused(String),
+    /// An object of somebody else has the name.
+    #[error("{0}")]
+    Foreign(String),
     /// The API server could not be asked, or was in trouble itself.
     #[error("{0}")]
     Unavailable(String),

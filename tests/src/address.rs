@@ -1,8 +1,11 @@
 //! Loopback addresses: each peer of each test has one of its own, so that tests run side by side with the ports that people know.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::wait;
 
 /// A port that nobody uses: whoever holds it holds the address.
 const CLAIM_PORT: u16 = 19_999;
@@ -44,6 +47,26 @@ impl Address {
     /// With a port.
     pub fn port(&self, port: u16) -> SocketAddr {
         (self.ip, port).into()
+    }
+}
+
+/// The only loopback address of IPv6, which belongs to one test at a time.
+pub struct Loopback6 {
+    _claim: UdpSocket,
+}
+
+impl Loopback6 {
+    /// Waits until nobody has it.
+    pub fn claim() -> Self {
+        let claim = wait::until(Duration::from_secs(120), "[::1] to be free", || {
+            UdpSocket::bind((Ipv6Addr::LOCALHOST, CLAIM_PORT)).ok()
+        });
+        Self { _claim: claim }
+    }
+
+    /// The address.
+    pub fn ip(&self) -> IpAddr {
+        Ipv6Addr::LOCALHOST.into()
     }
 }
 

@@ -56,11 +56,7 @@ impl AudioSocketAgent {
 }
 
 fn program() -> PathBuf {
-    let state = std::env::var_os("RINGWIRE_STATE").map_or_else(
-        || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/ringwire"),
-        PathBuf::from,
-    );
-    let path = state.join("tools/audiosocket/agent");
+    let path = process::tools().join("audiosocket/agent");
     assert!(
         path.is_file(),
         "there is no {}: run hack/setup.sh --sip",

@@ -27,8 +27,8 @@ impl Carrier {
     }
 
     /// Starts one on port 5070 of an address that the machine has.
-    pub fn start_on(ip: IpAddr) -> Self {
-        Self::start_at(ip, None, &["--port", "5070"])
+    pub fn start_on(ip: IpAddr, options: &[&str]) -> Self {
+        Self::start_at(ip, None, &[&["--port", "5070"], options].concat())
     }
 
     fn start_at(ip: IpAddr, address: Option<Address>, options: &[&str]) -> Self {

@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::address::Address;
+use crate::dns::Dns;
 use crate::process::{self, Process};
 use crate::scratch::Scratch;
 use crate::wait::{self, seconds};
@@ -18,6 +19,8 @@ pub struct Gateway {
     process: Process,
     ip: IpAddr,
     scratch: Scratch,
+    /// What stands in place of `/etc/resolv.conf`.
+    resolver: Option<PathBuf>,
     _address: Option<Address>,
 }
 
@@ -25,25 +28,37 @@ impl Gateway {
     /// Starts one on an address of its own with these files (name and content), and waits until it is ready.
     pub fn start(files: &[(&str, &str)]) -> Self {
         let address = Address::claim();
-        Self::start_at(address.ip(), Some(address), files)
+        Self::start_at(address.ip(), Some(address), files, None)
+    }
+
+    /// Starts one that asks this name server.
+    pub fn start_asking(dns: &Dns, files: &[(&str, &str)]) -> Self {
+        let address = Address::claim();
+        Self::start_at(address.ip(), Some(address), files, Some(dns.resolver()))
     }
 
     /// Starts one on an address that the machine has.
     pub fn start_on(ip: IpAddr, files: &[(&str, &str)]) -> Self {
-        Self::start_at(ip, None, files)
+        Self::start_at(ip, None, files, None)
     }
 
-    fn start_at(ip: IpAddr, address: Option<Address>, files: &[(&str, &str)]) -> Self {
+    fn start_at(
+        ip: IpAddr,
+        address: Option<Address>,
+        files: &[(&str, &str)],
+        resolver: Option<PathBuf>,
+    ) -> Self {
         let scratch = Scratch::new("gateway");
         std::fs::create_dir(scratch.path().join("manifests")).unwrap();
         for (name, text) in files {
             std::fs::write(scratch.path().join("manifests").join(name), text).unwrap();
         }
-        let process = launch(ip, &scratch);
+        let process = launch(ip, &scratch, resolver.as_deref());
         let gateway = Self {
             process,
             ip,
             scratch,
+            resolver,
             _address: address,
         };
         gateway.wait_ready();
@@ -53,7 +68,7 @@ impl Gateway {
     /// Starts it again with the same files and state; the old process must have ended.
     pub fn start_again(&mut self) {
         assert!(self.process.ended().is_some(), "it still runs");
-        self.process = launch(self.ip, &self.scratch);
+        self.process = launch(self.ip, &self.scratch, self.resolver.as_deref());
         self.wait_ready();
     }
 
@@ -244,8 +259,28 @@ impl Gateway {
     }
 }
 
-fn launch(ip: IpAddr, scratch: &Scratch) -> Process {
-    let mut command = process::command(process::ringwire());
+fn launch(ip: IpAddr, scratch: &Scratch, resolver: Option<&Path>) -> Process {
+    let mut command = match resolver {
+        None => process::command(process::ringwire()),
+        // In a mount namespace of its own, so that it alone sees the other file.
+        Some(resolver) => {
+            let script = "mount --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"";
+            let mut command = process::command("unshare");
+            command
+                .args([
+                    "--mount",
+                    "--propagation",
+                    "private",
+                    "sh",
+                    "-c",
+                    script,
+                    "sh",
+                ])
+                .arg(resolver)
+                .arg(process::ringwire());
+            command
+        }
+    };
     command
         .arg("run")
         .arg("-f")

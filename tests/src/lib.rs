@@ -19,6 +19,7 @@ pub mod carrier;
 pub mod certificates;
 pub mod cluster;
 pub mod collector;
+pub mod dns;
 pub mod flood;
 pub mod gateway;
 pub mod manifests;

@@ -46,6 +46,15 @@ pub fn ringwire() -> PathBuf {
     })
 }
 
+/// The folder of the programs that `hack/setup.sh` builds.
+pub fn tools() -> PathBuf {
+    let state = std::env::var_os("RINGWIRE_STATE").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/ringwire"),
+        PathBuf::from,
+    );
+    state.join("tools")
+}
+
 /// A command that dies with the thread that starts it, even if that is killed, in a process group of its own.
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("setpriv");

@@ -155,7 +155,7 @@ fn the_called_number_is_found_in_the_request_uri_as_well() {
 fn baresip_call(codec: &str, agent: &str, length: Duration) -> (Vec<i16>, Vec<i16>, Gateway) {
     let samples = ringwire_media::tone::speech_like(10_000, 7);
     let mut phone = Baresip::start(&samples, codec);
-    let carrier = Carrier::start_on(phone.here());
+    let carrier = Carrier::start_on(phone.here(), &[]);
     let gateway = registered(
         &carrier,
         |files| Gateway::start_on(phone.here(), files),

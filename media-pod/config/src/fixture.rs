@@ -8,6 +8,7 @@ use crate::gateway::{
     Agent, Backend, Exposure, GatewaySettings, Host, Limits, MediaConfig, Provider, ProviderTls,
     RegistrarConfig,
 };
+use crate::not_understood::NotUnderstood;
 use crate::object::ObjectRef;
 use crate::token::TokenKey;
 
@@ -70,6 +71,7 @@ pub fn registrar(providers: impl IntoIterator<Item = Provider>) -> RegistrarConf
         tls: None,
         hep: None,
         providers: providers.map(|it| (it.id.clone(), it)).collect(),
+        not_understood: NotUnderstood::default(),
         shards: Vec::new(),
     }
 }
@@ -80,6 +82,7 @@ pub fn media(agents: impl IntoIterator<Item = Agent>) -> MediaConfig {
     MediaConfig {
         settings: settings(),
         agents: agents.map(|it| (it.id.clone(), it)).collect(),
+        not_understood: NotUnderstood::default(),
         shards: Vec::new(),
     }
 }

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use ringwire_crds::{CalledNumberFrom, Codec, Transport};
 use serde::{Deserialize, Serialize};
 
+use crate::not_understood::NotUnderstood;
 use crate::object::{NodeAddresses, ObjectRef};
 use crate::secret::Secret;
 use crate::token::TokenKey;
@@ -39,6 +40,8 @@ pub struct RegistrarConfig {
     pub hep: Option<Hep>,
     /// The trunks by name.
     pub providers: BTreeMap<ObjectRef, Provider>,
+    /// What is left out above.
+    pub not_understood: NotUnderstood,
     /// Digests of the shards that this was read from; none without a cluster.
     pub shards: Vec<String>,
 }
@@ -50,6 +53,8 @@ pub struct MediaConfig {
     pub settings: GatewaySettings,
     /// The agents by name.
     pub agents: BTreeMap<ObjectRef, Agent>,
+    /// What is left out above.
+    pub not_understood: NotUnderstood,
     /// Digests of the shards that this was read from; none without a cluster.
     pub shards: Vec<String>,
 }

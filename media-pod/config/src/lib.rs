@@ -16,6 +16,7 @@ pub mod compile;
 pub mod fixture;
 pub mod gateway;
 pub mod manifests;
+pub mod not_understood;
 pub mod number;
 pub mod object;
 pub mod reason;
@@ -27,6 +28,7 @@ pub mod state;
 pub mod status;
 pub mod token;
 
+pub use not_understood::NotUnderstood;
 pub use object::{ObjectRef, Objects, Settings};
 pub use reason::Reason;
 pub use secret::Secret;

@@ -154,8 +154,10 @@ reasons! {
     PodSecurityDenied,
     /// The configuration does not fit into its Secrets.
     ConfigTooLarge,
-    /// The API server refused a part of the gateway.
+    /// The API server refused a part of the gateway, or somebody else's object has its name.
     ApplyFailed,
+    /// The gateway's pods are of a version that does not understand the object.
+    NewerVersionNeeded,
     /// The caller hung up.
     CallerHungUp,
     /// Another call took this one's place, with the same agent.

@@ -14,6 +14,7 @@ use ringwire_crds::Transport;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::not_understood::NotUnderstood;
 use crate::object::ObjectRef;
 use crate::reason::Reason;
 use crate::shard::Role;
@@ -45,6 +46,9 @@ pub struct PodState {
     /// Digests of the configuration's shards that it works by, in order; an older pod tells none.
     #[serde(default)]
     pub configuration: Vec<String>,
+    /// Objects in that configuration that this pod's version does not understand; it goes on without them.
+    #[serde(default, skip_serializing_if = "NotUnderstood::is_empty")]
+    pub not_understood: NotUnderstood,
     /// What peers outside are told, such as `udp:203.0.113.7:5060`.
     #[serde(default)]
     pub addresses: Vec<String>,
@@ -91,6 +95,7 @@ impl PodState {
             ready: false,
             draining: false,
             configuration: Vec::new(),
+            not_understood: NotUnderstood::default(),
             addresses: Vec::new(),
             registrations: Arc::default(),
             resolved: Arc::default(),
@@ -170,6 +175,7 @@ impl PodState {
             ready,
             draining,
             configuration,
+            not_understood,
             addresses,
             registrations,
             resolved,
@@ -203,6 +209,14 @@ impl PodState {
         if !Arc::ptr_eq(last_call, &old.last_call) {
             objects.extend(differing(&old.last_call, last_call));
         }
+        let NotUnderstood {
+            providers,
+            numbers,
+            agents: unknown_agents,
+        } = not_understood;
+        objects.extend(differing(&old.not_understood.providers, providers));
+        objects.extend(differing(&old.not_understood.numbers, numbers));
+        objects.extend(differing(&old.not_understood.agents, unknown_agents));
         objects.extend(differing(&old.calls.providers, &calls.providers));
         objects.extend(differing(&old.calls.numbers, &calls.numbers));
         objects.extend(differing(&old.calls.agents, &calls.agents));
@@ -393,17 +407,32 @@ pub struct RefusalReport {
     pub at: Timestamp,
 }
 
-/// How an agent was last reached.
+/// What calls have told of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentReport {
-    /// Whether the last attempt succeeded.
+    /// Whether it can be reached, by the last call that proved something.
     pub reachable: bool,
     /// Why.
     pub reason: Reason,
     /// A sentence for people.
     pub message: String,
     /// When this state began.
+    pub at: Timestamp,
+    /// The last call that failed because of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<AgentError>,
+}
+
+/// A call that failed because of its agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentError {
+    /// Why.
+    pub reason: Reason,
+    /// A sentence for people.
+    pub message: String,
+    /// When it happened; the same one within a minute does not change it.
     pub at: Timestamp,
 }
 

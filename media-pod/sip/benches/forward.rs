@@ -99,7 +99,7 @@ fn settle(
 }
 
 fn main() {
-    // `cargo test` runs benches too, and only wants to know that this one works.
+    // `cargo test` runs this too, for the allocations.
     let batches = if std::env::args().any(|arg| arg == "--bench") {
         BATCHES
     } else {

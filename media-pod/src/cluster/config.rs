@@ -3,6 +3,7 @@
 //! A configuration is never taken back: a shard that cannot be read, or that is deleted, leaves the last good one in place. Deleting is
 //! how a gateway ends or is made anew, and neither is a reason to forget the trunks of running calls.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use futures::stream::{self, BoxStream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
+use ringwire_config::NotUnderstood;
 use ringwire_config::gateway::{MediaConfig, RegistrarConfig};
 use ringwire_config::object::ObjectRef;
-use ringwire_config::shard::{self, Assembly, Role, SHARDS};
+use ringwire_config::shard::{self, Assembly, Role, SHARDS, Shard};
 use tokio::sync::watch;
 use tokio::time::{Instant, interval_at, sleep_until};
 
@@ -99,10 +101,20 @@ async fn run<C: PartialEq>(
                 }
             }
             _ = reminder.tick(), if sender.borrow().is_none() => {
-                tracing::warn!(missing = shards.missing().join(", "), "waiting for the operator to write this pod's configuration");
+                tracing::warn!(missing = shards.missing().join(", "), "waiting for the operator to write a configuration that this pod understands");
             }
         }
     }
+}
+
+/// What was understood before, or not understood for another reason.
+fn news<'a>(
+    former: Option<&'a NotUnderstood>,
+    latest: &'a NotUnderstood,
+) -> Vec<(&'static str, &'a ObjectRef, &'a str)> {
+    let told: BTreeSet<_> = former.into_iter().flat_map(NotUnderstood::all).collect();
+    let entries = latest.all();
+    entries.filter(|entry| !told.contains(entry)).collect()
 }
 
 /// What has been read so far.
@@ -168,6 +180,30 @@ impl Shards {
         }
     }
 
+    /// Says what of a shard is not understood, if that is news.
+    fn tell(&self, secret: &str, index: usize, shard: &Shard) {
+        let former = self.assembly.shard(index);
+        let former_entries = former.map(Shard::not_understood);
+        for (kind, object, detail) in news(former_entries, shard.not_understood()) {
+            tracing::error!(
+                secret, kind, %object, detail,
+                "this object needs a newer version of the pod, which goes on without it"
+            );
+        }
+        let parts = shard.parts_not_understood();
+        if former.is_none_or(|former| former.parts_not_understood() != parts) {
+            for (part, detail) in parts {
+                let part = part.as_str();
+                tracing::error!(
+                    secret,
+                    part,
+                    detail,
+                    "a part of the gateway needs a newer version of the pod; its last state holds"
+                );
+            }
+        }
+    }
+
     fn decode(&mut self, index: usize, secret: &Secret) -> bool {
         let name = &self.names[index];
         let Some(bytes) = secret
@@ -184,6 +220,7 @@ impl Shards {
         };
         match shard::decode(&bytes.0) {
             Ok(shard) => {
+                self.tell(name, index, &shard);
                 self.assembly.insert(index, shard);
                 self.read[index] = true;
                 true
@@ -271,6 +308,24 @@ mod tests {
         assert_eq!(limit(&shards), 60);
         assert!(shards.take(index, Event::Apply(secrets(30).remove(index))));
         assert_eq!(limit(&shards), 30);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_told_once_per_change() {
+        let left_out = |details: &[(&str, &str)]| NotUnderstood {
+            agents: details
+                .iter()
+                .map(|(name, detail)| (ObjectRef::new("voice", *name), (*detail).to_owned()))
+                .collect(),
+            ..NotUnderstood::default()
+        };
+        let first = left_out(&[("a", "unknown form")]);
+        assert_eq!(news(None, &first).len(), 1);
+        assert!(news(Some(&first), &first.clone()).is_empty());
+        let second = left_out(&[("a", "unknown form"), ("b", "unknown form")]);
+        let told = news(Some(&first), &second);
+        let b = ObjectRef::new("voice", "b");
+        assert_eq!(told, [("VoiceAgent", &b, "unknown form")]);
     }
 
     #[test]

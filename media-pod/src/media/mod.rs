@@ -11,4 +11,5 @@ mod shared;
 pub(crate) mod switch;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod worker;

@@ -178,6 +178,7 @@ pub async fn run(params: Params) {
                 if let Some(config) = config {
                     reporter.update(|state| {
                         state.configuration.clone_from(&config.shards);
+                        state.not_understood.clone_from(&config.not_understood);
                         state.agents.retain(|id, _| config.agents.contains_key(id));
                     });
                 }

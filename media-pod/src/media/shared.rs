@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use ringwire_agent::connect::Connector;
 use ringwire_config::gateway::MediaConfig;
 use ringwire_config::state::AgentReport;
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::exchange::FromCall;
 use super::ports::Ports;
+use super::verdict;
 use crate::registrar::Identity;
 
 /// What all calls of a pod share.
@@ -69,17 +71,29 @@ impl Shared {
         });
     }
 
-    /// Reports how an agent was reached, if that is news.
-    pub fn report_agent(&self, agent: &ObjectRef, reachable: bool, reason: Reason, message: &str) {
-        let known = self.reporter.read(|state| {
-            state.agents.get(agent).is_some_and(|report| {
-                report.reachable == reachable
-                    && report.reason == reason
-                    && report.message == message
-            })
+    /// A call has proved that its agent can be reached.
+    pub fn agent_works(&self, agent: &ObjectRef) {
+        self.judge(agent, verdict::after_proof);
+    }
+
+    /// A call failed because of its agent; `reachable`: it said so itself.
+    pub fn agent_failed(&self, agent: &ObjectRef, reachable: bool, reason: Reason, message: &str) {
+        self.judge(agent, |before, now| {
+            verdict::after_failure(before, reachable, (reason, message), now)
         });
-        if !known {
-            let report = agent_report(reachable, reason, message);
+    }
+
+    fn judge(
+        &self,
+        agent: &ObjectRef,
+        judge: impl Fn(Option<&AgentReport>, Timestamp) -> Option<AgentReport>,
+    ) {
+        let now = Timestamp::now();
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let news = self
+            .reporter
+            .read(|state| judge(state.agents.get(agent), now));
+        if let Some(report) = news {
             self.reporter
                 .update(|state| drop(state.agents.insert(agent.clone(), report)));
         }
@@ -92,17 +106,5 @@ fn add<K: Ord + Clone>(counts: &mut BTreeMap<K, u32>, key: &K, change: i32) {
     *count = count.saturating_add_signed(change);
     if *count == 0 {
         counts.remove(key);
-    }
-}
-
-/// Turns an attempt's outcome into a report.
-fn agent_report(reachable: bool, reason: Reason, message: &str) -> AgentReport {
-    let now = jiff::Timestamp::now();
-    let at = jiff::Timestamp::from_second(now.as_second()).unwrap_or(now);
-    AgentReport {
-        reachable,
-        reason,
-        message: message.to_owned(),
-        at,
     }
 }

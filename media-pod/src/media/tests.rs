@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringwire_agent::connect::{self, Connector};
-use ringwire_config::fixture;
 use ringwire_config::gateway::{GatewaySettings, MediaConfig};
 use ringwire_config::shard::Role;
 use ringwire_config::state::PodState;
 use ringwire_config::token::Incarnation;
+use ringwire_config::{NotUnderstood, ObjectRef, fixture};
 use ringwire_control::Reporter;
 use ringwire_sip::message::{HeaderName, Message, Request, StreamItem, StreamParser};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -33,7 +33,12 @@ struct Bench {
 
 fn config() -> MediaConfig {
     let media = fixture::media([fixture::agent("bot")]);
+    let newer = ObjectRef::new("voice", "newer");
     MediaConfig {
+        not_understood: NotUnderstood {
+            agents: [(newer, "unknown value \"telepathy\"".to_owned())].into(),
+            ..NotUnderstood::default()
+        },
         settings: GatewaySettings {
             rtp_ports: (22_000, 22_099),
             drain_seconds: 0,
@@ -141,20 +146,25 @@ impl Bench {
 
     /// A call that stands; the pod's tag.
     async fn call(&mut self, call: &str) -> String {
+        let (status, tag) = self.invite(call, "bot").await;
+        assert_eq!(status, 200);
+        self.send_plain(call, "ACK", 1, &tag, "").await;
+        tag
+    }
+
+    /// How an INVITE to that agent is answered, and the tag of the pod.
+    async fn invite(&mut self, call: &str, agent: &str) -> (u16, String) {
         let sdp = "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 4000 RTP/AVP 8\n";
         let head = head(call, "INVITE", 1, "");
         let length = sdp.replace('\n', "\r\n").len();
         self.send(&format!(
             "{head}X-Ringwire-Provider: voice/trunk\nX-Ringwire-Number: voice/main\nX-Ringwire-Called: +34911234567\n\
-             X-Ringwire-Agent: voice/bot\nX-Ringwire-Codecs: PCMA\nX-Ringwire-Contact: sip:127.0.0.1:5060\n\
+             X-Ringwire-Agent: voice/{agent}\nX-Ringwire-Codecs: PCMA\nX-Ringwire-Contact: sip:127.0.0.1:5060\n\
              X-Ringwire-Source: 127.0.0.1:5060\nContact: <sip:caller@127.0.0.1>\n\
              Content-Type: application/sdp\nContent-Length: {length}\n\n{sdp}"
         ))
         .await;
-        let (status, tag) = self.answer(call, "INVITE").await;
-        assert_eq!(status, 200);
-        self.send_plain(call, "ACK", 1, &tag, "").await;
-        tag
+        self.answer(call, "INVITE").await
     }
 
     async fn send_plain(&mut self, call: &str, method: &str, cseq: u32, tag: &str, more: &str) {
@@ -207,5 +217,17 @@ async fn a_call_that_breaks_is_ended_with_bye_and_the_others_go_on() {
     // It is not known any more.
     bench.send_plain("broken", "OPTIONS", 3, &broken, "").await;
     assert_eq!(bench.answer("broken", "OPTIONS").await.0, 481);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_to_an_agent_of_a_newer_version_is_refused_at_once() {
+    let mut bench = Bench::start().await;
+    let begun = Instant::now();
+    assert_eq!(bench.invite("newer", "newer").await.0, 480);
+    // One that is not known at all may be on its way.
+    assert!(begun.elapsed() < Duration::from_millis(900));
+    bench.wait_calls(0).await;
+    bench.call("known").await;
     bench.stop().await;
 }

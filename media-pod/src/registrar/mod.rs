@@ -395,6 +395,7 @@ impl Shell {
         self.tap.configured(config, ours);
         self.reporter.update(|state| {
             state.configuration.clone_from(&config.shards);
+            state.not_understood.clone_from(&config.not_understood);
             state.addresses = addresses;
             Arc::make_mut(&mut state.registrations)
                 .retain(|id, _| config.providers.contains_key(id));

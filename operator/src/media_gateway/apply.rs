@@ -5,15 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{DynamicObject, PartialObjectMeta, Request};
 use kube::runtime::reflector::Lookup as _;
 use kube::{Client, Resource};
 use ringwire_config::ObjectRef;
-use serde_json::Value;
 
 use super::build::{Child, ChildKey, ChildKind, GATEWAY, is_child};
 use super::certificates::Write;
+use super::claim::Claim;
 use super::validate::ValidGateway;
 use crate::failure::{Failure, limited};
 use crate::retry::Fingerprint;
@@ -189,21 +189,25 @@ impl Children {
     pub fn failed(&mut self, key: &ChildKey, failure: &Failure) {
         match failure {
             Failure::Refused(message) => {
+                let message = format!("{key} was refused: {message}");
+                self.refused.insert(key.clone(), message);
+            }
+            Failure::Foreign(message) => {
                 self.refused.insert(key.clone(), message.clone());
             }
             Failure::Gone | Failure::Conflict | Failure::Unavailable(_) => {}
         }
     }
 
-    /// The first child of a gateway that the API server refuses, and what it says.
-    pub fn refused(&self, gateway: &ObjectRef) -> Option<(&ChildKey, &str)> {
+    /// What stands against the first child of a gateway that cannot be written.
+    pub fn refused(&self, gateway: &ObjectRef) -> Option<&str> {
         let of_gateway = |key: &ChildKey| {
             key.id.namespace == gateway.namespace && is_child(&gateway.name, key.kind, &key.id.name)
         };
         self.refused
             .iter()
             .find(|(key, _)| of_gateway(key))
-            .map(|(key, message)| (key, message.as_str()))
+            .map(|(_, message)| message.as_str())
     }
 
     /// Forgets children of gateways that are gone.
@@ -248,13 +252,22 @@ fn request(key: &ChildKey) -> Request {
     ))
 }
 
-/// Applies a child.
+/// Applies a child, unless its name is taken. `known`: the UID of the one that is there and certainly the gateway's.
 pub async fn apply(
     client: Client,
-    key: ChildKey,
-    body: Value,
+    claim: Claim,
+    Child { key, mut body }: Child,
+    known: Option<String>,
     fingerprint: Fingerprint,
 ) -> Result<Applied, Failure> {
+    let uid = match known {
+        Some(uid) => Some(uid),
+        None => look(&client, &claim, &key).await?,
+    };
+    // One that took its place meanwhile is a conflict.
+    if let Some(uid) = uid {
+        body["metadata"]["uid"] = uid.into();
+    }
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let sent = request(&key).patch_metadata(&key.id.name, &params, &Patch::Apply(&body));
     let sent = sent.map_err(|error| Failure::Refused(error.to_string()))?;
@@ -266,6 +279,20 @@ pub async fn apply(
         seen: false,
         at: Instant::now(),
     })
+}
+
+/// The UID of the object that has a child's name, if there is one: the watches show only what has our labels.
+async fn look(client: &Client, claim: &Claim, key: &ChildKey) -> Result<Option<String>, Failure> {
+    let sent = request(key).get_metadata(&key.id.name, &GetParams::default());
+    let sent = sent.map_err(|error| Failure::Refused(error.to_string()))?;
+    match limited(client.request::<PartialObjectMeta>(sent)).await {
+        Ok(found) => {
+            claim.check(key, &found.metadata)?;
+            Ok(found.metadata.uid)
+        }
+        Err(Failure::Gone) => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Deletes a child, if it still is the one that was seen.
@@ -312,6 +339,14 @@ pub async fn write_keys(client: Client, write: Write) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::Json;
+    use axum::extract::State;
+    use axum::http::{Method, StatusCode};
+    use axum::response::{IntoResponse, Response};
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn key() -> ChildKey {
@@ -417,9 +452,103 @@ mod tests {
         children.failed(&key(), &Failure::Gone);
         assert_eq!(children.refused(&gateway), None);
         children.failed(&key(), &Failure::Refused("no".into()));
-        assert_eq!(children.refused(&gateway), Some((&key(), "no")));
+        let message = "Service voice/main-media was refused: no";
+        assert_eq!(children.refused(&gateway), Some(message));
         assert_eq!(children.refused(&ObjectRef::new("other", "main")), None);
         children.applied(key(), applied(1, Instant::now()));
         assert_eq!(children.refused(&gateway), None);
+    }
+
+    /// An API server that holds one object, or none; it gives back every object that it is sent.
+    async fn server(held: Option<Value>) -> (Client, Arc<Mutex<Vec<Value>>>) {
+        type Held = (Option<Value>, Arc<Mutex<Vec<Value>>>);
+        async fn answer(
+            State((held, written)): State<Held>,
+            request: axum::extract::Request,
+        ) -> Response {
+            if request.method() == Method::GET {
+                let missing = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound",
+                    "message": "not found", "code": 404});
+                return match held {
+                    Some(held) => Json(held).into_response(),
+                    None => (StatusCode::NOT_FOUND, Json(missing)).into_response(),
+                };
+            }
+            assert_eq!(request.method(), Method::PATCH);
+            let body = axum::body::to_bytes(request.into_body(), 1 << 20).await;
+            let object: Value = serde_json::from_slice(&body.unwrap()).unwrap();
+            written.lock().unwrap().push(object.clone());
+            Json(object).into_response()
+        }
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let written = Arc::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap());
+        let router = axum::Router::new()
+            .fallback(answer)
+            .with_state((held, Arc::clone(&written)));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let config = kube::Config::new(uri.parse().unwrap());
+        (Client::try_from(config).unwrap(), written)
+    }
+
+    fn object(meta: &Value) -> Value {
+        let mut object = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": meta});
+        object["metadata"]["name"] = "main-media".into();
+        object["metadata"]["uid"] = "there".into();
+        object
+    }
+
+    #[tokio::test]
+    async fn writes_only_to_what_was_made_for_the_gateway() {
+        let gateway: ringwire_crds::MediaGateway = serde_json::from_value(json!({
+            "apiVersion": ringwire_crds::API_VERSION, "kind": "MediaGateway",
+            "metadata": { "name": "main", "namespace": "voice", "uid": "7f4c" }, "spec": {},
+        }))
+        .unwrap();
+        let gateway = ValidGateway::new(&gateway).unwrap();
+        let claim = Claim::new(&gateway);
+        let owner = json!({"apiVersion": ringwire_crds::API_VERSION, "kind": "MediaGateway", "name": "main", "uid": "7f4c",
+            "controller": true});
+        let ours = object(&json!({ "ownerReferences": [owner] }));
+        let theirs = object(&json!({"labels": {"app": "web"}}));
+        // What is there, what the watch has shown, what is written.
+        for (held, known, uid) in [
+            (None, None, Some(Value::Null)),
+            (Some(ours.clone()), None, Some("there".into())),
+            (Some(theirs.clone()), None, None),
+            // What took its place meanwhile is the API server's to refuse, by the UID.
+            (Some(theirs), Some("seen"), Some("seen".into())),
+        ] {
+            for kind in [ChildKind::Service, ChildKind::Deployment, ChildKind::Secret] {
+                let (client, written) = server(held.clone()).await;
+                let child = Child {
+                    key: ChildKey { kind, ..key() },
+                    body: json!({"metadata": {"name": "main-media"}}),
+                };
+                let result = apply(client, claim.clone(), child, known.map(str::to_owned), 1).await;
+                let written = written.lock().unwrap();
+                let written: Vec<_> = written
+                    .iter()
+                    .map(|body| &body["metadata"]["uid"])
+                    .collect();
+                let expected: Vec<_> = uid.iter().collect();
+                assert_eq!(written, expected, "{held:?} {known:?}");
+                if uid.is_some() {
+                    assert!(result.is_ok());
+                    continue;
+                }
+                let failure = result.unwrap_err();
+                let mut children = Children::default();
+                children.failed(&ChildKey { kind, ..key() }, &failure);
+                let told = children.refused(&gateway.id()).unwrap_or_default();
+                let object = format!("{} voice/main-media exists", kind.name());
+                // The Secret is none of the gateway's by its name.
+                assert!(
+                    kind == ChildKind::Secret || told.starts_with(&object),
+                    "{told}"
+                );
+            }
+        }
     }
 }

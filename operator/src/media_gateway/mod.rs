@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod build;
 pub mod certificates;
+pub mod claim;
 pub mod default;
 pub mod validate;
 pub mod workload;

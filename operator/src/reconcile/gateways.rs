@@ -17,6 +17,7 @@ use crate::failure::{Failure, chain};
 use crate::fingerprint;
 use crate::media_gateway::apply::{self, Live};
 use crate::media_gateway::build::{self, Child, ChildKey, ChildKind, GATEWAY};
+use crate::media_gateway::claim::Claim;
 use crate::media_gateway::default;
 use crate::media_gateway::validate::ValidGateway;
 use crate::media_gateway::workload::{self, GatewayPod};
@@ -151,6 +152,7 @@ impl Reconciler {
             let enforced = labels
                 .and_then(|labels| labels.get(ENFORCED))
                 .map(String::as_str);
+            let claim = Claim::new(&gateway);
             let mut wanted_keys = BTreeSet::new();
             for child in build::workload(&gateway, &self.options.pods, enforced) {
                 wanted_keys.insert(child.key.clone());
@@ -163,7 +165,7 @@ impl Reconciler {
                     continue;
                 }
                 let wanted = fingerprint::of(&child.body);
-                self.write_child(&child, wanted, &live, now);
+                self.write_child(&claim, &child, wanted, &live, now);
             }
             if let Some(config) = known.compiled.gateways.get(&id) {
                 self.write_shards(&gateway, config, &live, now);
@@ -206,29 +208,36 @@ impl Reconciler {
             }
             _ => Prepared::new(gateway, config),
         };
+        let claim = Claim::new(gateway);
         for (child, wanted) in &prepared.shards {
-            self.write_child(child, *wanted, live, now);
+            self.write_child(&claim, child, *wanted, live, now);
         }
         self.prepared.insert(id, prepared);
     }
 
     fn write_child(
         &mut self,
+        claim: &Claim,
         child: &Child,
         wanted: Fingerprint,
         live: &BTreeMap<ChildKey, Live>,
         now: Instant,
     ) {
-        let Child { key, body } = child;
+        let key = &child.key;
         if self.slots.is_busy(&Work::Child(key.clone()))
             || !self.children.is_outdated(key, wanted, live.get(key), now)
             || !self.slots.start(&Work::Child(key.clone()), wanted, now)
         {
             return;
         }
-        let (client, key, body) = (self.client.clone(), key.clone(), body.clone());
+        let known = live
+            .get(key)
+            .filter(|live| claim.is_owner(live.owner.as_deref()));
+        let known = known.map(|live| live.uid.clone());
+        let (client, claim, child) = (self.client.clone(), claim.clone(), child.clone());
         self.tasks.spawn(async move {
-            let result = apply::apply(client, key.clone(), body, wanted).await;
+            let key = child.key.clone();
+            let result = apply::apply(client, claim, child, known, wanted).await;
             Done::Applied { key, result }
         });
     }
@@ -264,8 +273,8 @@ impl Reconciler {
         {
             return Some((Reason::ConfigTooLarge, message.clone()));
         }
-        if let Some((key, message)) = self.children.refused(&id) {
-            return Some((Reason::ApplyFailed, format!("{key} was refused: {message}")));
+        if let Some(message) = self.children.refused(&id) {
+            return Some((Reason::ApplyFailed, message.to_owned()));
         }
         let all = self.views.deployments.all();
         let of_gateway = |deployment: &&Deployment| {

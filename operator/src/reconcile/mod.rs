@@ -376,7 +376,7 @@ impl Reconciler {
             Failure::Gone | Failure::Conflict => {
                 tracing::debug!(object, kind, %failure, "request failed");
             }
-            Failure::Refused(_) | Failure::Unavailable(_) => {
+            Failure::Refused(_) | Failure::Foreign(_) | Failure::Unavailable(_) => {
                 self.metrics.error(kind);
                 tracing::warn!(object, kind, error = %failure, "request failed; trying again later");
             }

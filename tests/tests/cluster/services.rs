@@ -271,6 +271,42 @@ fn a_load_balancers_address_is_waited_for_and_its_services_come_and_go_with_the_
     }
 }
 
+#[test]
+fn a_service_of_somebody_else_keeps_what_it_says_and_the_gateway_tells() {
+    cluster::ready();
+    let space = Space::unready("name-taken", "");
+    let theirs = "apiVersion: v1\nkind: Service\nmetadata: {name: edge-sip-udp, labels: {app: web}}\n\
+                  spec: {selector: {app: web}, ports: [{name: web, port: 80}]}\n";
+    space.apply(theirs);
+    let before = cluster::get(&space.name, "service", "edge-sip-udp");
+    let spec = format!("{{sip: {{exposure: {{type: LoadBalancer}}}}, drainSeconds: 5{NODE}}}");
+    space.apply(&object("MediaGateway", "edge", &spec));
+    let taken = ("Ready", "False", "ApplyFailed");
+    let seen = space.wait_condition("mediagateway", "edge", taken, seconds(30));
+    let message = seen["message"].to_string();
+    assert!(
+        message.contains(&format!("Service {}/edge-sip-udp exists", space.name)),
+        "{message}"
+    );
+    // What has a name of its own is made all the same.
+    wait::until(seconds(20), "the other Service", || {
+        let other = cluster::get(&space.name, "service", "edge-sip-tcp");
+        (!other.is_null()).then_some(())
+    });
+    let after = cluster::get(&space.name, "service", "edge-sip-udp");
+    assert_eq!(
+        after["metadata"]["resourceVersion"],
+        before["metadata"]["resourceVersion"]
+    );
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+
+    space.kubectl(&["delete", "service", "edge-sip-udp"]);
+    wait::until(seconds(90), "a Service of the gateway's own", || {
+        let own = cluster::get(&space.name, "service", "edge-sip-udp");
+        (own["metadata"]["ownerReferences"][0]["kind"] == "MediaGateway").then_some(())
+    });
+}
+
 /// The pod that packets from this machine to an address of [`FRONT`] are sent to.
 #[track_caller]
 fn pod_behind(space: &Space, front: SocketAddr) -> String {

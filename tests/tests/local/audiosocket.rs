@@ -195,6 +195,12 @@ fn an_error_of_the_agent_ends_the_call_with_its_code() {
         record["detail"], "the agent reported an error, code 4",
         "{record}"
     );
+    let status = failed_status(&gateway);
+    assert_eq!(
+        status["status"]["lastError"],
+        "AgentFailed: the agent reported an error, code 4"
+    );
+    assert!(status["status"]["lastErrorAt"].is_string(), "{status}");
     // What it answers to one call does not make it unreachable.
     wait::until_ok(seconds(3), "the agent is said to be reachable", || {
         let agent = gateway.object("VoiceAgent", "bot");
@@ -230,6 +236,47 @@ fn what_is_not_audiosocket_ends_the_call_and_the_status_says_so() {
     );
     assert_eq!(reachable["message"], detail);
     assert_eq!(condition(&agent, "Ready")["status"], "True");
+}
+
+#[test]
+fn another_program_at_the_agents_port_fails_call_after_call_without_a_change_of_status() {
+    let (agent, mut gateway) = Plain::start();
+    let call = |gateway: &Gateway, says: &[u8], reason| {
+        let mut phone = Phone::udp(gateway.sip());
+        phone.call();
+        let mut stream = agent.accept();
+        stream.write_all(says).unwrap();
+        ended_by_agent(gateway, &mut phone, reason);
+    };
+    for _ in 0..3 {
+        call(&gateway, b"SSH-2.0-OpenSSH_9.2\r\n", "AgentProtocolError");
+    }
+    let failed = failed_status(&gateway);
+    assert_eq!(condition(&failed, "BackendReachable")["status"], "False");
+    // Now the right one listens: a frame of silence, and it hangs up.
+    let right = [&[0x10, 1, 64][..], &[0; 320], &[0, 0, 0]].concat();
+    call(&gateway, &right, "AgentClosed");
+    wait::until_ok(seconds(3), "the agent is said to be reachable", || {
+        let agent = gateway.object("VoiceAgent", "bot");
+        match condition(&agent, "BackendReachable")["status"].as_str() {
+            Some("True") => Ok(()),
+            _ => Err(agent.to_string()),
+        }
+    });
+    let log = gateway.process().log();
+    let told: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("BackendReachable"))
+        .filter_map(|line| {
+            let reasons = ["NotCalledYet", "AgentProtocolError", "AgentReachable"];
+            reasons.into_iter().find(|reason| line.contains(reason))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        ["NotCalledYet", "AgentProtocolError", "AgentReachable"],
+        "{log}"
+    );
 }
 
 #[test]

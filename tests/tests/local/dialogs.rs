@@ -1,10 +1,9 @@
 //! Calls that are up: what carriers do inside the dialog. With sipp where it can, else with a phone made of text.
 
-use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use ringwire_media::tone::speech_like;
-use ringwire_tests::address::Address;
+use ringwire_tests::address::{Address, Loopback6};
 use ringwire_tests::agent::{Agent, Manner};
 use ringwire_tests::audio;
 use ringwire_tests::gateway::{self, Gateway};
@@ -99,10 +98,8 @@ fn sipp_calls_over_ipv6() {
         number("main", NUMBER, "trunk", "bot"),
         echo("bot", ""),
     ];
-    let gateway = Gateway::start_on(
-        Ipv6Addr::LOCALHOST.into(),
-        &[("all.yaml", &set.join("---\n"))],
-    );
+    let loopback = Loopback6::claim();
+    let gateway = Gateway::start_on(loopback.ip(), &[("all.yaml", &set.join("---\n"))]);
     for (scenario, more) in [
         ("call.xml", &["-d", "300"][..]),
         ("call.xml", &["-d", "300", "-t", "t1"]),
@@ -114,7 +111,7 @@ fn sipp_calls_over_ipv6() {
         assert_eq!(record["reason"], "CallerHungUp", "{scenario}: {record}");
     }
     let target = format!("sip:{NUMBER}@{}", gateway.sip());
-    let call = gateway::call(&target, Ipv6Addr::LOCALHOST.into(), &ECHO_EXPECTED);
+    let call = gateway::call(&target, loopback.ip(), &ECHO_EXPECTED);
     assert!(call.success, "{}", call.result);
 }
 

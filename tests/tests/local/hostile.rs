@@ -8,6 +8,7 @@ use ringwire_tests::address::Address;
 use ringwire_tests::agent::{self, Agent, Manner};
 use ringwire_tests::audio;
 use ringwire_tests::gateway::Gateway;
+use ringwire_tests::manifests::{NUMBER, echo, number, static_trunk};
 use ringwire_tests::phone::Phone;
 use ringwire_tests::wait::{self, seconds};
 
@@ -115,6 +116,42 @@ fn a_connection_without_end_is_closed() {
     let mut phone = Phone::udp(gateway.sip());
     phone.call();
     phone.hang_up();
+}
+
+#[test]
+fn a_scanner_gets_no_answer_and_is_counted() {
+    let (carrier, scanner) = (Address::claim(), Address::claim());
+    let trunk = static_trunk(&carrier, "codecs: [PCMA]");
+    let set = [
+        trunk,
+        number("main", NUMBER, "trunk", "bot"),
+        echo("bot", ""),
+    ];
+    let gateway = Gateway::start(&[("all.yaml", &set.join("---\n"))]);
+    let ask = |from: &Address, agent: &str| {
+        let socket = UdpSocket::bind(from.port(5080)).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
+        let text = format!(
+            "OPTIONS sip:100@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {from}:5080;rport;branch=z9hG4bK{agent}\r\nMax-Forwards: 70\r\n\
+             From: <sip:100@{from}>;tag=1\r\nTo: <sip:100@{to}>\r\nCall-ID: {agent}\r\nCSeq: 1 OPTIONS\r\n\
+             User-Agent: {agent}\r\nContent-Length: 0\r\n\r\n",
+            to = gateway.sip(),
+        );
+        socket.send_to(text.as_bytes(), gateway.sip()).unwrap();
+        socket.recv(&mut [0; 2048]).is_ok()
+    };
+    assert!(ask(&scanner, "phone"), "a stranger that asks once is heard");
+    assert!(!ask(&scanner, "friendly-scanner"));
+    assert!(!ask(&scanner, "phone"), "it is shut out");
+    assert!(ask(&carrier, "friendly-scanner"), "the carrier never is");
+    let counted = "{reason=\"ScannerIgnored\"} ";
+    wait::until_ok(seconds(15), "the scanner is counted", || {
+        let (_, metrics) = gateway.http("/metrics").unwrap();
+        let line = metrics.lines().find(|line| line.contains(counted));
+        line.map(|_| ()).ok_or(metrics)
+    });
 }
 
 #[test]

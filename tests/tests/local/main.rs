@@ -13,6 +13,7 @@ mod audiosocket;
 mod changes;
 mod cli;
 mod dialogs;
+mod dns;
 mod ends;
 mod hep;
 mod hostile;

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use ringwire_tests::address::Address;
+use ringwire_tests::address::{Address, Loopback6};
 use ringwire_tests::baresip::Baresip;
 use ringwire_tests::carrier::Carrier;
 use ringwire_tests::certificates::{Authority, Issued, secret};
@@ -279,4 +279,40 @@ fn a_phone_calls_over_tls() {
     phone.command("hangup", "");
     let record = wait::until(seconds(10), "a record", || gateway.records().pop());
     assert_eq!(record["reason"], "CallerHungUp", "{record}");
+}
+
+#[test]
+fn tls_works_over_ipv6_whoever_connects() {
+    let loopback = Loopback6::claim();
+    let authority = Authority::new("ours");
+    let Issued { certificate, key } = authority.issue("::1");
+    let network = [&["--header", "X-Provider: network"], &ECHO_EXPECTED[..]].concat();
+    // Over the connection that registered, or over one that the carrier makes to our listener.
+    for follow in ["contact", "listener"] {
+        let options = ["--tls-port", "5071", "--follow", follow];
+        let carrier = Carrier::start_on(loopback.ip(), &options);
+        let spec = "transport: TLS, port: 5071, tls: {caSecretRef: {name: authority}}";
+        let set = [
+            registering_trunk("trunk", "\"::1\"", spec),
+            account("trunk1", "secret1"),
+            number("main", NUMBER, "trunk", "bot"),
+            echo("bot", ""),
+            media_gateway("{sip: {tls: {secretRef: {name: server}}}}"),
+            secret("server", &[("tls.crt", &certificate), ("tls.key", &key)]),
+            secret("authority", &[("ca.crt", &carrier.authority())]),
+        ];
+        let gateway = Gateway::start_on(loopback.ip(), &[("all.yaml", &set.join("---\n"))]);
+        let registration =
+            gateway.wait_registration("trunk", "Registered", "Registered", seconds(5));
+        let contact = registration["contact"].as_str().unwrap();
+        assert!(contact.contains("@[::1]:5061;transport=tls"), "{contact}");
+        let target = format!("sip:{NUMBER}@{}", carrier.sip());
+        let call = gateway::call(&target, loopback.ip(), &network);
+        assert!(call.success, "{follow}: {}", call.result);
+        let record = gateway.record();
+        assert_eq!(record["provider"], "default/trunk");
+        let source: std::net::SocketAddr = record["source"].as_str().unwrap().parse().unwrap();
+        assert_eq!(source.ip(), loopback.ip());
+        assert_eq!(source.port() == 5071, follow == "contact", "{source}");
+    }
 }

@@ -152,7 +152,11 @@ fn what_goes_over_tls_is_shown_in_the_clear_and_marked() {
 #[test]
 fn only_what_was_asked_for_is_shown() {
     let gateway = echo_gateway();
-    let folders = [Scratch::new("ours"), Scratch::new("other")];
+    let folders = [
+        Scratch::new("ours"),
+        Scratch::new("other"),
+        Scratch::new("call"),
+    ];
     let ours = trace(
         &gateway,
         folders[0].path(),
@@ -163,12 +167,24 @@ fn only_what_was_asked_for_is_shown() {
         folders[1].path(),
         &["-o", "json", "--number", "+34900000000"],
     );
-    let mut phone = Phone::udp(gateway.sip());
-    phone.call();
-    phone.hang_up();
+    let mut phones = [(); 2].map(|()| Phone::udp(gateway.sip()));
+    let id = phones[1].call_id().to_owned();
+    let one = trace(&gateway, folders[2].path(), &["-o", "json", "--call", &id]);
+    for phone in &mut phones {
+        phone.call();
+        phone.hang_up();
+    }
+    wait_for(&one, "\"BYE\"");
     wait_for(&ours, "\"BYE\"");
     assert!(messages(&ours.log()).len() >= 8, "{}", ours.log());
     assert_eq!(messages(&other.log()), Vec::<Value>::new());
+    // Of two calls the one that was asked for.
+    let of_one = messages(&one.log());
+    assert!(of_one.len() >= 8, "{}", one.log());
+    for message in of_one {
+        let text = message["message"].as_str().unwrap();
+        assert!(text.contains(&format!("Call-ID: {id}\r\n")), "{message}");
+    }
 }
 
 #[test]

@@ -70,8 +70,22 @@ pub fn sip_provider(
         .gateway
         .as_ref()
         .and_then(|gateway| newest_report(observed, gateway, &id));
-    let registered = registered(findings, report, observed);
-    let ready = provider_ready(findings, &registered);
+    let gateway_pods = || {
+        findings
+            .gateway
+            .iter()
+            .flat_map(|gateway| observed.of(gateway))
+    };
+    let left_out = Observed::newer_version_needed(gateway_pods(), "SipProvider", |left_out| {
+        left_out.providers.get(&id)
+    });
+    // A registrar that understands it may hold the registration.
+    let left_out = left_out.filter(|_| report.is_none() && findings.accepted.is_yes());
+    let registered = match &left_out {
+        Some(left_out) if findings.registers && !findings.paused => left_out.clone(),
+        _ => registered(findings, report, observed),
+    };
+    let ready = left_out.unwrap_or_else(|| provider_ready(findings, &registered));
     let old = object.status.as_ref();
     let old_conditions = old
         .map(|status| status.conditions.as_slice())
@@ -86,12 +100,6 @@ pub fn sip_provider(
     .map(|(kind, verdict)| condition(kind, verdict, generation, old_conditions, now))
     .into();
 
-    let gateway_pods = || {
-        findings
-            .gateway
-            .iter()
-            .flat_map(|gateway| observed.of(gateway))
-    };
     let mut resolved: Vec<String> = gateway_pods()
         .filter(|pod| pod.reachable)
         .flat_map(|pod| pod.state.resolved.get(&id).into_iter().flatten())
@@ -351,7 +359,10 @@ pub fn phone_number(
         Reason::Progressing,
         "the change is on its way to the gateway's pods",
     );
-    let (ready, state) = if arrived {
+    let left_out = number_left_out(object, findings, observed);
+    let (ready, state) = if let Some(left_out) = &left_out {
+        (left_out, PhoneNumberState::Error)
+    } else if arrived {
         (&findings.ready, findings.state)
     } else {
         (&on_its_way, PhoneNumberState::Inactive)
@@ -370,6 +381,38 @@ pub fn phone_number(
             now,
         )],
     }
+}
+
+/// What is to be said of a number that pods of an older version do not understand, or whose provider or agent they don't.
+fn number_left_out(
+    object: &PhoneNumber,
+    findings: &NumberFindings,
+    observed: &Observed,
+) -> Option<Verdict> {
+    let gateway = findings
+        .gateway
+        .as_ref()
+        .filter(|_| findings.ready.is_yes())?;
+    let id = ObjectRef::of(object);
+    let in_namespace = |name: &str| ObjectRef::new(id.namespace.clone(), name);
+    let provider = in_namespace(&object.spec.provider_ref.name);
+    let agent = findings.agent.as_deref().map(in_namespace);
+    Observed::newer_version_needed(observed.of(gateway), "PhoneNumber", |left_out| {
+        left_out.numbers.get(&id)
+    })
+    .or_else(|| {
+        let kind = format!("PhoneNumber's provider {provider}");
+        Observed::newer_version_needed(observed.of(gateway), &kind, |left_out| {
+            left_out.providers.get(&provider)
+        })
+    })
+    .or_else(|| {
+        let agent = agent?;
+        let kind = format!("PhoneNumber's agent {agent}");
+        Observed::newer_version_needed(observed.of(gateway), &kind, |left_out| {
+            left_out.agents.get(&agent)
+        })
+    })
 }
 
 /// Whether the pods know of a number, as far as they need to: calls to it are handled as its status says.
@@ -427,7 +470,7 @@ pub fn voice_agent(
         .all()
         .filter_map(|pod| pod.state.agents.get(&id))
         .max_by_key(|report| report.at);
-    let failure = newest.filter(|report| !report.reachable);
+    let last_error = last_error(object, observed);
     let reachable = match newest {
         Some(report) if report.reachable => Verdict::yes(report.reason, report.message.clone()),
         Some(report) => Verdict::no(report.reason, report.message.clone()),
@@ -449,30 +492,21 @@ pub fn voice_agent(
                 Verdict::unknown(Reason::NotCalledYet, "the agent has not been called yet")
             }),
     };
+    let left_out = Observed::newer_version_needed(observed.all(), "VoiceAgent", |left_out| {
+        left_out.agents.get(&id)
+    });
+    let ready = left_out
+        .filter(|_| findings.ready.is_yes())
+        .unwrap_or_else(|| findings.ready.clone());
     VoiceAgentStatus {
         observed_generation: generation,
         backend: findings.backend,
         phone_numbers: findings.numbers,
         active_calls: observed.sum(|state| state.calls.agents.get(&id).copied().unwrap_or(0)),
-        last_error: failure
-            .map(|report| {
-                clip(
-                    &format!("{}: {}", report.reason, report.message),
-                    MAX_MESSAGE,
-                )
-            })
-            .or_else(|| old.and_then(|status| status.last_error.clone())),
-        last_error_at: failure
-            .map(|report| Time(report.at))
-            .or_else(|| old.and_then(|status| status.last_error_at.clone())),
+        last_error: last_error.as_ref().map(|(text, _)| text.clone()),
+        last_error_at: last_error.and_then(|(_, at)| at),
         conditions: vec![
-            condition(
-                condition::READY,
-                &findings.ready,
-                generation,
-                old_conditions,
-                now,
-            ),
+            condition(condition::READY, &ready, generation, old_conditions, now),
             condition(
                 condition::BACKEND_REACHABLE,
                 &reachable,
@@ -482,6 +516,35 @@ pub fn voice_agent(
             ),
         ],
     }
+}
+
+/// The last error of an agent and when it was. Pods forget at a restart; the object remembers.
+fn last_error(object: &VoiceAgent, observed: &Observed) -> Option<(String, Option<Time>)> {
+    let id = ObjectRef::of(object);
+    let reports = observed.all().filter_map(|pod| pod.state.agents.get(&id));
+    let newest = reports
+        .filter_map(|report| match &report.last_error {
+            Some(error) => Some((error.at, error.reason, &error.message)),
+            // Older pods say no more than this.
+            None => (!report.reachable).then_some((report.at, report.reason, &report.message)),
+        })
+        .max_by_key(|(at, ..)| *at);
+    let status = object.status.as_ref();
+    let remembered = status.and_then(|status| {
+        let at = status.last_error_at.clone();
+        Some((status.last_error.clone()?, at))
+    });
+    let since = remembered
+        .as_ref()
+        .and_then(|(_, at)| at.as_ref())
+        .map(|at| at.0);
+    let newest = newest.filter(|(at, ..)| since.is_none_or(|since| *at >= since));
+    newest
+        .map(|(at, reason, message)| {
+            let text = clip(&format!("{reason}: {message}"), MAX_MESSAGE);
+            (text, Some(Time(at)))
+        })
+        .or(remembered)
 }
 
 /// What the operator (or the embedded server) knows of a gateway's pods.

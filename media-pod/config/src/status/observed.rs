@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::compile::Verdict;
+use crate::not_understood::NotUnderstood;
 use crate::object::ObjectRef;
+use crate::reason::Reason;
 use crate::shard::{self, Role};
 use crate::state::PodState;
 
@@ -54,6 +57,24 @@ impl Observed {
         });
         let mut told = asked.map(|pod| pod.state.configuration.get(index));
         wanted.is_none() || told.all(|digest| digest == wanted)
+    }
+
+    /// What is to be said of an object that a pod which takes calls does not understand; `said` finds it in a report.
+    pub(super) fn newer_version_needed<'a>(
+        pods: impl Iterator<Item = &'a ObservedPod>,
+        kind: &str,
+        said: impl Fn(&'a NotUnderstood) -> Option<&'a String>,
+    ) -> Option<Verdict> {
+        let mut pods = pods.filter(|pod| pod.reachable && !pod.state.draining);
+        pods.find_map(|pod| {
+            let message = format!(
+                "the {} pod {} needs a newer version of Ringwire to understand this {kind} ({}), and goes on without it",
+                pod.state.role,
+                pod.state.pod,
+                said(&pod.state.not_understood)?
+            );
+            Some(Verdict::no(Reason::NewerVersionNeeded, message))
+        })
     }
 
     /// A sum over all pods that can be reached.

@@ -1,6 +1,7 @@
 use ringwire_crds::PhoneNumberSpec;
 
 use super::*;
+use crate::not_understood::NotUnderstood;
 use crate::shard;
 use crate::state::PodState;
 use crate::token::Incarnation;
@@ -261,4 +262,140 @@ fn a_gateway_says_what_is_wrong_with_its_services() {
         seen(Some(ignored)),
         "Ready=True Ready, Addressed=True ExposureIgnored"
     );
+}
+
+#[test]
+fn an_object_says_that_a_pod_needs_a_newer_version_to_understand_it() {
+    let agent_findings = AgentFindings {
+        ready: Verdict::yes(Reason::Ready, "the agent can be called"),
+        backend: None,
+        numbers: 1,
+        max_calls: None,
+    };
+    let spec = serde_json::json!({"apiVersion": "ringwire.dev/v1alpha1", "kind": "VoiceAgent",
+        "metadata": {"name": "bot", "namespace": "voice"}, "spec": {"echo": {}}});
+    let agent: VoiceAgent = serde_json::from_value(spec).unwrap();
+    let spec = serde_json::json!({"apiVersion": "ringwire.dev/v1alpha1", "kind": "SipProvider",
+        "metadata": {"name": "trunk", "namespace": "voice"}, "spec": {"server": "carrier.test"}});
+    let provider: SipProvider = serde_json::from_value(spec).unwrap();
+    let seen = |observed: &Observed| {
+        let now = Timestamp::UNIX_EPOCH;
+        let registering = provider_findings(None, true);
+        let trusting = ProviderFindings {
+            registers: false,
+            revision: None,
+            ..provider_findings(None, true)
+        };
+        let conditions = [
+            phone_number(&number(), &findings(), observed, now).conditions,
+            voice_agent(&agent, &agent_findings, observed, now).conditions,
+            sip_provider(&provider, &registering, observed, now).conditions,
+            sip_provider(&provider, &trusting, observed, now).conditions,
+        ];
+        conditions.map(|conditions| {
+            let ready = &conditions[0];
+            assert_eq!(ready.type_, condition::READY);
+            (ready.reason.clone(), ready.message.clone())
+        })
+    };
+    let is_left_out = |observed: &Observed| {
+        seen(observed).map(|(reason, message)| {
+            let left_out = reason == Reason::NewerVersionNeeded.as_str();
+            assert_eq!(
+                left_out,
+                message.contains("needs a newer version"),
+                "{message}"
+            );
+            left_out
+        })
+    };
+    let with = |role, leave_out: &dyn Fn(&mut NotUnderstood)| {
+        let (name, mut pod) = pod("p", role, "new");
+        leave_out(&mut pod.state.not_understood);
+        (name, pod)
+    };
+    let detail = || "unknown value \"telepathy\"".to_owned();
+    let agents = with(Role::Media, &|all| {
+        all.agents.insert(id("bot"), detail());
+    });
+    let numbers = with(Role::Registrar, &|all| {
+        all.numbers.insert(id("main"), detail());
+    });
+    let providers = with(Role::Registrar, &|all| {
+        all.providers.insert(id("trunk"), detail());
+    });
+    let told = seen(&observed([agents.clone()]));
+    assert!(
+        told[1].1.contains("media pod p") && told[1].1.contains("telepathy"),
+        "{told:?}"
+    );
+    assert_eq!(
+        is_left_out(&observed([agents.clone()])),
+        [true, true, false, false]
+    );
+    assert_eq!(
+        is_left_out(&observed([numbers])),
+        [true, false, false, false]
+    );
+    assert_eq!(
+        is_left_out(&observed([providers.clone()])),
+        [true, false, true, true]
+    );
+    // A pod that takes no calls any more is not asked, and one that holds the registration knows better.
+    let (name, mut leaving) = agents;
+    leaving.state.draining = true;
+    assert_eq!(is_left_out(&observed([(name, leaving)])), [false; 4]);
+    let (_, mut newer) = pod("q", Role::Registrar, "new");
+    let report = report("sip:token@198.51.100.4:5060", "198.51.100.4:5060");
+    std::sync::Arc::make_mut(&mut newer.state.registrations).insert(id("trunk"), report);
+    let both = observed([providers, ("q".to_owned(), newer)]);
+    assert!(!is_left_out(&both)[2]);
+}
+
+#[test]
+fn an_agents_last_error_is_the_newest_of_all_pods_and_is_remembered() {
+    use crate::state::{AgentError, AgentReport};
+    let findings = AgentFindings {
+        ready: Verdict::yes(Reason::Ready, "the agent can be called"),
+        backend: None,
+        numbers: 1,
+        max_calls: None,
+    };
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let report = |reachable, error: Option<i64>| AgentReport {
+        reachable,
+        reason: Reason::AgentUnreachable,
+        message: "refused".into(),
+        at: at(5),
+        last_error: error.map(|second| AgentError {
+            reason: Reason::AgentFailed,
+            message: "code 4".into(),
+            at: at(second),
+        }),
+    };
+    let object = serde_json::json!({"apiVersion": "ringwire.dev/v1alpha1", "kind": "VoiceAgent",
+        "metadata": {"name": "bot", "namespace": "voice"}, "spec": {"echo": {}}});
+    let mut agent: VoiceAgent = serde_json::from_value(object).unwrap();
+    let mut seen = |reports: &[AgentReport]| {
+        let pods = reports.iter().enumerate().map(|(index, report)| {
+            let (name, mut pod) = pod(&format!("m{index}"), Role::Media, "new");
+            pod.state.agents.insert(id("bot"), report.clone());
+            (name, pod)
+        });
+        let status = voice_agent(&agent, &findings, &observed(pods), Timestamp::UNIX_EPOCH);
+        agent.status = Some(status.clone());
+        let at = status.last_error_at.map(|at| at.0.as_second());
+        (status.last_error, at)
+    };
+    let failed = |second| (Some("AgentFailed: code 4".to_owned()), Some(second));
+    assert_eq!(seen(&[report(true, None)]), (None, None));
+    // A pod of an older version has no more than its verdict.
+    let old = (Some("AgentUnreachable: refused".to_owned()), Some(5));
+    assert_eq!(seen(&[report(false, None)]), old);
+    assert_eq!(
+        seen(&[report(true, Some(9)), report(true, Some(7))]),
+        failed(9)
+    );
+    assert_eq!(seen(&[report(true, Some(7))]), failed(9));
+    assert_eq!(seen(&[]), failed(9));
 }

@@ -1,8 +1,9 @@
 //! Digest authentication, the client's side (RFC 2617, RFC 7616, RFC 8760).
 //!
 //! Reads challenges, picks one for each realm, and counts how often a nonce was used. When to try again and when to give up is
-//! the caller's decision: [`Challenge::stale`] tells a nonce that ran out from a wrong password. The server's side is [`server`].
+//! the caller's decision, for which [`Asked`] keeps what a request was asked. The server's side is [`server`].
 
+mod asked;
 pub mod server;
 
 use std::fmt::{self, Write as _};
@@ -12,6 +13,8 @@ use sha2::digest::Digest;
 use sha2::{Sha256, Sha512_256};
 
 use crate::message::{HeaderName, Method, Response, quoted, split_list};
+
+pub use asked::Asked;
 
 /// Most nonces that a client remembers; the oldest goes first.
 const MAX_SESSIONS: usize = 16;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{
     Binding, Goal, InFlight, MAX_OBSOLETE, Reason, Registration, RegistrationStatus, State, backoff,
 };
-use crate::digest::Challenge;
+use crate::digest::{Asked, Challenge};
 use crate::message::{HeaderName, NameAddr, Response};
 
 impl Registration {
@@ -88,7 +88,7 @@ impl Registration {
         line: &str,
         now: Instant,
     ) {
-        self.challenges.clear();
+        self.asked = Asked::default();
         if matches!(self.goal, Goal::Unregister(_)) {
             return self.done();
         }

@@ -22,11 +22,9 @@ use rand::{Rng, SeedableRng};
 use backoff::Backoff;
 pub use status::{Reason, RegistrationStatus, State};
 
-use crate::digest::{Challenge, Credentials, DigestClient};
+use crate::digest::{Asked, Credentials, DigestClient};
 use crate::message::{NameAddr, Request, Uri};
 
-/// Most challenges that are answered before one REGISTER counts as refused.
-const MAX_ANSWERS: u32 = 3;
 /// How long taking back a registration may last.
 const UNREGISTER_WITHIN: Duration = Duration::from_secs(4);
 /// Most old Contacts that are taken back with the next REGISTER.
@@ -106,7 +104,7 @@ pub struct Registration {
     next_try: Option<Instant>,
     action: Option<Action>,
     digest: DigestClient,
-    challenges: Vec<Challenge>,
+    asked: Asked,
     binding: Option<Binding>,
     /// Why the last try failed, for the moment when the binding ends.
     failure: Option<(Reason, String)>,
@@ -141,7 +139,7 @@ impl Registration {
             next_try: None,
             action: None,
             digest: DigestClient::new(),
-            challenges: Vec::new(),
+            asked: Asked::default(),
             binding: None,
             failure: None,
             obsolete: Vec::new(),
@@ -178,7 +176,7 @@ impl Registration {
         self.config = config;
         self.goal = Goal::Register;
         self.digest = DigestClient::new();
-        self.challenges.clear();
+        self.asked = Asked::default();
         self.binding = None;
         self.failure = None;
         self.backoff.reset();

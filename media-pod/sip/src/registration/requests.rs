@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rand::Rng;
 
-use super::{Action, Goal, InFlight, MAX_ANSWERS, Registration};
+use super::{Action, Goal, InFlight, Registration};
 use crate::digest::{Challenge, DigestClient, DigestError};
 use crate::message::{HeaderName, Method, NameAddr, Request, Response};
 
@@ -49,11 +49,11 @@ impl Registration {
             authorized: false,
             ..flight
         };
-        if !self.challenges.is_empty() {
+        if !self.asked.challenges().is_empty() {
             let cnonce = format!("{:016x}", self.rng.random::<u64>());
             let uri = self.config.registrar.to_string();
             let answer = self.digest.answer(
-                &self.challenges,
+                self.asked.challenges(),
                 &self.config.credentials,
                 &Method::REGISTER,
                 &uri,
@@ -81,12 +81,12 @@ impl Registration {
         now: Instant,
     ) -> bool {
         let challenges = Challenge::from_response(response);
-        let stale = challenges.iter().any(|challenge| challenge.stale);
-        let again = flight.answers == 0 || (stale && flight.answers < MAX_ANSWERS);
-        if !again || self.can_answer(&challenges).is_err() {
+        if flight.answers == 0 {
+            self.asked.begin();
+        }
+        if self.can_answer(&challenges).is_err() || !self.asked.take(challenges) {
             return false;
         }
-        self.challenges = challenges;
         self.send(
             InFlight {
                 answers: flight.answers + 1,

@@ -265,6 +265,34 @@ fn a_second_challenge_means_wrong_credentials_and_a_long_pause() {
 }
 
 #[test]
+fn a_proxy_before_the_registrar_may_ask_as_well() {
+    let (mut registration, mut now) = start();
+    let proxy = "Digest realm=\"proxy\", nonce=\"p\", qop=\"auth\"";
+    for (round, refreshed) in [("first", false), ("refresh", true)] {
+        if refreshed {
+            now = next(&mut registration);
+        }
+        let first = answer(
+            &mut registration,
+            407,
+            &[(HeaderName::ProxyAuthenticate, proxy)],
+            now,
+        );
+        assert_eq!(
+            first.headers.has(&HeaderName::ProxyAuthorization),
+            refreshed,
+            "{round}"
+        );
+        challenged(&mut registration, round, false, now);
+        let last = answer(&mut registration, 200, &[BOUND], now);
+        assert!(last.headers.has(&HeaderName::ProxyAuthorization), "{round}");
+        let answer = last.headers.get(&HeaderName::Authorization).unwrap();
+        assert!(answer.contains(&format!("nonce=\"{round}\"")), "{answer}");
+        assert_eq!(registration.status().state, State::Registered);
+    }
+}
+
+#[test]
 fn stale_nonces_are_answered_a_few_times() {
     let (mut registration, now) = start();
     challenged(&mut registration, "n1", false, now);

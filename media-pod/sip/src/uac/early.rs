@@ -112,7 +112,8 @@ impl UacCall {
         // Who asked for credentials before the INVITE passed will ask again.
         let uri = prack.uri.to_string();
         let (digest, params) = (&mut self.digest, &self.params);
-        let signed = sign(digest, params, &self.challenges, &Method::PRACK, &uri, &[]);
+        let asked = self.asked.challenges();
+        let signed = sign(digest, params, asked, &Method::PRACK, &uri, &[]);
         for (name, value) in signed.unwrap_or_default() {
             prack.headers.push(name, value);
         }

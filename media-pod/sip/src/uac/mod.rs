@@ -17,7 +17,7 @@ use crate::dialog::refusal::SUPPORTED;
 use crate::dialog::session::{ALLOW, Own, Session};
 use crate::dialog::timer::SessionTimer;
 use crate::dialog::{Action, CallEvent, DialogId, EndedBy, RespondTo};
-use crate::digest::{Challenge, Credentials, DigestClient};
+use crate::digest::{Asked, Credentials, DigestClient};
 use crate::message::{HeaderName, Method, NameAddr, Request, Response, Uri};
 use crate::refer::{ReferId, Referral};
 use crate::sdp::{self, Capabilities, LocalMedia, Negotiated, SessionDescription};
@@ -25,7 +25,7 @@ use crate::transaction::ServerId;
 use answered::Fork;
 use early::Early;
 use redirect::Alternatives;
-use signing::may_answer;
+use signing::is_answered;
 
 /// Most forks whose 2xx is ended again.
 const MAX_FORKS: usize = 8;
@@ -91,12 +91,10 @@ pub struct UacCall {
     invite_token: u64,
     offer: SessionDescription,
     digest: DigestClient,
-    answers: u32,
-    bye_answers: u32,
-    /// The challenges to the INVITE that were answered: one more INVITE answers them again.
-    challenges: Vec<Challenge>,
-    /// Challenges to our refresh since one was taken.
-    refresh_answers: u32,
+    /// Of the INVITE: one more answers it again.
+    asked: Asked,
+    bye_asked: Asked,
+    refresh_asked: Asked,
     timer: SessionTimer,
     /// What was agreed on media before the answer.
     early_media: Option<Negotiated>,
@@ -132,10 +130,9 @@ impl UacCall {
             invite_token: 0,
             offer,
             digest: DigestClient::new(),
-            answers: 0,
-            bye_answers: 0,
-            challenges: Vec::new(),
-            refresh_answers: 0,
+            asked: Asked::default(),
+            bye_asked: Asked::default(),
+            refresh_asked: Asked::default(),
             timer: SessionTimer::default(),
             early_media: None,
             early_media_of: None,
@@ -226,24 +223,17 @@ impl UacCall {
             // The dialog stands: this is from another fork.
             _ if self.state == State::Answered => {}
             401 | 407 if self.state == State::Calling => {
-                let challenges = Challenge::from_response(response);
-                let headers = may_answer(&challenges, self.answers)
-                    .then(|| self.sign_invite(&challenges))
+                let headers = is_answered(&mut self.asked, &self.params, response)
+                    .then(|| self.sign_invite())
                     .flatten();
                 match headers {
-                    Some(headers) => {
-                        self.answers += 1;
-                        self.challenges = challenges;
-                        self.send_invite(headers);
-                    }
+                    Some(headers) => self.send_invite(headers),
                     None if self.tries_elsewhere(response) => {}
                     None => self.refused(response),
                 }
             }
             422 if self.state == State::Calling && self.timer.raise(response) => {
-                let challenges = std::mem::take(&mut self.challenges);
-                let headers = self.sign_invite(&challenges).unwrap_or_default();
-                self.challenges = challenges;
+                let headers = self.sign_invite().unwrap_or_default();
                 self.send_invite(headers);
             }
             300.. if self.state == State::Calling && self.tries_elsewhere(response) => {}

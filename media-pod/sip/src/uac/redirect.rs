@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::UacCall;
+use crate::digest::Asked;
 use crate::message::{NameAddr, Response, Uri};
 
 /// Addresses that may be named in one call, the first counted.
@@ -66,7 +67,7 @@ impl UacCall {
         };
         self.params.target = target;
         // What one server asked is nothing to another.
-        (self.answers, self.challenges) = (0, Vec::new());
+        self.asked = Asked::default();
         (self.early_media, self.early_media_of) = (None, None);
         self.send_invite(Vec::new());
         true

@@ -3,11 +3,8 @@
 use std::time::Instant;
 
 use super::{UacCall, UacParams};
-use crate::digest::{Challenge, DigestClient};
+use crate::digest::{Asked, Challenge, DigestClient};
 use crate::message::{HeaderName, Method, Response};
-
-/// Most challenges that are answered for one request.
-const MAX_ANSWERS: u32 = 3;
 
 impl UacCall {
     /// A response to a request of ours inside the dialog.
@@ -20,12 +17,11 @@ impl UacCall {
             session.is_refresh(token),
         );
         if matches!(response.status, 401 | 407) && (bye || refresh) {
-            let answers = if bye {
-                &mut self.bye_answers
+            let asked = if bye {
+                &mut self.bye_asked
             } else {
-                &mut self.refresh_answers
+                &mut self.refresh_asked
             };
-            let challenges = Challenge::from_response(response);
             let signed = if bye {
                 let uri = session.dialog.remote_target().to_string();
                 Some((Method::BYE, uri, Vec::new()))
@@ -36,17 +32,16 @@ impl UacCall {
                 })
             };
             if let Some((method, uri, body)) = signed
-                && may_answer(&challenges, *answers)
+                && is_answered(asked, &self.params, response)
                 && let Some(headers) = sign(
                     &mut self.digest,
                     &self.params,
-                    &challenges,
+                    asked.challenges(),
                     &method,
                     &uri,
                     &body,
                 )
             {
-                *answers += 1;
                 return if bye {
                     session.repeat_bye(headers, &mut self.out);
                 } else {
@@ -55,20 +50,18 @@ impl UacCall {
             }
         }
         if refresh && !response.is_provisional() {
-            self.refresh_answers = 0;
+            self.refresh_asked.begin();
         }
         session.on_response(token, response, now, &mut self.out);
     }
 
-    pub(super) fn sign_invite(
-        &mut self,
-        challenges: &[Challenge],
-    ) -> Option<Vec<(HeaderName, String)>> {
+    /// The answers to all that was asked of the INVITE.
+    pub(super) fn sign_invite(&mut self) -> Option<Vec<(HeaderName, String)>> {
         let uri = self.params.target.to_string();
         sign(
             &mut self.digest,
             &self.params,
-            challenges,
+            self.asked.challenges(),
             &Method::INVITE,
             &uri,
             &self.invite.body,
@@ -76,10 +69,12 @@ impl UacCall {
     }
 }
 
-/// Whether these challenges are to be answered: the first time, and again when our answer was merely stale.
-pub(super) fn may_answer(challenges: &[Challenge], answers: u32) -> bool {
-    let stale = challenges.iter().any(|challenge| challenge.stale);
-    answers == 0 || (stale && answers < MAX_ANSWERS)
+/// Whether a 401 or 407 is answered, which takes credentials for what it asks.
+pub(super) fn is_answered(asked: &mut Asked, params: &UacParams, response: &Response) -> bool {
+    let challenges = Challenge::from_response(response);
+    // With a client of its own, so that no nonce count is used up.
+    let trial = &mut DigestClient::new();
+    sign(trial, params, &challenges, &Method::OPTIONS, "", &[]).is_some() && asked.take(challenges)
 }
 
 /// The answer to these challenges, if we have credentials for them.

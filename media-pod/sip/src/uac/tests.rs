@@ -114,6 +114,70 @@ fn a_challenge_is_answered_once() {
 }
 
 #[test]
+fn a_proxy_and_the_server_behind_it_may_each_ask() {
+    let now = Instant::now();
+    let credentials = Credentials {
+        username: "alice".to_owned(),
+        password: "secret".to_owned(),
+        realm: None,
+    };
+    let mut call = UacCall::new(
+        UacParams {
+            credentials: Some(credentials),
+            ..uac_params()
+        },
+        now,
+    );
+    let asks = |request: &Request, status: u16, realm: &str, nonce: &str| {
+        let mut response = reply(request, status, "x", None);
+        let name = if status == 407 {
+            HeaderName::ProxyAuthenticate
+        } else {
+            HeaderName::WwwAuthenticate
+        };
+        let challenge = format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", qop=\"auth\"");
+        response.headers.push(name, challenge);
+        response
+    };
+    let answered = |request: &Request| -> Vec<String> {
+        let headers = &request.headers;
+        [HeaderName::ProxyAuthorization, HeaderName::Authorization]
+            .iter()
+            .flat_map(|name| headers.get_all(name))
+            .map(|value| {
+                let (_, rest) = value.split_once("realm=\"").unwrap();
+                rest.split('"').next().unwrap().to_owned()
+            })
+            .collect()
+    };
+    let (token, first) = invite_of(&mut call);
+    call.on_response(token, &asks(&first, 407, "outer", "1"), now);
+    let (token, second) = invite_of(&mut call);
+    assert_eq!(answered(&second), ["outer"]);
+    call.on_response(token, &asks(&second, 407, "inner", "2"), now);
+    let (token, third) = invite_of(&mut call);
+    assert_eq!(answered(&third), ["outer", "inner"]);
+    call.on_response(token, &asks(&third, 401, "server", "3"), now);
+    let (token, last) = invite_of(&mut call);
+    assert_eq!(answered(&last), ["outer", "inner", "server"]);
+    assert_eq!(last.headers.cseq().unwrap().0, 4);
+    let sdp = sdp(4000, "0", "sendrecv");
+    call.on_response(token, &reply(&last, 200, "b", Some(&sdp)), now);
+    assert!(matches!(call.poll_action(), Some(Action::Ack { .. })));
+    // The same for the BYE, until one of them asks again without saying that the nonce was stale.
+    call.hang_up(None, now);
+    let (token, bye) = invite_of(&mut call);
+    call.on_response(token, &asks(&bye, 407, "outer", "4"), now);
+    let (token, bye) = invite_of(&mut call);
+    call.on_response(token, &asks(&bye, 401, "server", "5"), now);
+    let (token, bye) = invite_of(&mut call);
+    assert_eq!(answered(&bye), ["outer", "server"]);
+    assert!(!call.is_ended());
+    call.on_response(token, &asks(&bye, 407, "outer", "6"), now);
+    assert!(call.poll_action().is_none() && call.is_ended());
+}
+
+#[test]
 fn hanging_up_before_the_answer_cancels_and_a_late_2xx_is_ended() {
     let now = Instant::now();
     let mut call = UacCall::new(uac_params(), now);

@@ -126,6 +126,9 @@ impl Agent for AudioSocketLink {
             };
             let mut input = &scratch[..length];
             while let Some(received) = session.receive(&mut input) {
+                if !matches!(received, Received::End(_)) {
+                    teller.spoke();
+                }
                 match received {
                     Received::Audio(ulaw) => stream.play(ulaw, now),
                     Received::Unusable(error) => teller.unusable(&error),

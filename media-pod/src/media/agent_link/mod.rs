@@ -61,6 +61,8 @@ impl Unreachable {
 
 /// What the call is told of its agent.
 pub enum FromAgent {
+    /// It speaks its protocol, where a connection alone does not prove that.
+    Spoke,
     /// A message that cannot be used, the first one; the call goes on.
     Unusable(String),
     /// The agent is gone: it ended the call.
@@ -92,12 +94,20 @@ impl Tally {
 struct Teller {
     told: mpsc::UnboundedSender<FromAgent>,
     tally: Arc<Tally>,
+    /// That it speaks has been told, or needs not be.
+    spoke: bool,
 }
 
 impl Teller {
     fn unusable(&self, error: &impl ToString) {
         if self.tally.unusable.fetch_add(1, Ordering::Relaxed) == 0 {
             self.tell(FromAgent::Unusable(error.to_string()));
+        }
+    }
+
+    fn spoke(&mut self) {
+        if !std::mem::replace(&mut self.spoke, true) {
+            self.tell(FromAgent::Spoke);
         }
     }
 
@@ -123,6 +133,8 @@ pub struct Ears {
     pub told: Option<mpsc::UnboundedReceiver<FromAgent>>,
     /// What there was.
     pub tally: Arc<Tally>,
+    /// Whether a connection alone proves that the right program listens.
+    pub is_proof: bool,
     /// By which identifier the agent knows the call.
     pub call_id: Option<String>,
 }
@@ -140,9 +152,14 @@ pub async fn connect(
     let deadline = Instant::now() + timeout;
     let (sender, told) = mpsc::unbounded_channel();
     let tally = Arc::new(Tally::default());
+    let is_proof = match agent.backend {
+        Backend::Echo | Backend::TwilioWebSocket { .. } => true,
+        Backend::AudioSocket { .. } => false,
+    };
     let teller = Teller {
         told: sender,
         tally: Arc::clone(&tally),
+        spoke: is_proof,
     };
     let connected = match &agent.backend {
         Backend::Echo => Ok((
@@ -177,6 +194,7 @@ pub async fn connect(
     let ears = |call_id| Ears {
         told: Some(told),
         tally,
+        is_proof,
         call_id,
     };
     connected

@@ -144,6 +144,7 @@ fn take(call: NewCall, shared: &Shared) -> Result<(Box<Call<'_>>, Option<TakeOve
         media: None,
         media_events: None,
         ears: None,
+        agent_proved: false,
         stats: None,
         record: CallRecord::default(),
         cushion_millis: 0,

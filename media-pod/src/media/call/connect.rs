@@ -23,9 +23,10 @@ impl Call<'_> {
         let found = {
             let mut config = shared.config.clone();
             let has = |config: &Option<Arc<MediaConfig>>| {
-                config
-                    .as_ref()
-                    .is_some_and(|config| config.agents.contains_key(agent))
+                config.as_ref().is_some_and(|config| {
+                    config.agents.contains_key(agent)
+                        || config.not_understood.agents.contains_key(agent)
+                })
             };
             let waiting = tokio::time::timeout(CONFIG_WAIT, config.wait_for(has));
             let config = waiting
@@ -38,11 +39,8 @@ impl Call<'_> {
             })
         };
         let Some((entry, settings)) = found else {
-            self.refuse(
-                480,
-                Reason::AgentNotFound,
-                format!("agent {agent} is not configured"),
-            );
+            let (reason, detail) = self.agent_missing();
+            self.refuse(480, reason, detail);
             self.act().await;
             return false;
         };
@@ -70,12 +68,9 @@ impl Call<'_> {
         };
         match connected {
             Ok((link, ears)) => {
-                shared.report_agent(
-                    agent,
-                    true,
-                    Reason::AgentReachable,
-                    "the agent accepted the last call",
-                );
+                if ears.is_proof {
+                    self.prove_agent();
+                }
                 self.record.agent_call_id.clone_from(&ears.call_id);
                 self.line = Some(Line::Agent(link));
                 self.ears = Some(ears);
@@ -89,11 +84,27 @@ impl Call<'_> {
                 true
             }
             Err(Unreachable { reason, message }) => {
-                shared.report_agent(agent, false, reason, &message);
+                shared.agent_failed(agent, false, reason, &message);
                 self.refuse(480, reason, message);
                 self.act().await;
                 false
             }
+        }
+    }
+
+    /// Why there is no agent to connect to.
+    fn agent_missing(&self) -> (Reason, String) {
+        let agent = &self.agent;
+        let config = self.shared.config.borrow();
+        let known = config
+            .as_ref()
+            .is_some_and(|config| config.not_understood.agents.contains_key(agent));
+        if known {
+            let detail = format!("agent {agent} needs a newer version of the media pod");
+            (Reason::NewerVersionNeeded, detail)
+        } else {
+            let detail = format!("agent {agent} is not configured");
+            (Reason::AgentNotFound, detail)
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use ringwire_config::Reason;
 
 use super::{Call, END_LIMIT, sleep_until};
+use crate::media::verdict::BORNE;
 
 /// The counters of a call come from another thread, which is not waited for any longer.
 const COUNTS_LIMIT: Duration = Duration::from_secs(1);
@@ -40,6 +41,13 @@ impl Call<'_> {
     /// Closes the agent and writes the record.
     pub(super) async fn finish(&mut self) {
         self.stop_media();
+        let borne = self.record.answer.is_some_and(|answer| {
+            let held = jiff::Timestamp::now().duration_since(answer);
+            held.unsigned_abs() >= BORNE
+        });
+        if borne && self.ears.is_some() && self.record.ended_by != "agent" {
+            self.prove_agent();
+        }
         self.record.end = Some(jiff::Timestamp::now());
         self.keep_counts().await;
         if let Some(ears) = &self.ears {

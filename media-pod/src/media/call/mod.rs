@@ -101,6 +101,8 @@ struct Call<'a> {
     media_events: Option<mpsc::UnboundedReceiver<StreamEvent>>,
     /// What is heard of the agent.
     ears: Option<Ears>,
+    /// Whether the agent has shown in this call that it is one.
+    agent_proved: bool,
     /// The counters of the packets, once their carrying has ended.
     stats: Option<oneshot::Receiver<StreamStats>>,
     record: CallRecord,

@@ -103,19 +103,25 @@ impl Call<'_> {
                     ears.told = None;
                 }
             }
+            Some(FromAgent::Spoke) => self.prove_agent(),
             Some(FromAgent::Unusable(error)) => {
                 tracing::warn!(call_id = %self.key.call_id, %error, "the agent sent something unusable");
             }
             Some(FromAgent::Closed(detail)) => self.end("agent", Reason::AgentClosed, detail),
             Some(FromAgent::Failed(reason, detail)) => {
                 tracing::warn!(call_id = %self.key.call_id, %reason, %detail, "the agent cannot be used");
-                // A connection alone does not tell that the right program listens.
-                if reason == Reason::AgentProtocolError {
-                    self.shared
-                        .report_agent(&self.agent, false, reason, &detail);
-                }
+                let reachable = reason != Reason::AgentProtocolError;
+                self.shared
+                    .agent_failed(&self.agent, reachable, reason, &detail);
                 self.end("agent", reason, detail);
             }
+        }
+    }
+
+    /// The right program listens at the agent's address.
+    pub(super) fn prove_agent(&mut self) {
+        if !std::mem::replace(&mut self.agent_proved, true) {
+            self.shared.agent_works(&self.agent);
         }
     }
 

@@ -251,13 +251,25 @@ impl Edge {
                         provider,
                         number,
                         entry,
-                    } => refused(
-                        Reason::NoAgent,
-                        480,
-                        Some(provider.id.clone()),
-                        Some(number.to_owned()),
-                        format!("PhoneNumber {} has no agent that could answer", entry.id),
-                    ),
+                    } => {
+                        let id = &entry.id;
+                        let (reason, detail) = if config.not_understood.numbers.contains_key(id) {
+                            let detail = format!(
+                                "PhoneNumber {id} needs a newer version of the registrar pod"
+                            );
+                            (Reason::NewerVersionNeeded, detail)
+                        } else {
+                            let detail = format!("PhoneNumber {id} has no agent that could answer");
+                            (Reason::NoAgent, detail)
+                        };
+                        refused(
+                            reason,
+                            480,
+                            Some(provider.id.clone()),
+                            Some(number.to_owned()),
+                            detail,
+                        )
+                    }
                 };
                 let extra = Some(reason_header(refused.status, refused.reason.as_str()));
                 let status = refused.status;

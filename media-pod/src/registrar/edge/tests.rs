@@ -134,6 +134,24 @@ impl World {
         only
     }
 
+    /// The only INVITE to a pod among what has been sent, beside ACKs.
+    #[track_caller]
+    fn asked_to_invite(&mut self) -> (u64, Request) {
+        let sent = self.sent();
+        let mut asked = sent.into_iter().filter_map(|sent| match sent {
+            (To::Pod(pod), Message::Request(request)) if request.method == Method::INVITE => {
+                Some((pod, request))
+            }
+            (To::Carrier, Message::Response(response)) if response.status > 100 => {
+                panic!("{response:?}")
+            }
+            _ => None,
+        });
+        let only = asked.next().expect("an INVITE to a pod");
+        assert!(asked.next().is_none());
+        only
+    }
+
     fn carrier(&mut self, method: &str, branch: &str, more: &str) {
         let uri = "sip:+34911234567@198.51.100.7";
         let text = format!(
@@ -218,6 +236,29 @@ fn ringing_that_is_said_again_every_minute_goes_on_and_is_heard() {
     assert_said(&mut world, &[(To::Carrier, "200 INVITE")]);
     world.check_quiet();
     assert_said(&mut world, &[]);
+}
+
+#[test]
+fn a_number_of_a_newer_version_is_refused_for_now() {
+    for (newer, reason) in [(false, Reason::NoAgent), (true, Reason::NewerVersionNeeded)] {
+        let mut config = config();
+        let trunk = config.providers.values_mut().next().unwrap();
+        let number = trunk.numbers.values_mut().next().unwrap();
+        number.agent = None;
+        if newer {
+            let left_out = &mut config.not_understood.numbers;
+            left_out.insert(number.id.clone(), "unknown form".into());
+        }
+        let mut world = World::with(1, config);
+        world.carrier("INVITE", "1", "");
+        assert_said(&mut world, &[(To::Carrier, "480 INVITE")]);
+        let outputs: Vec<Output> = std::iter::from_fn(|| world.edge.poll_output()).collect();
+        let refused = outputs.iter().find_map(|output| match output {
+            Output::Refused(call) => Some(call.reason),
+            _ => None,
+        });
+        assert_eq!(refused, Some(reason));
+    }
 }
 
 #[test]
@@ -331,6 +372,81 @@ fn a_silent_pod_is_left_for_another_and_its_late_answer_ended() {
     assert_eq!((&ack.method, &bye.method), (&Method::ACK, &Method::BYE));
     world.pod(silent, bye, 200);
     world.check_quiet();
+}
+
+/// A pod says that another should take the call.
+fn decline(world: &mut World, pod: u64, invite: &Request) {
+    let mut response = Response::to_request(invite, 503, None);
+    let marker = crate::private::name(crate::private::TRY_ANOTHER);
+    response.headers.push(marker, "1");
+    world
+        .edge
+        .receive(response.into(), pod_flow(pod), world.now);
+}
+
+#[test]
+fn a_pod_that_would_have_another_take_the_call_is_left_at_once_and_the_carrier_hears_nothing_of_it()
+{
+    let mut world = World::new(5);
+    world.carrier("INVITE", "1", "");
+    let mut asked = Vec::new();
+    for _ in 0..MAX_TRIES {
+        let (pod, invite) = world.asked_to_invite();
+        decline(&mut world, pod, &invite);
+        asked.push(pod);
+    }
+    // All that may be asked have declined: the gateway as a whole takes no calls.
+    assert!(
+        world
+            .said()
+            .contains(&(To::Carrier, "503 INVITE".to_owned()))
+    );
+    asked.sort_unstable();
+    asked.dedup();
+    assert_eq!(asked.len(), MAX_TRIES);
+    world.carrier("ACK", "1", "");
+    world.check_quiet();
+
+    let mut world = World::new(2);
+    world.carrier("INVITE", "1", "");
+    let (first, invite) = world.asked_to_invite();
+    decline(&mut world, first, &invite);
+    let (second, invite) = world.asked_to_invite();
+    assert_ne!(first, second);
+    world.pod(second, &invite, 200);
+    assert_said(&mut world, &[(To::Carrier, "200 INVITE")]);
+    world.check_quiet();
+}
+
+#[test]
+fn a_pod_that_dies_is_left_for_another_unless_its_agent_may_have_been_reached() {
+    let mut world = World::new(2);
+    world.carrier("INVITE", "1", "");
+    let (first, _) = world.asked_to_invite();
+    world
+        .edge
+        .flow_failed(&pod_flow(first), TransportError::Closed, world.now);
+    let (second, invite) = world.asked_to_invite();
+    assert_ne!(first, second, "at once");
+    world.pod(second, &invite, 180);
+    world.said();
+    world
+        .edge
+        .flow_failed(&pod_flow(second), TransportError::Closed, world.now);
+    assert_said(&mut world, &[(To::Carrier, "480 INVITE")]);
+    world.carrier("ACK", "1", "");
+    world.check_quiet();
+
+    // One that has rung is not left although others are there.
+    let mut world = World::new(3);
+    world.carrier("INVITE", "1", "");
+    let (first, invite) = world.asked_to_invite();
+    world.pod(first, &invite, 180);
+    world.said();
+    world
+        .edge
+        .flow_failed(&pod_flow(first), TransportError::Closed, world.now);
+    assert_said(&mut world, &[(To::Carrier, "480 INVITE")]);
 }
 
 #[test]

@@ -69,7 +69,8 @@ pub struct Send {
 
 impl Trunks {
     /// Takes a configuration: new trunks register, changed ones register anew, and ones that are gone from the configuration
-    /// un-REGISTER. Ones that another registrar owns now are dropped without a word to the carrier. `contact` gives none as long as the
+    /// un-REGISTER. Ones that another registrar owns now, or that this version does not understand any more and a newer one may have
+    /// registered, are dropped without a word to the carrier. `contact` gives none as long as the
     /// way to the carrier is unknown; [`Self::provide`] is to be called then.
     pub fn configure(
         &mut self,
@@ -90,7 +91,7 @@ impl Trunks {
             .cloned()
             .collect();
         for id in gone {
-            let un_register = !wanted(&id);
+            let un_register = !wanted(&id) && !config.not_understood.providers.contains_key(&id);
             self.take_out(id, un_register, now);
         }
         for provider in config.providers.values().filter(|p| owns(&p.id)) {

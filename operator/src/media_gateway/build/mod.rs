@@ -112,6 +112,7 @@ impl std::fmt::Display for ChildKey {
 }
 
 /// A finished object, not yet applied. Its body may hold credentials, so it has no `Debug`.
+#[derive(Clone)]
 pub struct Child {
     /// Which one.
     pub key: ChildKey,

@@ -134,6 +134,19 @@ fn a_provider_that_registers_no_more_is_taken_back_though_it_stays() {
 }
 
 #[test]
+fn a_provider_that_is_not_understood_any_more_is_left_to_a_newer_registrar() {
+    let (names, now) = (names(), Instant::now());
+    let mut trunks = started(now);
+    assert_eq!(asked(&mut trunks, &names, now), (Some(300), 1));
+    let mut newer = config();
+    let unknown = std::mem::take(&mut newer.providers).into_keys();
+    newer.not_understood.providers = unknown.map(|id| (id, "unknown form".into())).collect();
+    configure(&mut trunks, &newer, now);
+    assert!(trunks.poll_sends(&names, now).is_empty(), "no un-REGISTER");
+    assert!(trunks.by_serial.is_empty() && trunks.timers.is_empty());
+}
+
+#[test]
 fn a_provider_that_is_made_again_goes_on_with_the_next_number() {
     let (names, now) = (names(), Instant::now());
     let mut trunks = started(now);

@@ -3,13 +3,17 @@
 //! There is a fixed number of shards per role; an entry's name decides its shard, so that an edit rewrites one Secret and a pod's RBAC
 //! can name them all. A shard is gzip-compressed JSON: `{"formatVersion": 1, "settings": …, "providers"|"agents": {…}}`. `settings`
 //! stand in shard 0 alone, and so do `tls` and `hep`.
+//!
+//! Operators serve pods of older versions. An entry that a pod does not understand is left out and named in [`NotUnderstood`]; of the
+//! gateway's own parts the last one that it understood stays. `formatVersion` grows only when that is not enough.
+
+mod decode;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Write;
 
 use data_encoding::HEXLOWER;
 use flate2::Compression;
-use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -17,7 +21,10 @@ use sha2::{Digest, Sha256};
 use crate::gateway::{
     Agent, GatewayConfig, GatewaySettings, Hep, MediaConfig, Provider, RegistrarConfig, ServerTls,
 };
+use crate::not_understood::NotUnderstood;
 use crate::object::ObjectRef;
+
+pub use decode::decode;
 
 /// How many Secrets carry the configuration of one role.
 pub const SHARDS: usize = 8;
@@ -30,9 +37,6 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// Largest compressed shard. A Secret ends at 1 MiB, of which names and metadata take a little.
 pub const MAX_SHARD_BYTES: usize = 1_000_000;
-
-/// Largest shard after decompression; a shard above it is refused instead of filling the pod's memory.
-const MAX_DECOMPRESSED_BYTES: u64 = 64 << 20;
 
 /// Which pods read a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -109,23 +113,63 @@ impl From<serde_json::Error> for ShardError {
 }
 
 /// One shard's content.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Shard {
     format_version: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     settings: Option<GatewaySettings>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<ServerTls>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     hep: Option<Hep>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     providers: BTreeMap<ObjectRef, Provider>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     agents: BTreeMap<ObjectRef, Agent>,
+    /// Entries that are left out above.
+    #[serde(skip)]
+    not_understood: NotUnderstood,
+    /// The gateway's own parts that could not be read, and what was not understood.
+    #[serde(skip)]
+    parts_not_understood: BTreeMap<Part, String>,
     /// [`digest`] of what it was read from.
     #[serde(skip)]
     digest: String,
+}
+
+/// What a shard holds of the gateway itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Its settings.
+    Settings,
+    /// SIP over TLS for carriers that connect to us.
+    Tls,
+    /// Who gets copies of SIP messages.
+    Hep,
+}
+
+impl Part {
+    /// Its key in the shard.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Settings => "settings",
+            Self::Tls => "tls",
+            Self::Hep => "hep",
+        }
+    }
+}
+
+impl Shard {
+    /// The entries that were left out.
+    pub fn not_understood(&self) -> &NotUnderstood {
+        &self.not_understood
+    }
+
+    /// The gateway's own parts that could not be read, and what was not understood.
+    pub fn parts_not_understood(&self) -> &BTreeMap<Part, String> {
+        &self.parts_not_understood
+    }
 }
 
 /// A short name of a shard's compressed content: pods report it, so that the operator knows what they have taken.
@@ -183,27 +227,6 @@ pub fn encode(shard: &Shard, index: usize) -> Result<Vec<u8>, ShardError> {
     Ok(bytes)
 }
 
-/// Reads a shard.
-pub fn decode(bytes: &[u8]) -> Result<Shard, ShardError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Version {
-        format_version: u32,
-    }
-    let mut json = Vec::new();
-    GzDecoder::new(bytes)
-        .take(MAX_DECOMPRESSED_BYTES)
-        .read_to_end(&mut json)?;
-    // The version first: a newer format may not even parse.
-    let Version { format_version } = serde_json::from_slice(&json)?;
-    if format_version > FORMAT_VERSION {
-        return Err(ShardError::Newer(format_version));
-    }
-    let mut shard: Shard = serde_json::from_slice(&json)?;
-    shard.digest = digest(bytes);
-    Ok(shard)
-}
-
 /// The shards that a pod has read so far.
 #[derive(Debug, Default)]
 pub struct Assembly {
@@ -211,9 +234,23 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    /// Takes shard `index`, replacing its former content.
-    pub fn insert(&mut self, index: usize, shard: Shard) {
+    /// Takes shard `index`, replacing its former content but for the gateway's parts that it cannot read.
+    pub fn insert(&mut self, index: usize, mut shard: Shard) {
+        if let Some(former) = self.shards.remove(&index) {
+            for part in shard.parts_not_understood.keys() {
+                match part {
+                    Part::Settings => shard.settings.clone_from(&former.settings),
+                    Part::Tls => shard.tls.clone_from(&former.tls),
+                    Part::Hep => shard.hep.clone_from(&former.hep),
+                }
+            }
+        }
         self.shards.insert(index, shard);
+    }
+
+    /// Shard `index` as it was taken last.
+    pub fn shard(&self, index: usize) -> Option<&Shard> {
+        self.shards.get(&index)
     }
 
     /// Whether all shards are there: before, a missing entry says nothing.
@@ -239,6 +276,7 @@ impl Assembly {
             tls: first.and_then(|shard| shard.tls.clone()),
             hep: first.and_then(|shard| shard.hep.clone()),
             providers,
+            not_understood: self.not_understood(),
             shards: self.digests(),
         })
     }
@@ -254,8 +292,17 @@ impl Assembly {
         Some(MediaConfig {
             settings,
             agents,
+            not_understood: self.not_understood(),
             shards: self.digests(),
         })
+    }
+
+    fn not_understood(&self) -> NotUnderstood {
+        let mut all = NotUnderstood::default();
+        for shard in self.shards.values() {
+            all.extend(shard.not_understood.clone());
+        }
+        all
     }
 
     fn digests(&self) -> Vec<String> {
@@ -299,6 +346,7 @@ mod tests {
             Some(MediaConfig {
                 settings: config.settings,
                 agents: config.agents,
+                not_understood: NotUnderstood::default(),
                 shards,
             })
         );
