@@ -243,7 +243,7 @@ fn a_talk_spurt_leaves_when_it_is_due_and_silence_goes_back_to_the_grid() {
             "cushion {cushion}"
         );
         let numbers: Vec<u32> = sent.iter().map(|(_, number, _)| *number).collect();
-        assert_eq!(numbers, Vec::from_iter(0..numbers.len() as u32));
+        assert!(numbers.iter().copied().eq(0..numbers.len() as u32));
         for (at, number, speaks) in &sent {
             let clock = u64::from(*number) * 20;
             assert!(*at <= clock && clock - at <= 20, "{number} at {at} ms");

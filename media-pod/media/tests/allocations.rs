@@ -89,7 +89,7 @@ fn open(plane: &Plane, remote: SocketAddr) -> (CallHandle, SocketAddr) {
         agent: Box::new(Echo),
         tell: Box::new(|_| {}),
     });
-    handle.with(|stream, now| stream.start(now));
+    handle.with(RtpStream::start);
     (handle, to)
 }
 

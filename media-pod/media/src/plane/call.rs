@@ -285,7 +285,7 @@ impl Media {
         } = self;
         let before = stream.last_received();
         let turn = drain(rtp, scratch, |datagram, from| {
-            stream.receive(datagram, from, now)
+            stream.receive(datagram, from, now);
         });
         if stream.last_received() != before {
             heard.note(now);

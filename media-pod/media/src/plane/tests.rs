@@ -161,7 +161,7 @@ impl Bench {
             }),
             tell: Box::new(move |event| drop(events_in.send(event))),
         });
-        handle.with(|stream, now| stream.start(now));
+        handle.with(RtpStream::start);
         let bench = Self {
             caller,
             to,

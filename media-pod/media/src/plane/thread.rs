@@ -27,13 +27,22 @@ const SCRATCH: usize = 16 << 10;
 /// Sending the last words may take so long.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
+/// Something to be done with a stream.
+pub type ForStream = Box<dyn FnOnce(&mut RtpStream, Instant) + Send>;
+
+/// Something to be done with an agent.
+pub type ForAgent = Box<dyn FnOnce(&mut dyn Agent) + Send>;
+
+/// Whom to give a call's counters.
+pub type Told = Box<dyn FnOnce(StreamStats) + Send>;
+
 /// What a thread is asked for. Calls that have ended meanwhile are passed over.
 pub enum Order {
     Open(u64, Box<(Parts, Arc<Heard>)>),
-    Stream(u64, Box<dyn FnOnce(&mut RtpStream, Instant) + Send>),
-    Agent(u64, Box<dyn FnOnce(&mut dyn Agent) + Send>),
+    Stream(u64, ForStream),
+    Agent(u64, ForAgent),
     Succeed(u64, Box<Successor>),
-    End(u64, Option<Box<dyn FnOnce(StreamStats) + Send>>),
+    End(u64, Option<Told>),
     Dismiss(Box<dyn Agent>),
     /// To be dropped once no call is left.
     TellIdle(Sender<()>),

@@ -193,7 +193,7 @@ impl Call<'_> {
             let now = Instant::now();
             match wake {
                 Wake::Inbox(message) => self.on_inbox(message),
-                Wake::Media(event) => self.on_media(event),
+                Wake::Media(event) => self.on_media(event.as_ref()),
                 Wake::Agent(from_agent) => self.on_agent(from_agent),
                 Wake::Succeeded => self.on_succeeded(),
                 Wake::Timer => {

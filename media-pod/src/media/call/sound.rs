@@ -125,7 +125,7 @@ impl Call<'_> {
         }
     }
 
-    pub(super) fn on_media(&mut self, event: Option<StreamEvent>) {
+    pub(super) fn on_media(&mut self, event: Option<&StreamEvent>) {
         match event {
             Some(StreamEvent::AgentAudioOverflow) => {
                 tracing::warn!(
