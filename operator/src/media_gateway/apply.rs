@@ -199,15 +199,18 @@ impl Children {
         }
     }
 
-    /// What stands against the first child of a gateway that cannot be written.
-    pub fn refused(&self, gateway: &ObjectRef) -> Option<&str> {
+    /// What stands against the children of a gateway that cannot be written: of the first one, and the names of the others.
+    pub fn refused(&self, gateway: &ObjectRef) -> Option<String> {
         let of_gateway = |key: &ChildKey| {
             key.id.namespace == gateway.namespace && is_child(&gateway.name, key.kind, &key.id.name)
         };
-        self.refused
-            .iter()
-            .find(|(key, _)| of_gateway(key))
-            .map(|(_, message)| message.as_str())
+        let mut refused = self.refused.iter().filter(|(key, _)| of_gateway(key));
+        let (_, first) = refused.next()?;
+        let others: Vec<String> = refused.map(|(key, _)| key.to_string()).collect();
+        if others.is_empty() {
+            return Some(first.clone());
+        }
+        Some(format!("{first} (also: {})", others.join(", ")))
     }
 
     /// Forgets children of gateways that are gone.
@@ -453,7 +456,17 @@ mod tests {
         assert_eq!(children.refused(&gateway), None);
         children.failed(&key(), &Failure::Refused("no".into()));
         let message = "Service voice/main-media was refused: no";
-        assert_eq!(children.refused(&gateway), Some(message));
+        assert_eq!(children.refused(&gateway).as_deref(), Some(message));
+        let other = ChildKey {
+            kind: ChildKind::Deployment,
+            ..key()
+        };
+        children.failed(&other, &Failure::Foreign("taken".into()));
+        assert_eq!(
+            children.refused(&gateway),
+            Some(format!("{message} (also: Deployment voice/main-media)"))
+        );
+        children.retain(|key| *key != other);
         assert_eq!(children.refused(&ObjectRef::new("other", "main")), None);
         children.applied(key(), applied(1, Instant::now()));
         assert_eq!(children.refused(&gateway), None);

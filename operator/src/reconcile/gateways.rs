@@ -274,7 +274,7 @@ impl Reconciler {
             return Some((Reason::ConfigTooLarge, message.clone()));
         }
         if let Some(message) = self.children.refused(&id) {
-            return Some((Reason::ApplyFailed, message.to_owned()));
+            return Some((Reason::ApplyFailed, message));
         }
         let all = self.views.deployments.all();
         let of_gateway = |deployment: &&Deployment| {
