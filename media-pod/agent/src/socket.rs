@@ -13,8 +13,10 @@ use crate::websocket::{FrameError, MAX_CONTROL_BYTES, Reader, Writer, close_answ
 
 pub use crate::websocket::{MAX_MESSAGE_BYTES, Received};
 
-/// What may wait for an agent that does not read, behind everything else: answers to its pings, and the close frame.
-const CONTROL_BACKLOG: usize = 256 << 10;
+/// What may wait for an agent that does not read: answers to its pings, which must not take the place of anything else, and behind all
+/// the close frame.
+const PONG_BACKLOG: usize = 16 << 10;
+const CLOSE_BACKLOG: usize = 256 << 10;
 
 /// Why a connected socket failed.
 #[derive(Debug, Error)]
@@ -109,10 +111,15 @@ impl AgentSocket {
             ..
         } = self;
         let mut answer = |opcode, payload: &[u8]| {
+            let most = if opcode == Control::Pong {
+                PONG_BACKLOG
+            } else {
+                CLOSE_BACKLOG
+            };
             let frame = pong.frame(OpCode::Control(opcode), rng.random(), |out| {
                 out.extend_from_slice(payload);
             });
-            stream.send(frame, CONTROL_BACKLOG);
+            stream.send(frame, most);
         };
         let read = reader.read(input, &mut |received| match received {
             Received::Ping(payload) => answer(Control::Pong, payload),
@@ -133,8 +140,8 @@ impl AgentSocket {
         Ok(read?)
     }
 
-    /// Sends a close frame (1000 is a normal end, section 7.4) behind what waits, and nothing after it. What the agent still says is to be
-    /// read and dropped ([`Self::read_on`]).
+    /// Sends a close frame (1000 is a normal end, section 7.4) behind what waits, and nothing after it. It is the agent's to close the
+    /// connection then (section 7.1.1), and what it still says is to be read and dropped ([`Self::read_on`]).
     pub fn close(&mut self, code: u16, reason: &str) {
         if !std::mem::replace(&mut self.closing, true) {
             let fits = |end: &usize| reason.is_char_boundary(*end);
@@ -146,9 +153,8 @@ impl AgentSocket {
                 out.extend_from_slice(&code.to_be_bytes());
                 out.extend_from_slice(&reason.as_bytes()[..end]);
             });
-            self.stream.send(frame, CONTROL_BACKLOG);
+            self.stream.send(frame, CLOSE_BACKLOG);
         }
-        self.stream.close();
     }
 
     /// See [`AgentStream::read_on`].

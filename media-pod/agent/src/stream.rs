@@ -150,7 +150,7 @@ impl AgentStream {
             self.failure = Some(error);
             self.backlog.clear();
         }
-        if self.backlog.capacity() > KEPT_CAPACITY {
+        if self.backlog.is_empty() && self.backlog.capacity() > KEPT_CAPACITY {
             self.backlog.shrink_to(KEPT_CAPACITY);
         }
     }

@@ -251,6 +251,8 @@ impl RtpStream {
     pub fn into_successor(self, config: StreamConfig, now: Instant) -> Self {
         let mut successor = Self {
             playback: self.playback,
+            // Until its owner knows that the new peer listens.
+            playback_paused: true,
             ticks: self.ticks,
             grid: self.grid.map(|_| now),
             next_frame: self.grid.map(|_| now),
@@ -456,6 +458,7 @@ impl RtpStream {
                 }
             }
             self.next_packet = Some(at);
+            self.advance_packet(now);
         }
     }
 
@@ -596,7 +599,12 @@ impl RtpStream {
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<StreamEvent> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        // Marks may come by the thousand.
+        if event.is_none() && self.events.capacity() > MAX_EVENTS {
+            self.events.shrink_to(MAX_EVENTS);
+        }
+        event
     }
 
     /// Queues agent audio (µ-law, any length), up to 120 s.
@@ -641,6 +649,9 @@ impl RtpStream {
     pub fn update(&mut self, session: Session, now: Instant) {
         if session.receive && !self.session.receive {
             self.idle_since = now;
+        }
+        if session.remote != self.session.remote {
+            self.reporter = None;
         }
         self.source.set_remote(session.remote);
         self.session = session;

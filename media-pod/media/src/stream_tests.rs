@@ -254,6 +254,22 @@ fn a_talk_spurt_leaves_when_it_is_due_and_silence_goes_back_to_the_grid() {
 }
 
 #[test]
+fn a_talk_spurt_of_one_frame_leaves_when_it_is_due() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    let begin = bench.now;
+    run(&mut bench, begin, 6);
+    bench.play(&[1; 160]);
+    let sent = run(&mut bench, begin, 80);
+    let expected = [
+        (20, 1, false),
+        (27, 2, true),
+        (47, 3, false),
+        (80, 4, false),
+    ];
+    assert_eq!(sent, expected);
+}
+
+#[test]
 fn an_agent_that_is_ahead_needs_no_cushion() {
     let mut bench = Bench::with_cushion(Codec::Pcmu, 60);
     let begin = bench.now;
@@ -620,6 +636,7 @@ fn a_successor_plays_what_was_said_and_counts_the_agents_frames_on() {
     };
     let before = bench.stream;
     bench.stream = before.into_successor(config, bench.now);
+    bench.stream.pause_playback(false);
     assert_eq!(bench.stream.stats().packets_sent, 0);
     let (packets, events) = bench.tick();
     let [(_, payload_type, sequence, _, payload)] = &packets[..] else {

@@ -9,7 +9,7 @@ use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 
 use super::wheel::Slot;
-use super::{Agent, Heard, Parts, Turn};
+use super::{Agent, LastHeard, Parts, Turn};
 use crate::rtcp::REPORT_BYTES;
 use crate::stream::{PACKET_BYTES, RtpStream, StreamEvent};
 
@@ -48,7 +48,7 @@ pub struct Media {
     rtp: UdpSocket,
     reports: UdpSocket,
     tell: Box<dyn Fn(StreamEvent) + Send>,
-    heard: Arc<Heard>,
+    heard: Arc<LastHeard>,
 }
 
 /// See the module.
@@ -59,6 +59,8 @@ pub struct Call {
     pub media: Option<Media>,
     /// None once it is gone.
     agent: Option<Box<dyn Agent>>,
+    /// The agent takes no more part.
+    left: bool,
     /// Until when last words may take.
     pub closing: Option<Instant>,
     /// Where in the wheel it is.
@@ -75,7 +77,7 @@ impl Media {
 
 impl Call {
     /// A call with its parts.
-    pub fn new(id: u64, parts: Parts, heard: Arc<Heard>) -> Self {
+    pub fn new(id: u64, parts: Parts, heard: Arc<LastHeard>) -> Self {
         let Parts {
             rtp,
             reports,
@@ -103,6 +105,7 @@ impl Call {
             id: None,
             media: None,
             agent: Some(agent),
+            left: false,
             closing: None,
             slot: None,
         }
@@ -154,7 +157,11 @@ impl Call {
 
     /// Asks something of the agent.
     pub fn with_agent(&mut self, act: impl FnOnce(&mut dyn Agent)) {
-        if let Some(agent) = self.agent.as_mut().filter(|_| self.closing.is_none()) {
+        if let Some(agent) = self
+            .agent
+            .as_mut()
+            .filter(|_| self.closing.is_none() && !self.left)
+        {
             act(&mut **agent);
         }
     }
@@ -164,7 +171,7 @@ impl Call {
         self.media = None;
         if self.closing.is_none() {
             self.closing = Some(until);
-            if let Some(agent) = &mut self.agent {
+            if let Some(agent) = self.agent.as_mut().filter(|_| !self.left) {
                 agent.stop();
             }
         }
@@ -194,7 +201,11 @@ impl Call {
             Part::Rtp => media.receive(scratch, now),
             Part::Reports => media.receive_reports(scratch, now),
             Part::Agent => {
+                let left = self.left;
                 let turn = self.agent.as_mut().map_or(Turn::Done, |agent| {
+                    if left {
+                        return agent.close(hung_up, scratch);
+                    }
                     agent.ready(hung_up, scratch, &mut media.stream, now)
                 });
                 self.settle(turn)
@@ -204,11 +215,12 @@ impl Call {
 
     /// An agent that is gone is not spoken to any more; its owner knows from itself.
     fn settle(&mut self, turn: Turn) -> Turn {
-        if turn == Turn::Over {
-            self.agent = None;
-            return Turn::Done;
+        match turn {
+            Turn::Over => self.agent = None,
+            Turn::Leaving => self.left = true,
+            Turn::Done | Turn::More => return turn,
         }
-        turn
+        Turn::Done
     }
 
     /// Sends what is to be sent, and gives the agent what is for it.
@@ -235,7 +247,8 @@ impl Call {
             let _ = reports.send_to(&report[..length], to);
         }
         while let Some(event) = stream.poll_event() {
-            match (event, &mut self.agent) {
+            let agent = self.agent.as_mut().filter(|_| !self.left);
+            match (event, agent) {
                 (
                     StreamEvent::Frame {
                         audio,
@@ -311,9 +324,14 @@ fn drain(socket: &UdpSocket, scratch: &mut [u8], mut take: impl FnMut(&[u8], Soc
                 let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                 take(&scratch[..length], from);
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Turn::Done,
             // The caller's machine says that nobody listens there (any more): what came before or after counts.
-            Err(_) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionRefused | ErrorKind::Interrupted
+                ) => {}
+            // Nothing is left, or nothing can be read now: the next datagram tells.
+            Err(_) => return Turn::Done,
         }
     }
     Turn::More

@@ -30,6 +30,8 @@ pub enum Turn {
     Done,
     /// It has more to read; others get their turn first.
     More,
+    /// It takes no more part in the call; its connection is still to be closed in an orderly way ([`Agent::close`]).
+    Leaving,
     /// It is gone.
     Over,
 }
@@ -100,17 +102,39 @@ struct Threads {
 
 /// The way into a thread.
 #[derive(Clone)]
-struct Door {
-    orders: mpsc::Sender<Order>,
+struct Door(Arc<Orders>);
+
+struct Orders {
+    /// None while it is dropped.
+    sender: Option<mpsc::Sender<Order>>,
     waker: Arc<Waker>,
 }
 
 impl Door {
+    fn new(sender: mpsc::Sender<Order>, waker: Arc<Waker>) -> Self {
+        Self(Arc::new(Orders {
+            sender: Some(sender),
+            waker,
+        }))
+    }
+
     fn order(&self, order: Order) {
-        // A thread outlives its calls' owners; it ends with the process.
-        if self.orders.send(order).is_ok() {
-            let _ = self.waker.wake();
+        let Orders { sender, waker } = &*self.0;
+        // A thread outlives its calls' owners.
+        if sender
+            .as_ref()
+            .is_some_and(|orders| orders.send(order).is_ok())
+        {
+            let _ = waker.wake();
         }
+    }
+}
+
+/// The thread sees that nobody can ask for anything any more.
+impl Drop for Orders {
+    fn drop(&mut self) {
+        self.sender = None;
+        let _ = self.waker.wake();
     }
 }
 
@@ -132,7 +156,7 @@ impl Plane {
         let handle = CallHandle {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             door: door.clone(),
-            heard: Arc::new(Heard::new(Instant::now())),
+            heard: Arc::new(LastHeard::new(Instant::now())),
             ended: false,
         };
         let heard = Arc::clone(&handle.heard);
@@ -162,12 +186,12 @@ impl Plane {
 }
 
 /// When the caller was last heard.
-struct Heard {
+struct LastHeard {
     epoch: Instant,
     millis: AtomicU64,
 }
 
-impl Heard {
+impl LastHeard {
     fn new(now: Instant) -> Self {
         Self {
             epoch: now,
@@ -185,7 +209,7 @@ impl Heard {
 pub struct CallHandle {
     id: u64,
     door: Door,
-    heard: Arc<Heard>,
+    heard: Arc<LastHeard>,
     ended: bool,
 }
 

@@ -12,7 +12,7 @@ use slab::Slab;
 
 use super::call::{Call, Part};
 use super::wheel::Wheel;
-use super::{Agent, Door, Heard, Parts, Turn};
+use super::{Agent, Door, LastHeard, Parts, Turn};
 use crate::stream::{RtpStream, StreamConfig, StreamEvent, StreamStats};
 
 /// Something is asked for.
@@ -21,7 +21,7 @@ const WAKER: Token = Token(usize::MAX);
 /// What became ready that is looked at in one turn.
 const EVENTS: usize = 1024;
 
-/// Memory for what is read at a time: the largest datagram, or a third of a second of an agent's audio.
+/// Memory for what is read at a time: half a second of an agent's audio, and more than any datagram with RTP.
 const SCRATCH: usize = 16 << 10;
 
 /// Sending the last words may take so long.
@@ -38,7 +38,7 @@ pub type Told = Box<dyn FnOnce(StreamStats) + Send>;
 
 /// What a thread is asked for. Calls that have ended meanwhile are passed over.
 pub enum Order {
-    Open(u64, Box<(Parts, Arc<Heard>)>),
+    Open(u64, Box<(Parts, Arc<LastHeard>)>),
     Stream(u64, ForStream),
     Agent(u64, ForAgent),
     Succeed(u64, Box<Successor>),
@@ -58,6 +58,7 @@ pub type Successor = (
 
 struct Thread {
     poll: Poll,
+    /// Bounded by the messages of the calls' dialogs: each causes a few of these.
     orders: Receiver<Order>,
     calls: Slab<Call>,
     by_id: std::collections::HashMap<u64, usize>,
@@ -85,11 +86,13 @@ pub fn start(index: usize) -> io::Result<Door> {
     };
     std::thread::Builder::new()
         .name(format!("rtp-{index}"))
-        .spawn(|| thread.run())?;
-    Ok(Door {
-        orders: sender,
-        waker,
-    })
+        .spawn(|| {
+            // Its calls would hang, and new ones be given to nobody.
+            if catch_unwind(AssertUnwindSafe(|| thread.run())).is_err() {
+                std::process::abort();
+            }
+        })?;
+    Ok(Door::new(sender, waker))
 }
 
 impl Thread {
@@ -148,6 +151,13 @@ impl Thread {
             call.on_ready(part, hung_up, scratch, now)
         });
         if turn == Some(Turn::More) {
+            self.again(index, part);
+        }
+    }
+
+    /// What is not drained has another turn: one, however often it is told of.
+    fn again(&mut self, index: usize, part: Part) {
+        if !self.again.contains(&(index, part)) {
             self.again.push((index, part));
         }
     }
@@ -250,7 +260,10 @@ impl Thread {
                 }
             }
             Order::End(id, told) => {
-                self.with(id, now, |call, scratch| {
+                let Some(index) = self.by_id.get(&id).copied() else {
+                    return;
+                };
+                let turn = self.turn(index, now, |call, scratch| {
                     let stats = call.media.as_ref().map(|media| media.stream.stats());
                     if let (Some(told), Some(stats)) = (told, stats) {
                         told(stats);
@@ -258,6 +271,9 @@ impl Thread {
                     call.close(now + CLOSE_LIMIT);
                     call.on_ready(Part::Agent, false, scratch, now)
                 });
+                if turn == Some(Turn::More) {
+                    self.again(index, Part::Agent);
+                }
             }
             Order::TellIdle(told) => self.tell_idle.push(told),
         }
@@ -275,7 +291,7 @@ impl Thread {
             return self.fail(index);
         }
         if self.turn(index, now, begin) == Some(Turn::More) {
-            self.again.push((index, Part::Agent));
+            self.again(index, Part::Agent);
         }
     }
 

@@ -32,6 +32,8 @@ pub struct AudioSocketLink {
     session: Session,
     stream: AgentStream,
     teller: Teller,
+    /// The agent has been told of the call.
+    started: bool,
 }
 
 impl AudioSocketLink {
@@ -51,6 +53,7 @@ impl AudioSocketLink {
             session: Session::new(ULAW),
             stream,
             teller,
+            started: false,
         })
     }
 
@@ -72,6 +75,7 @@ impl Agent for AudioSocketLink {
     }
 
     fn start(&mut self) {
+        self.started = true;
         let id = Session::start(self.id);
         self.send(&id);
     }
@@ -134,7 +138,8 @@ impl Agent for AudioSocketLink {
                     Received::Unusable(error) => teller.unusable(&error),
                     Received::End(end) => {
                         teller.tell(ended(&end));
-                        return Turn::Over;
+                        connection.close();
+                        return Turn::Leaving;
                     }
                 }
             }
@@ -143,7 +148,9 @@ impl Agent for AudioSocketLink {
     }
 
     fn stop(&mut self) {
-        self.send(&HANG_UP_FRAME);
+        if self.started {
+            self.send(&HANG_UP_FRAME);
+        }
         self.stream.close();
     }
 

@@ -150,6 +150,7 @@ pub async fn connect(
     let allowed = address_policy(settings);
     let timeout = Duration::from_secs(u64::from(agent.connect_timeout_seconds));
     let deadline = Instant::now() + timeout;
+    // Bounded by what is told: that it speaks, one unusable message, one end.
     let (sender, told) = mpsc::unbounded_channel();
     let tally = Arc::new(Tally::default());
     let is_proof = match agent.backend {

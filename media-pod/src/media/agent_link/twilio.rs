@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use ringwire_agent::Command;
 use ringwire_agent::address::AddressPolicy;
 use ringwire_agent::connect::{ConnectError, Connector, WebSocketTarget};
-use ringwire_agent::socket::{AgentSocket, Received};
+use ringwire_agent::socket::{AgentSocket, Received, SocketError};
 use ringwire_agent::stream::StreamError;
 use ringwire_agent::twilio::{Session, StartInfo, new_sid};
 use ringwire_config::Secret;
@@ -53,6 +53,8 @@ pub struct TwilioLink {
     session: Session,
     socket: AgentSocket,
     teller: Teller,
+    /// The agent has been told of the call.
+    started: bool,
 }
 
 impl TwilioLink {
@@ -73,6 +75,7 @@ impl TwilioLink {
             session,
             socket,
             teller,
+            started: false,
         }
     }
 
@@ -97,6 +100,7 @@ impl Agent for TwilioLink {
     }
 
     fn start(&mut self) {
+        self.started = true;
         self.send(|_, out| out.extend_from_slice(Session::connected().as_bytes()));
         self.send(Session::start);
     }
@@ -141,6 +145,7 @@ impl Agent for TwilioLink {
             session,
             socket,
             teller,
+            ..
         } = self;
         socket.wake(hung_up);
         let mut over = false;
@@ -164,15 +169,25 @@ impl Agent for TwilioLink {
             }
         });
         match received {
-            _ if over => Turn::Over,
+            _ if over => {
+                socket.close(1000, "");
+                Turn::Leaving
+            }
             Ok(true) => Turn::More,
             Ok(false) => Turn::Done,
-            Err(error) => teller.closed(&error),
+            Err(error @ SocketError::Stream(_)) => teller.closed(&error),
+            // It has been told what is wrong.
+            Err(error @ SocketError::Frame(_)) => {
+                teller.closed(&error);
+                Turn::Leaving
+            }
         }
     }
 
     fn stop(&mut self) {
-        self.send(Session::stop);
+        if self.started {
+            self.send(Session::stop);
+        }
         self.socket.close(1000, "");
     }
 

@@ -150,9 +150,11 @@ fn take(call: NewCall, shared: &Shared) -> Result<(Box<Call<'_>>, Option<TakeOve
         cushion_millis: 0,
         limit: now,
         succeeded: None,
+        succeeds: None,
         confirmed: false,
         ended: false,
         on_hold: false,
+        overflowed: false,
         probed: None,
     });
     Ok((call, takes_over))

@@ -108,15 +108,9 @@ impl Call<'_> {
         }
     }
 
-    /// 200, and the RTP stream if all is agreed on.
+    /// 200, and with it the packets if all is agreed on.
     pub(super) async fn answer(&mut self) {
         self.leg.uas.accept(Instant::now());
-        self.record.status = 200;
-        self.record.answer = Some(jiff::Timestamp::now());
-        // With an offer in the INVITE all is agreed by now; without one the ACK brings the answer.
-        if let Some(negotiated) = self.leg.uas.negotiated().cloned() {
-            self.media_changed(&negotiated);
-        }
         self.act().await;
     }
 

@@ -29,7 +29,7 @@ use futures::FutureExt as _;
 
 pub use self::decision::Decision;
 pub use self::leg::Leg;
-pub use self::succession::{Handover, TakeOver};
+pub use self::succession::{Handover, Succession, TakeOver};
 
 use self::decision::Counted;
 use super::agent_link::{Ears, FromAgent};
@@ -111,12 +111,16 @@ struct Call<'a> {
     /// When the call has lasted as long as it may.
     limit: Instant,
     /// Tells, or falls silent, once the call that takes this one's place has begun.
-    succeeded: Option<oneshot::Receiver<()>>,
+    succeeded: Option<oneshot::Receiver<Succession>>,
+    /// The call whose place this one takes, until it has begun.
+    succeeds: Option<oneshot::Sender<Succession>>,
     /// Whether the ACK has come.
     confirmed: bool,
     ended: bool,
     /// Either side may not send: silence means nothing.
     on_hold: bool,
+    /// The agent was too far ahead once.
+    overflowed: bool,
     /// When silence was last asked about.
     probed: Option<Instant>,
 }
@@ -126,7 +130,7 @@ enum Wake {
     Inbox(Option<ToCall>),
     Media(Option<StreamEvent>),
     Agent(Option<FromAgent>),
-    Succeeded,
+    Succeeded(Option<Succession>),
     Timer,
 }
 
@@ -165,7 +169,7 @@ impl Call<'_> {
                 } = self;
                 let successor = async {
                     match succeeded {
-                        Some(told) => drop(told.await),
+                        Some(told) => told.await.ok(),
                         None => pending().await,
                     }
                 };
@@ -183,10 +187,9 @@ impl Call<'_> {
                 };
                 tokio::select! {
                     message = inbox.recv() => Wake::Inbox(message),
-                    // First why the agent has left, then that it has.
                     from_agent = agent => Wake::Agent(from_agent),
                     event = media => Wake::Media(event),
-                    () = successor => Wake::Succeeded,
+                    succession = successor => Wake::Succeeded(succession),
                     () = sleep_until(timer) => Wake::Timer,
                 }
             };
@@ -195,7 +198,7 @@ impl Call<'_> {
                 Wake::Inbox(message) => self.on_inbox(message),
                 Wake::Media(event) => self.on_media(event.as_ref()),
                 Wake::Agent(from_agent) => self.on_agent(from_agent),
-                Wake::Succeeded => self.on_succeeded(),
+                Wake::Succeeded(succession) => self.on_succeeded(succession),
                 Wake::Timer => {
                     self.leg.uas.handle_timeout(now);
                     if deadline <= now && closing.is_some() {

@@ -66,6 +66,7 @@ impl Call<'_> {
             while let Some(message) = self.leg.poll() {
                 self.shared.tell(message).await;
             }
+            self.note_answer();
             let Some(event) = self.leg.uas.poll_event() else {
                 return;
             };

@@ -9,7 +9,7 @@ use ringwire_media::stream::{RtpStream, StreamConfig, StreamEvent};
 use ringwire_sip::sdp::{Codec, Negotiated};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Call, Line};
+use super::{Call, Line, Succession};
 use crate::media::agent_link::FromAgent;
 
 /// No packets for so long, without hold, and the caller is asked whether he is still there.
@@ -39,6 +39,10 @@ impl Call<'_> {
             media.with(move |stream, now| stream.update(session, now));
             return;
         }
+        // What is agreed on while the agent is still being connected waits for the answer.
+        if !self.leg.uas.is_answered() || self.line.is_none() {
+            return;
+        }
         let (Some((rtp, reports)), Some(line)) = (self.sockets.take(), self.line.take()) else {
             return;
         };
@@ -52,6 +56,7 @@ impl Call<'_> {
             cushion_millis: self.cushion_millis,
             reports: true,
         };
+        // Bounded by what is told: a move of the source takes seconds, an overflow minutes of audio.
         let (events_in, events) = mpsc::unbounded_channel();
         let tell = Box::new(move |event| drop(events_in.send(event)));
         self.media_events = Some(events);
@@ -70,14 +75,29 @@ impl Call<'_> {
         };
         // The caller may miss what is played before his ACK; the agent's audio waits for it, silence does not. (Without an offer in the
         // INVITE, it is the ACK that brought us here.)
-        let (paused, answered) = (!self.confirmed, self.leg.uas.is_answered());
+        let paused = !self.confirmed;
         media.with(move |stream, now| {
             stream.pause_playback(paused);
-            if answered {
-                stream.start(now);
-            }
+            stream.start(now);
         });
         self.media = Some(media);
+        if let Some(succeeds) = self.succeeds.take() {
+            // The old call says BYE now, whether it hears this or finds us gone.
+            let _ = succeeds.send(Succession::Begun);
+        }
+    }
+
+    /// The caller has his 200.
+    pub(super) fn note_answer(&mut self) {
+        if self.record.answer.is_some() || !self.leg.uas.is_answered() {
+            return;
+        }
+        self.record.status = 200;
+        self.record.answer = Some(jiff::Timestamp::now());
+        // With an offer in the INVITE all is agreed by now; without one the ACK brings the answer.
+        if let Some(negotiated) = self.leg.uas.negotiated().cloned() {
+            self.media_changed(&negotiated);
+        }
     }
 
     /// The ACK has come.
@@ -127,7 +147,9 @@ impl Call<'_> {
 
     pub(super) fn on_media(&mut self, event: Option<&StreamEvent>) {
         match event {
+            Some(StreamEvent::AgentAudioOverflow) if self.overflowed => {}
             Some(StreamEvent::AgentAudioOverflow) => {
+                self.overflowed = true;
                 tracing::warn!(
                     call_id = %self.key.call_id, reason = %Reason::AgentAudioOverflow,
                     "the agent is more than 120 s ahead; its newest audio was dropped"
@@ -140,8 +162,18 @@ impl Call<'_> {
             Some(
                 StreamEvent::Frame { .. } | StreamEvent::Digit(_) | StreamEvent::MarkPlayed(_),
             ) => {}
+            // The call that takes this one's place has the packets now.
+            None if self.media.is_none() => self.media_events = None,
             None => {
                 self.media_events = None;
+                // First why: the agent may have left.
+                while let Some(told) = self.ears.as_mut().and_then(|ears| ears.told.as_mut()) {
+                    let Ok(told) = told.try_recv() else { break };
+                    self.on_agent(Some(told));
+                }
+                if self.record.reason.is_some() {
+                    return;
+                }
                 tracing::error!(call_id = %self.key.call_id, "a fault in the gateway; the call is ended");
                 let detail = "a fault in the gateway".to_owned();
                 self.end("gateway", Reason::InternalError, detail);

@@ -22,7 +22,15 @@ pub struct Handover {
     cushion_millis: u32,
     limit: Instant,
     /// To be told, or dropped, when the new call has answered.
-    succeeded: oneshot::Sender<()>,
+    succeeded: oneshot::Sender<Succession>,
+}
+
+/// What became of a call's succession.
+pub enum Succession {
+    /// The new call has begun.
+    Begun,
+    /// It was given up before: the agent is the old one's again.
+    GivenUp(Box<Handover>),
 }
 
 /// Whose place a new call takes.
@@ -31,6 +39,16 @@ pub struct TakeOver {
     pub from: Option<mpsc::Sender<ToCall>>,
     /// What it asks for.
     pub replaces: Replaces,
+}
+
+impl Handover {
+    /// The new call was given up: the old one goes on.
+    fn give_back(mut self) {
+        let (nobody, _) = oneshot::channel();
+        let succeeded = std::mem::replace(&mut self.succeeded, nobody);
+        // It may have ended meanwhile.
+        let _ = succeeded.send(Succession::GivenUp(Box::new(self)));
+    }
 }
 
 impl Call<'_> {
@@ -45,17 +63,22 @@ impl Call<'_> {
         let limit = tokio::time::sleep(HANDOVER_LIMIT);
         tokio::pin!(limit);
         let handed = loop {
+            if !asked {
+                break Err(481);
+            }
             tokio::select! {
                 biased;
                 message = self.inbox.recv() => {
                     if self.hear(message).await {
-                        // What may still be handed over goes back when the answer finds nobody.
+                        answer.close();
+                        if let Ok(Ok(handover)) = answer.try_recv() {
+                            handover.give_back();
+                        }
                         return false;
                     }
                 }
-                handed = &mut answer, if asked => break handed.unwrap_or(Err(481)),
-                () = &mut limit, if asked => break Err(500),
-                else => break Err(481),
+                handed = &mut answer => break handed.unwrap_or(Err(481)),
+                () = &mut limit => break Err(500),
             }
         };
         match handed {
@@ -72,9 +95,8 @@ impl Call<'_> {
                 self.ears = Some(ears);
                 self.cushion_millis = cushion_millis;
                 self.limit = limit;
+                self.succeeds = Some(succeeded);
                 self.answer().await;
-                // The old call says BYE now, whether it hears this or finds us gone.
-                let _ = succeeded.send(());
                 true
             }
             Err(status) => {
@@ -102,7 +124,6 @@ impl Call<'_> {
             let _ = reply.send(Err(603));
             return;
         };
-        let carried = self.media.is_some();
         if let Some(media) = &self.media {
             let (told, stats) = oneshot::channel();
             media.with(move |stream, _| {
@@ -124,26 +145,32 @@ impl Call<'_> {
             succeeded,
         });
         match reply.send(Ok(handover)) {
-            Ok(()) => {
-                self.media_events = None;
-                self.succeeded = Some(told);
-            }
+            Ok(()) => self.succeeded = Some(told),
             // The new call was given up meanwhile: this one goes on.
-            Err(Ok(handover)) => {
-                let Handover { line, ears, .. } = *handover;
-                self.ears = Some(ears);
-                match line {
-                    Line::Inherited(media) if carried => self.media = Some(media),
-                    line => self.line = Some(line),
-                }
-            }
+            Err(Ok(handover)) => self.take_back(*handover),
             Err(Err(_)) => {}
         }
     }
 
-    /// The call that takes this one's place has begun.
-    pub(super) fn on_succeeded(&mut self) {
+    fn take_back(&mut self, handover: Handover) {
+        let Handover { line, ears, .. } = handover;
+        self.ears = Some(ears);
+        self.stats = None;
+        match line {
+            // Its packets never stopped.
+            Line::Inherited(media) if self.sockets.is_none() => self.media = Some(media),
+            line => self.line = Some(line),
+        }
+    }
+
+    /// The call that takes this one's place has begun, or was given up.
+    pub(super) fn on_succeeded(&mut self, succession: Option<Succession>) {
         self.succeeded = None;
-        self.end("caller", Reason::Replaced, String::new());
+        match succession {
+            Some(Succession::GivenUp(handover)) => self.take_back(*handover),
+            Some(Succession::Begun) | None => {
+                self.end("caller", Reason::Replaced, String::new());
+            }
+        }
     }
 }
