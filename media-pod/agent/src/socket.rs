@@ -157,6 +157,11 @@ impl AgentSocket {
         }
     }
 
+    /// See [`AgentStream::is_drained`].
+    pub fn is_drained(&self) -> bool {
+        self.stream.is_drained()
+    }
+
     /// See [`AgentStream::read_on`].
     pub fn read_on(&mut self, scratch: &mut [u8]) -> bool {
         self.stream.read_on(scratch)

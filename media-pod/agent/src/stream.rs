@@ -18,8 +18,6 @@ pub const STUCK_AFTER: Duration = Duration::from_secs(30);
 const KEPT_CAPACITY: usize = 4096;
 /// Reads before others get their turn.
 pub const READS: usize = 16;
-/// Who has said so much after [`AgentStream::close`] does not listen.
-const MOST_READ_ON: usize = 4 << 20;
 
 /// Why a connection is over.
 #[derive(Debug, Error)]
@@ -53,8 +51,6 @@ pub struct AgentStream {
     hung_up: bool,
     /// Nothing is left to read until more is told of.
     drained: bool,
-    /// How much was dropped after the close.
-    read_on: usize,
 }
 
 impl AgentStream {
@@ -68,7 +64,6 @@ impl AgentStream {
             shut: false,
             hung_up: false,
             drained: false,
-            read_on: 0,
         }
     }
 
@@ -188,16 +183,22 @@ impl AgentStream {
         }
     }
 
-    /// Reads and drops what the agent still says after [`Self::close`]. True once the connection is over.
+    /// Reads and drops what the agent still says after [`Self::close`]. True once the connection is over; the owner sets an end to an
+    /// agent that talks on and on.
     pub fn read_on(&mut self, scratch: &mut [u8]) -> bool {
-        while self.read_on < MOST_READ_ON {
+        for _ in 0..READS {
             match self.read(scratch) {
-                Ok(Some(length)) => self.read_on += length,
+                Ok(Some(_)) => {}
                 Ok(None) => return self.failure.is_some(),
                 Err(_) => return true,
             }
         }
-        true
+        false
+    }
+
+    /// Whether nothing is left to read until [`Self::wake`] tells of more.
+    pub fn is_drained(&self) -> bool {
+        self.drained
     }
 }
 

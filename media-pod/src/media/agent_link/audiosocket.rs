@@ -158,8 +158,10 @@ impl Agent for AudioSocketLink {
         self.stream.wake(hung_up);
         if self.stream.read_on(scratch) {
             Turn::Over
-        } else {
+        } else if self.stream.is_drained() {
             Turn::Done
+        } else {
+            Turn::More
         }
     }
 }

@@ -195,8 +195,10 @@ impl Agent for TwilioLink {
         self.socket.wake(hung_up);
         if self.socket.read_on(scratch) {
             Turn::Over
-        } else {
+        } else if self.socket.is_drained() {
             Turn::Done
+        } else {
+            Turn::More
         }
     }
 }
