@@ -13,6 +13,7 @@ use ringwire_config::{NotUnderstood, ObjectRef, fixture};
 use ringwire_control::Reporter;
 use ringwire_sip::message::{HeaderName, Message, Request, StreamItem, StreamParser};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -28,11 +29,12 @@ struct Bench {
     parser: StreamParser,
     reporter: Reporter,
     drain: CancellationToken,
+    config: watch::Sender<Option<Arc<MediaConfig>>>,
     pod: tokio::task::JoinHandle<()>,
 }
 
-fn config() -> MediaConfig {
-    let media = fixture::media([fixture::agent("bot")]);
+fn config(agents: &[&str]) -> MediaConfig {
+    let media = fixture::media(agents.iter().map(|name| fixture::agent(name)));
     let newer = ObjectRef::new("voice", "newer");
     MediaConfig {
         not_understood: NotUnderstood {
@@ -55,7 +57,7 @@ impl Bench {
         let (links_in, links) = mpsc::channel(1);
         let reporter = Reporter::new(PodState::new("media-0", Role::Media, Incarnation(1)));
         let drain = CancellationToken::new();
-        let (_, config) = watch::channel(Some(Arc::new(config())));
+        let (config_in, config) = watch::channel(Some(Arc::new(config(&["bot"]))));
         let params = Params {
             config,
             links,
@@ -81,6 +83,7 @@ impl Bench {
             parser: StreamParser::new(),
             reporter,
             drain,
+            config: config_in,
             pod,
         }
     }
@@ -154,16 +157,8 @@ impl Bench {
 
     /// How an INVITE to that agent is answered, and the tag of the pod.
     async fn invite(&mut self, call: &str, agent: &str) -> (u16, String) {
-        let sdp = "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 4000 RTP/AVP 8\n";
-        let head = head(call, "INVITE", 1, "");
-        let length = sdp.replace('\n', "\r\n").len();
-        self.send(&format!(
-            "{head}X-Ringwire-Provider: voice/trunk\nX-Ringwire-Number: voice/main\nX-Ringwire-Called: +34911234567\n\
-             X-Ringwire-Agent: voice/{agent}\nX-Ringwire-Codecs: PCMA\nX-Ringwire-Contact: sip:127.0.0.1:5060\n\
-             X-Ringwire-Source: 127.0.0.1:5060\nContact: <sip:caller@127.0.0.1>\n\
-             Content-Type: application/sdp\nContent-Length: {length}\n\n{sdp}"
-        ))
-        .await;
+        let head = head(call, "INVITE", 1, "") + &decided(agent);
+        self.send(&(head + &sdp(4000))).await;
         self.answer(call, "INVITE").await
     }
 
@@ -197,6 +192,108 @@ fn head(call: &str, method: &str, cseq: u32, to_tag: &str) -> String {
          Max-Forwards: 70\nFrom: <sip:1@127.0.0.1>;tag={call}\nTo: <sip:us@127.0.0.1>{to_tag}\nCall-ID: {call}\n\
          CSeq: {cseq} {method}\n"
     )
+}
+
+/// What a registrar has decided on an INVITE to that agent.
+fn decided(agent: &str) -> String {
+    format!(
+        "X-Ringwire-Provider: voice/trunk\nX-Ringwire-Number: voice/main\nX-Ringwire-Called: +34911234567\n\
+         X-Ringwire-Agent: voice/{agent}\nX-Ringwire-Codecs: PCMA\nX-Ringwire-Contact: sip:127.0.0.1:5060\n\
+         X-Ringwire-Source: 127.0.0.1:5060\nContact: <sip:caller@127.0.0.1>\n"
+    )
+}
+
+/// The end of a message with the caller's SDP.
+fn sdp(port: u16) -> String {
+    let sdp = format!(
+        "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio {port} RTP/AVP 8\n"
+    );
+    let length = sdp.replace('\n', "\r\n").len();
+    format!("Content-Type: application/sdp\nContent-Length: {length}\n\n{sdp}")
+}
+
+/// Where a caller hears RTP.
+async fn ear() -> (UdpSocket, u16) {
+    let ear = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let port = ear.local_addr().unwrap().port();
+    (ear, port)
+}
+
+async fn hears(ear: &UdpSocket) {
+    let packet = tokio::time::timeout(LIMIT, ear.recv(&mut [0; 2048])).await;
+    packet.expect("RTP").unwrap();
+}
+
+#[tokio::test]
+async fn what_is_agreed_on_before_the_agent_is_there_begins_with_the_answer() {
+    let mut bench = Bench::start().await;
+    let (ear, port) = ear().await;
+    // No offer, and a provisional response has to be acknowledged (RFC 3262): ours has the offer, the PRACK the answer.
+    let invite = head("early", "INVITE", 1, "") + &decided("late");
+    bench
+        .send(&format!("{invite}Require: 100rel\nContent-Length: 0\n\n"))
+        .await;
+    let (tag, rseq) = bench
+        .expect("a reliable 180", |message| {
+            let Message::Response(response) = message else {
+                return None;
+            };
+            let rseq = response.headers.get(&HeaderName::Rseq)?.to_owned();
+            Some((response.headers.to().ok()?.tag()?.to_owned(), rseq))
+        })
+        .await;
+    let prack = head("early", "PRACK", 2, &format!(";tag={tag}"));
+    bench
+        .send(&(format!("{prack}RAck: {rseq} 1 INVITE\n") + &sdp(port)))
+        .await;
+    assert_eq!(bench.answer("early", "PRACK").await.0, 200);
+    // Only now somebody is there to answer.
+    bench
+        .config
+        .send_replace(Some(Arc::new(config(&["bot", "late"]))));
+    assert_eq!(bench.answer("early", "INVITE").await.0, 200);
+    bench.send_plain("early", "ACK", 1, &tag, "").await;
+    hears(&ear).await;
+    bench.wait_calls(1).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_successor_that_is_given_up_leaves_the_call_as_it_was() {
+    let mut bench = Bench::start().await;
+    let (ear, port) = ear().await;
+    let invite = head("old", "INVITE", 1, "") + &decided("bot");
+    bench.send(&(invite + &sdp(port))).await;
+    let (status, old) = bench.answer("old", "INVITE").await;
+    assert_eq!(status, 200);
+    bench.send_plain("old", "ACK", 1, &old, "").await;
+    for number in 0..40 {
+        let call = format!("new{number}");
+        let head = head(&call, "INVITE", 1, "");
+        let replaces = format!("Replaces: old;to-tag={old};from-tag=old\n");
+        let cancel = head
+            .replacen("INVITE", "CANCEL", 1)
+            .replace("1 INVITE", "1 CANCEL");
+        let invite = head + &decided("bot") + &replaces + &sdp(4000);
+        bench
+            .send(&format!("{invite}{cancel}Content-Length: 0\n\n"))
+            .await;
+        let (status, tag) = bench.answer(&call, "INVITE").await;
+        if status == 200 {
+            // Seldom the CANCEL comes too late: the old call is replaced.
+            bench.send_plain(&call, "ACK", 1, &tag, "").await;
+            break;
+        }
+        assert_eq!(status, 487);
+        bench
+            .send_plain("old", "OPTIONS", 2 + number, &old, "")
+            .await;
+        assert_eq!(bench.answer("old", "OPTIONS").await.0, 200);
+        // What was heard before is passed over.
+        while ear.try_recv(&mut [0; 2048]).is_ok() {}
+        hears(&ear).await;
+    }
+    bench.stop().await;
 }
 
 #[tokio::test]

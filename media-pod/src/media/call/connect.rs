@@ -5,51 +5,46 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use ringwire_config::Reason;
-use ringwire_config::gateway::MediaConfig;
+use ringwire_config::gateway::{Agent, GatewaySettings, MediaConfig};
+use ringwire_config::{ObjectRef, Reason};
 use ringwire_sip::message::HeaderName;
 
 use super::{Call, Line, sleep_until};
 use crate::media::agent_link::{self, Unreachable};
+use crate::media::shared::Shared;
 
 /// An agent that was configured a moment ago may not have reached us yet.
 const CONFIG_WAIT: Duration = Duration::from_secs(1);
+
+/// The agent's entry in the configuration, once it is there.
+async fn find(shared: &Shared, agent: &ObjectRef) -> Option<(Agent, GatewaySettings)> {
+    let mut config = shared.config.clone();
+    let has = |config: &Option<Arc<MediaConfig>>| {
+        config.as_ref().is_some_and(|config| {
+            config.agents.contains_key(agent) || config.not_understood.agents.contains_key(agent)
+        })
+    };
+    let waiting = tokio::time::timeout(CONFIG_WAIT, config.wait_for(has));
+    let config = waiting.await.ok()?.ok()?.clone()?;
+    Some((config.agents.get(agent)?.clone(), config.settings.clone()))
+}
 
 impl Call<'_> {
     /// Connects the agent while the caller hears ringing. True if it was answered.
     pub(super) async fn connect(&mut self) -> bool {
         let shared = self.shared;
         let agent = &self.agent.clone();
-        let found = {
-            let mut config = shared.config.clone();
-            let has = |config: &Option<Arc<MediaConfig>>| {
-                config.as_ref().is_some_and(|config| {
-                    config.agents.contains_key(agent)
-                        || config.not_understood.agents.contains_key(agent)
-                })
-            };
-            let waiting = tokio::time::timeout(CONFIG_WAIT, config.wait_for(has));
-            let config = waiting
-                .await
-                .ok()
-                .and_then(Result::ok)
-                .and_then(|config| config.clone());
-            config.and_then(|config| {
-                Some((config.agents.get(agent)?.clone(), config.settings.clone()))
-            })
-        };
-        let Some((entry, settings)) = found else {
-            let (reason, detail) = self.agent_missing();
-            self.refuse(480, reason, detail);
-            self.act().await;
-            return false;
-        };
         let rng = StdRng::from_rng(&mut self.rng);
         let about = std::mem::take(&mut self.about);
         let started = Instant::now();
-        let connecting = agent_link::connect(&entry, &settings, &shared.connector, about, rng);
+        let connecting = async {
+            let (entry, settings) = find(shared, agent).await?;
+            let connected =
+                agent_link::connect(&entry, &settings, &shared.connector, about, rng).await;
+            Some((entry, connected))
+        };
         tokio::pin!(connecting);
-        let connected = loop {
+        let found = loop {
             let timer = self.leg.uas.poll_timeout();
             tokio::select! {
                 biased;
@@ -59,12 +54,18 @@ impl Call<'_> {
                         return false;
                     }
                 }
-                connected = &mut connecting => break connected,
+                found = &mut connecting => break found,
                 () = sleep_until(timer) => {
                     self.leg.uas.handle_timeout(Instant::now());
                     self.act().await;
                 }
             }
+        };
+        let Some((entry, connected)) = found else {
+            let (reason, detail) = self.agent_missing();
+            self.refuse(480, reason, detail);
+            self.act().await;
+            return false;
         };
         match connected {
             Ok((link, ears)) => {
