@@ -2,7 +2,8 @@
 //!
 //! Watch ([`watch`]) → dereference ([`world`], [`secrets`]) → validate and compile (`ringwire-config`, [`media_gateway::validate`]) →
 //! build ([`media_gateway::build`]) → apply ([`media_gateway::apply`]) → status ([`status`]); beside that the pods are followed
-//! ([`observe`]). [`reconcile`] runs it; of several operators one writes ([`leader`]). No SIP and no media: calls go on when the operator is away.
+//! ([`observe`]). [`reconcile`] runs it; of several operators one writes ([`leader`]). No SIP and no media: calls go on when the operator
+//! is away.
 //!
 //! [`run`] is what `ringwire operator` calls.
 

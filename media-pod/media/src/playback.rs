@@ -1,8 +1,8 @@
 //! What the agent wants played: a queue of µ-law audio with marks in it, taken out one frame per packet.
 //!
 //! A talk spurt begins when its first audio has waited for as long as the cushion is, or when so much is at hand: then an agent in real
-//! time may be late by that, and nobody hears it. Agents send faster than real time; this queue is where the audio waits. Its bound is 120 s, beyond which the newest
-//! audio is dropped.
+//! time may be late by that, and nobody hears it. Agents send faster than real time; this queue is where the audio waits. Its bound is
+//! 120 s, beyond which the newest audio is dropped.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -2,9 +2,11 @@
 //!
 //! From [`RtpStream::start`] to [`RtpStream::stop`] one packet leaves every 20 ms unless the call is on hold, and one frame
 //! goes to the agent every 20 ms whatever arrives. Silence leaves in a grid; what the agent says leaves when it is due, which may be up to
-//! 20 ms before the grid has its turn, and after it packets are back in the grid: so timestamps never run away from the clock. The owner feeds datagrams and agent audio, calls
-//! [`RtpStream::handle_timeout`] at [`RtpStream::poll_timeout`], and empties [`RtpStream::poll_transmit`] and
-//! [`RtpStream::poll_event`] after each. Reports (RTCP) go beside it: [`RtpStream::receive_report`], [`RtpStream::poll_report`].
+//! 20 ms before the grid has its turn, and after it packets are back in the grid: so timestamps never run away from the clock.
+//!
+//! The owner feeds datagrams and agent audio, calls [`RtpStream::handle_timeout`] at [`RtpStream::poll_timeout`], and empties
+//! [`RtpStream::poll_transmit`] and [`RtpStream::poll_event`] after each. Reports (RTCP) go beside it: [`RtpStream::receive_report`],
+//! [`RtpStream::poll_report`].
 
 use std::{
     collections::VecDeque,
