@@ -78,6 +78,13 @@ pub struct Session {
     pub receive: bool,
 }
 
+impl Session {
+    /// Either side may not send: silence means nothing now.
+    pub fn on_hold(&self) -> bool {
+        !self.send || !self.receive
+    }
+}
+
 /// How to start a stream. The random values are the caller's to draw (RFC 3550 §5.1).
 #[derive(Debug, Clone, Copy)]
 pub struct StreamConfig {
@@ -661,7 +668,7 @@ impl RtpStream {
 
     /// Either side may not send: silence means nothing now.
     pub fn on_hold(&self) -> bool {
-        !self.session.send || !self.session.receive
+        self.session.on_hold()
     }
 
     /// Time since the last accepted packet, or since the peer was first expected to send.

@@ -5,7 +5,6 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use mio::event::Source;
 use ringwire_media::FRAME_SAMPLES;
 use ringwire_media::plane::{Agent, CallHandle, Parts, Plane, Turn};
 use ringwire_media::stream::{Codec, RtpStream, Session, StreamConfig};
@@ -16,12 +15,6 @@ const LIMIT: Duration = Duration::from_secs(5);
 struct Echo;
 
 impl Agent for Echo {
-    fn source(&mut self) -> Option<&mut dyn Source> {
-        None
-    }
-
-    fn start(&mut self) {}
-
     fn frame(
         &mut self,
         ulaw: &[u8; FRAME_SAMPLES],
@@ -31,26 +24,6 @@ impl Agent for Echo {
     ) -> Turn {
         stream.play(ulaw, now);
         Turn::Done
-    }
-
-    fn digit(&mut self, _digit: char) {}
-
-    fn mark_played(&mut self, _name: &str) {}
-
-    fn ready(
-        &mut self,
-        _hung_up: bool,
-        _scratch: &mut [u8],
-        _stream: &mut RtpStream,
-        _now: Instant,
-    ) -> Turn {
-        Turn::Done
-    }
-
-    fn stop(&mut self) {}
-
-    fn close(&mut self, _hung_up: bool, _scratch: &mut [u8]) -> Turn {
-        Turn::Over
     }
 }
 

@@ -36,13 +36,15 @@ pub enum Turn {
     Over,
 }
 
-/// A call's agent, ready to hear and to speak.
+/// A call's agent, ready to hear and to speak. What is not said here is that of one without a connection, which needs no telling.
 pub trait Agent: Send {
     /// The connection to watch; none if there is none.
-    fn source(&mut self) -> Option<&mut dyn Source>;
+    fn source(&mut self) -> Option<&mut dyn Source> {
+        None
+    }
 
     /// The call begins.
-    fn start(&mut self);
+    fn start(&mut self) {}
 
     /// 20 ms of the caller's audio (µ-law, 8 kHz), which began so long after the stream did.
     fn frame(
@@ -54,26 +56,30 @@ pub trait Agent: Send {
     ) -> Turn;
 
     /// The caller pressed a key.
-    fn digit(&mut self, digit: char);
+    fn digit(&mut self, _digit: char) {}
 
     /// The audio before a mark was played.
-    fn mark_played(&mut self, name: &str);
+    fn mark_played(&mut self, _name: &str) {}
 
     /// Its connection may have something to read, or room to write: what the agent says goes to `stream`. It says nothing more after that
-    /// if it has `hung_up`. `scratch` is memory for the turn.
+    /// if it has hung up. The scratch is memory for the turn.
     fn ready(
         &mut self,
-        hung_up: bool,
-        scratch: &mut [u8],
-        stream: &mut RtpStream,
-        now: Instant,
-    ) -> Turn;
+        _hung_up: bool,
+        _scratch: &mut [u8],
+        _stream: &mut RtpStream,
+        _now: Instant,
+    ) -> Turn {
+        Turn::Done
+    }
 
     /// The call is over: the last words. [`Self::close`] follows.
-    fn stop(&mut self);
+    fn stop(&mut self) {}
 
     /// Sends what waits; what the agent still says is dropped. [`Turn::Over`] once its connection is.
-    fn close(&mut self, hung_up: bool, scratch: &mut [u8]) -> Turn;
+    fn close(&mut self, _hung_up: bool, _scratch: &mut [u8]) -> Turn {
+        Turn::Over
+    }
 }
 
 /// What a call is made of.

@@ -40,10 +40,6 @@ impl Drop for Parrot {
 }
 
 impl Agent for Parrot {
-    fn source(&mut self) -> Option<&mut dyn Source> {
-        None
-    }
-
     fn start(&mut self) {
         self.tell(Heard::Start);
     }
@@ -74,16 +70,6 @@ impl Agent for Parrot {
 
     fn mark_played(&mut self, name: &str) {
         self.tell(Heard::Mark(name.to_owned()));
-    }
-
-    fn ready(
-        &mut self,
-        _hung_up: bool,
-        _scratch: &mut [u8],
-        _stream: &mut RtpStream,
-        _now: Instant,
-    ) -> Turn {
-        Turn::Done
     }
 
     fn stop(&mut self) {

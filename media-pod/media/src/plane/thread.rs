@@ -147,17 +147,21 @@ impl Thread {
     }
 
     fn on_ready(&mut self, index: usize, part: Part, hung_up: bool, now: Instant) {
-        let turn = self.turn(index, now, |call, scratch| {
+        self.read(index, part, now, |call, scratch| {
             call.on_ready(part, hung_up, scratch, now)
         });
-        if turn == Some(Turn::More) {
-            self.again(index, part);
-        }
     }
 
-    /// What is not drained has another turn: one, however often it is told of.
-    fn again(&mut self, index: usize, part: Part) {
-        if !self.again.contains(&(index, part)) {
+    /// A turn that reads. What is not drained has another one: one, however often it is told of.
+    fn read(
+        &mut self,
+        index: usize,
+        part: Part,
+        now: Instant,
+        act: impl FnOnce(&mut Call, &mut [u8]) -> Turn,
+    ) {
+        let more = self.turn(index, now, act) == Some(Turn::More);
+        if more && !self.again.contains(&(index, part)) {
             self.again.push((index, part));
         }
     }
@@ -200,7 +204,9 @@ impl Thread {
 
     /// Sockets are not watched any more once they are closed.
     fn remove(&mut self, index: usize) {
-        let call = self.calls.remove(index);
+        let Some(call) = self.calls.try_remove(index) else {
+            return;
+        };
         if let Some(id) = call.id {
             self.by_id.remove(&id);
         }
@@ -256,14 +262,14 @@ impl Thread {
                     call.succeed(&registry?, index, (rtp, reports), succeed, tell)
                 });
                 if !matches!(succeeded, Some(Ok(()))) {
-                    self.fail(index);
+                    self.remove(index);
                 }
             }
             Order::End(id, told) => {
                 let Some(index) = self.by_id.get(&id).copied() else {
                     return;
                 };
-                let turn = self.turn(index, now, |call, scratch| {
+                self.read(index, Part::Agent, now, |call, scratch| {
                     let stats = call.media.as_ref().map(|media| media.stream.stats());
                     if let (Some(told), Some(stats)) = (told, stats) {
                         told(stats);
@@ -271,9 +277,6 @@ impl Thread {
                     call.close(now + CLOSE_LIMIT);
                     call.on_ready(Part::Agent, false, scratch, now)
                 });
-                if turn == Some(Turn::More) {
-                    self.again(index, Part::Agent);
-                }
             }
             Order::TellIdle(told) => self.tell_idle.push(told),
         }
@@ -287,24 +290,16 @@ impl Thread {
         begin: impl FnOnce(&mut Call, &mut [u8]) -> Turn,
     ) {
         let watched = self.calls[index].watch(self.poll.registry(), index);
-        if watched.is_err() {
-            return self.fail(index);
-        }
-        if self.turn(index, now, begin) == Some(Turn::More) {
-            self.again(index, Part::Agent);
+        // A call whose sockets cannot be watched is none.
+        match watched {
+            Ok(()) => self.read(index, Part::Agent, now, begin),
+            Err(_) => self.remove(index),
         }
     }
 
     fn with<T>(&mut self, id: u64, now: Instant, act: impl FnOnce(&mut Call, &mut [u8]) -> T) {
         if let Some(index) = self.by_id.get(&id) {
             self.turn(*index, now, act);
-        }
-    }
-
-    /// A call whose sockets cannot be watched.
-    fn fail(&mut self, index: usize) {
-        if self.calls.contains(index) {
-            self.remove(index);
         }
     }
 }

@@ -15,7 +15,7 @@ use ringwire_media::plane::{Agent, Turn};
 use ringwire_media::stream::RtpStream;
 use ringwire_media::{FRAME_SAMPLES, g711};
 
-use super::{FromAgent, QUEUED_AUDIO, RESERVED, Teller};
+use super::{FromAgent, QUEUED_AUDIO, RESERVED, Teller, closing};
 
 /// The longest backlog behind a frame of audio, and behind another one.
 const AUDIO_BACKLOG: usize = QUEUED_AUDIO * AUDIO_FRAME_BYTES;
@@ -105,9 +105,6 @@ impl Agent for AudioSocketLink {
         }
     }
 
-    /// The protocol has none.
-    fn mark_played(&mut self, _name: &str) {}
-
     fn ready(
         &mut self,
         hung_up: bool,
@@ -156,13 +153,8 @@ impl Agent for AudioSocketLink {
 
     fn close(&mut self, hung_up: bool, scratch: &mut [u8]) -> Turn {
         self.stream.wake(hung_up);
-        if self.stream.read_on(scratch) {
-            Turn::Over
-        } else if self.stream.is_drained() {
-            Turn::Done
-        } else {
-            Turn::More
-        }
+        let over = self.stream.read_on(scratch);
+        closing(over, self.stream.is_drained())
     }
 }
 

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::event::Source;
 use rand::rngs::StdRng;
 use ringwire_agent::address::AddressPolicy;
 use ringwire_agent::connect::{ConnectError, Connector};
@@ -221,6 +220,15 @@ fn address_policy(settings: &GatewaySettings) -> AddressPolicy {
     }
 }
 
+/// What becomes of a connection that is being closed, after what the agent still says was read.
+fn closing(over: bool, drained: bool) -> Turn {
+    match (over, drained) {
+        (true, _) => Turn::Over,
+        (false, true) => Turn::Done,
+        (false, false) => Turn::More,
+    }
+}
+
 /// The caller hears himself.
 struct Echo {
     /// The call hears nothing of it, and never that it is gone.
@@ -228,12 +236,6 @@ struct Echo {
 }
 
 impl AgentLink for Echo {
-    fn source(&mut self) -> Option<&mut dyn Source> {
-        None
-    }
-
-    fn start(&mut self) {}
-
     fn frame(
         &mut self,
         ulaw: &[u8; FRAME_SAMPLES],
@@ -243,25 +245,5 @@ impl AgentLink for Echo {
     ) -> Turn {
         stream.play(ulaw, now);
         Turn::Done
-    }
-
-    fn digit(&mut self, _digit: char) {}
-
-    fn mark_played(&mut self, _name: &str) {}
-
-    fn ready(
-        &mut self,
-        _hung_up: bool,
-        _scratch: &mut [u8],
-        _stream: &mut RtpStream,
-        _now: Instant,
-    ) -> Turn {
-        Turn::Done
-    }
-
-    fn stop(&mut self) {}
-
-    fn close(&mut self, _hung_up: bool, _scratch: &mut [u8]) -> Turn {
-        Turn::Over
     }
 }

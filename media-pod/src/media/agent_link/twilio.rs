@@ -17,7 +17,7 @@ use ringwire_media::FRAME_SAMPLES;
 use ringwire_media::plane::{Agent, Turn};
 use ringwire_media::stream::RtpStream;
 
-use super::{QUEUED_AUDIO, RESERVED, Teller};
+use super::{QUEUED_AUDIO, RESERVED, Teller, closing};
 
 /// A frame of audio as a message, with numbers of any length.
 const AUDIO_MESSAGE_BYTES: usize = 440;
@@ -169,10 +169,8 @@ impl Agent for TwilioLink {
             }
         });
         match received {
-            _ if over => {
-                socket.close(1000, "");
-                Turn::Leaving
-            }
+            // It has been answered.
+            _ if over => Turn::Leaving,
             Ok(true) => Turn::More,
             Ok(false) => Turn::Done,
             Err(error @ SocketError::Stream(_)) => teller.closed(&error),
@@ -193,12 +191,7 @@ impl Agent for TwilioLink {
 
     fn close(&mut self, hung_up: bool, scratch: &mut [u8]) -> Turn {
         self.socket.wake(hung_up);
-        if self.socket.read_on(scratch) {
-            Turn::Over
-        } else if self.socket.is_drained() {
-            Turn::Done
-        } else {
-            Turn::More
-        }
+        let over = self.socket.read_on(scratch);
+        closing(over, self.socket.is_drained())
     }
 }

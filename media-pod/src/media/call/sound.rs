@@ -34,7 +34,7 @@ impl Call<'_> {
             Codec::Pcma => "PCMA",
         });
         self.probed = Some(now);
-        self.on_hold = !session.send || !session.receive;
+        self.on_hold = session.on_hold();
         if let Some(media) = &self.media {
             media.with(move |stream, now| stream.update(session, now));
             return;
