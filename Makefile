@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: help run test lint cluster soak bench bench-proxy bench-registrations clean
+.PHONY: help run test lint cluster soak bench bench-codecs bench-jitter bench-proxy bench-registrations clean
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -24,6 +24,12 @@ soak: ## The leak test with 10,000 calls
 
 bench: ## What a call with audio costs, beside what the kernel alone costs
 	@hack/bench.sh
+
+bench-codecs: ## Speech quality of real calls in each codec, beside the codecs alone
+	@hack/bench-codecs.sh
+
+bench-jitter: ## Delay and speech quality of the jitter buffer, beside fixed ones
+	@hack/bench-jitter.sh
 
 bench-registrations: ## What 5,000 registered trunks cost
 	@hack/bench-registrations.sh

@@ -24,6 +24,7 @@
 #   --numbers LIST    "number:user number:user ..."           (default: none)
 #   --pstn HOST:PORT  where calls of trunks to numbers go     (default: 404)
 #   --relay yes|no   the voice goes through rtpengine        (default: no)
+#   --relay-offer F  what rtpengine makes of offers, such as RTP/SAVP (default: nothing)
 #   --follow WHAT     requests to a trunk go to its `contact` (over TLS: the connection of its REGISTER), to the `source`
 #                     of its REGISTER, or to its `listener`, the Contact over TLS too        (default: contact)
 #   --min-expires S, --max-expires S                          (default: 5, 3600)
@@ -60,6 +61,7 @@ PSTN=${CARRIER_PSTN:-}
 FOLLOW=${CARRIER_FOLLOW:-contact}
 RELAY=${CARRIER_RELAY:-no}
 RELAY_PORT=2223
+RELAY_OFFER=${CARRIER_RELAY_OFFER:-}
 
 # Relative paths would mean something else to Kamailio, which changes its folder.
 [[ $DIR = /* ]] || DIR=$PWD/$DIR
@@ -93,7 +95,7 @@ render() {
         [[ $FOLLOW != listener ]] || echo '#!define FOLLOW_LISTENER'
         [[ $RELAY = no ]] || echo '#!define WITH_RELAY'
         sed -e 1d -e "s|@LISTEN@|$(listen | sed -z 's/\n/\\n/g')|" -e "s|@DIR@|$DIR|g" -e "s|@REALM@|$REALM|g" \
-            -e "s|@RELAY@|$(host "$ADDRESS"):$RELAY_PORT|" \
+            -e "s|@RELAY@|$(host "$ADDRESS"):$RELAY_PORT|" -e "s|@RELAY_OFFER@|$RELAY_OFFER|" \
             -e "s|@PSTN_HOST@|${PSTN%:*}|" -e "s|@PSTN_PORT@|${PSTN##*:}|" -e "s|@CHILDREN@|${CARRIER_CHILDREN:-2}|" \
             -e "s|@MIN_EXPIRES@|${CARRIER_MIN_EXPIRES:-5}|" -e "s|@MAX_EXPIRES@|${CARRIER_MAX_EXPIRES:-3600}|" \
             "$HACK/carrier/kamailio.cfg.in"
@@ -136,12 +138,12 @@ relay_listens() {
     "${enter[@]}" ss -Hlun "src $(host "$ADDRESS"):$RELAY_PORT" | grep -q .
 }
 
-# Without its kernel module: packets go through the process.
+# Without its kernel module: packets go through the process. Without the system's settings: these have ports that all relays would share.
 start_relay() {
     command -v rtpengine >/dev/null || die "no rtpengine: run hack/setup.sh --sip"
-    spawn rtpengine "$NETNS" rtpengine --foreground --log-stderr --log-level=6 --delete-delay=0 --table=-1 --num-threads=1 \
+    spawn rtpengine "$NETNS" rtpengine --config-file=none --foreground --log-stderr --log-level=6 --delete-delay=0 --table=-1 --num-threads=1 \
         --interface="$ADDRESS" --listen-ng="$(host "$ADDRESS"):$RELAY_PORT" --port-min=30000 --port-max=30999
-    wait_for 10 "start of the relay" relay_listens
+    wait_for 30 "start of the relay" relay_listens || { tail -n 5 "$DIR/logs/rtpengine.log" >&2 && return 1; }
 }
 
 answers() { alive kamailio && ctl core.uptime; }

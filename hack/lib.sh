@@ -16,6 +16,7 @@ ETCD_BIN=$STATE/tools/etcd-$ETCD_VERSION/bin
 HELM_BIN=$STATE/tools/helm-$HELM_VERSION/bin
 COREDNS_BIN=$STATE/tools/coredns-$COREDNS_VERSION/bin
 AUDIOSOCKET_BIN=$STATE/tools/audiosocket
+PESQ_VENV=$STATE/tools/pesq-0.0.4
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }

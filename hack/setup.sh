@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # Installs what building and testing Ringwire needs on Debian 12. Everything is safe to repeat.
 #
-#   hack/setup.sh [--all] [--rust] [--cluster] [--image] [--sip] [--lint]
+#   hack/setup.sh [--all] [--rust] [--cluster] [--image] [--sip] [--sound] [--lint]
 #
 #   --rust     what `cargo build` and `cargo test` need
 #   --cluster  Kubernetes, etcd, CoreDNS, helm (built from Go modules) and containerd for hack/cluster.sh
 #   --image    buildah, for hack/image.sh
 #   --sip      the SIP peers of the end-to-end tests, an AudioSocket agent (built from a Go module) and tools for sound
+#   --sound    recorded speech and PESQ (in a Python environment of its own), for `make bench-jitter`
+#              and `make bench-codecs`; not part of --all
 #   --lint     shellcheck
-#   --all      all of these (the default)
+#   --all      all of these but --sound (the default)
 set -euo pipefail
 # shellcheck source=hack/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -22,6 +24,7 @@ CLUSTER_PACKAGES=(
 SIP_PACKAGES=(
     baresip-core flite kamailio kamailio-extra-modules kamailio-tls-modules rtpengine-daemon sip-tester sox tshark
 )
+SOUND_PACKAGES=(asterisk-core-sounds-en-wav build-essential flite python3-dev python3-venv sox)
 LINT_PACKAGES=(python3-yaml shellcheck)
 
 missing_packages() {
@@ -106,6 +109,19 @@ build_audiosocket() {
     (cd "$HACK/audiosocket" && CGO_ENABLED=0 GOFLAGS=-mod=readonly go build -trimpath -o "$AUDIOSOCKET_BIN/agent" .)
 }
 
+# Where it is, is written into a Python environment, so it is made in place, and is whole when the mark is there.
+set_up_pesq() {
+    [[ ! -e $PESQ_VENV/complete ]] || return 0
+    rm -rf "$PESQ_VENV"
+    step "built PESQ" build_pesq "$PESQ_VENV"
+    touch "$PESQ_VENV/complete"
+}
+
+build_pesq() { # OUT; /usr/bin's Python, whose headers are installed
+    /usr/bin/python3 -m venv "$1"
+    "$1/bin/python" -m pip --quiet --disable-pip-version-check install --requirement "$HACK/jitter/requirements.txt"
+}
+
 go_install() { # PACKAGE@VERSION LDFLAGS OUT
     (cd / && CGO_ENABLED=0 GOFLAGS=-mod=mod GOBIN=$3 go install -trimpath -ldflags "-s -w $2" "$1")
 }
@@ -123,7 +139,7 @@ main() {
     local part parts=()
     for part; do
         case $part in
-        --rust | --cluster | --image | --sip | --lint) parts+=("${part#--}") ;;
+        --rust | --cluster | --image | --sip | --sound | --lint) parts+=("${part#--}") ;;
         --all) parts=(rust cluster image sip lint) ;;
         *) sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; [[ $part = -h || $part = --help ]]; exit ;;
         esac
@@ -139,6 +155,7 @@ main() {
         cluster) packages+=("${CLUSTER_PACKAGES[@]}") ;;
         image) packages+=("${IMAGE_PACKAGES[@]}") ;;
         sip) packages+=("${SIP_PACKAGES[@]}") ;;
+        sound) packages+=("${SOUND_PACKAGES[@]}") ;;
         lint) packages+=("${LINT_PACKAGES[@]}") ;;
         esac
     done
@@ -148,6 +165,7 @@ main() {
         rust) check_rust ;;
         cluster) set_up_cluster ;;
         sip) step "built the AudioSocket agent" build_audiosocket ;;
+        sound) set_up_pesq ;;
         esac
     done
 }

@@ -54,7 +54,8 @@ run_local() {
     section "end to end without a cluster: Kamailio, sipp, baresip"
     # They wait more than they compute.
     step "local" cargo test --locked --package ringwire-tests --test local -- --test-threads=6
-    step "sound" cargo test --locked --package ringwire-tests --test audio
+    # One at a time: sound suffers from what else runs.
+    step "sound" cargo test --locked --package ringwire-tests --test audio -- --test-threads=1
     step "leaks" cargo test --locked --package ringwire-tests --test leak -- --nocapture
     step "5,000 registrations" cargo test --locked --package ringwire-tests --test registrations -- --nocapture
     step "flood" cargo test --locked --package ringwire-tests --test flood -- --test-threads=1 --nocapture

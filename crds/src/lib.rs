@@ -53,9 +53,9 @@ pub use media_gateway::{
 };
 pub use phone_number::{PhoneNumber, PhoneNumberSpec, PhoneNumberState, PhoneNumberStatus};
 pub use sip_provider::{
-    CalledNumberFrom, Codec, ProviderLimits, ProviderType, RefusalStatus, RegistrationSpec,
-    RegistrationState, RegistrationStatus, SipProvider, SipProviderSpec, SipProviderStatus,
-    Transport,
+    CalledNumberFrom, Codec, MediaEncryption, ProviderLimits, ProviderType, RefusalStatus,
+    RegistrationSpec, RegistrationState, RegistrationStatus, SipProvider, SipProviderSpec,
+    SipProviderStatus, Transport,
 };
 pub use voice_agent::{
     AgentLimits, AudioSocketBackend, BackendKind, EchoBackend, VoiceAgent, VoiceAgentSpec,
@@ -79,6 +79,10 @@ pub mod condition {
     pub const CREDENTIALS_RESOLVED: &str = "CredentialsResolved";
     /// `SipProvider`: a gateway serves this provider.
     pub const GATEWAY_ACCEPTED: &str = "GatewayAccepted";
+    /// `SipProvider`, only where it is so: media is encrypted with keys that travel in SIP messages which are not.
+    pub const KEYS_IN_CLEAR: &str = "KeysInClear";
+    /// `SipProvider`, only where it is so: sound went one way only in the last call that told.
+    pub const ONE_WAY_AUDIO: &str = "OneWayAudio";
     /// `VoiceAgent`: the last attempt to reach the agent succeeded.
     pub const BACKEND_REACHABLE: &str = "BackendReachable";
     /// `MediaGateway`: its pods know the addresses to tell carriers.

@@ -293,8 +293,8 @@ pub struct RtpSpec {
     #[serde(default)]
     pub exposure: Exposure,
 
-    /// The UDP ports for RTP and RTCP, two for each call. On the host network the media pods of a node share them. Default: 20000 to
-    /// 20999.
+    /// The UDP ports for RTP (even) and RTCP (odd). Many calls share a pair; how many depends on the kernel's buffer. On the host network
+    /// the media pods of a node share the range, each port being one pod's. Default: 20000 to 20999.
     #[serde(default)]
     pub port_range: PortRange,
 }

@@ -159,11 +159,25 @@ pub struct SipProviderSpec {
     )]
     pub allowed_sources: Vec<String>,
 
-    /// The codecs to accept, in order of preference: PCMA (G.711 A-law, usual in Europe) and PCMU (G.711 µ-law, usual in
-    /// North America). Default: PCMA, then PCMU.
+    /// The codecs to accept, in order of preference; the first that the caller offers, too, is taken, whatever his own order. PCMA (G.711
+    /// A-law, usual in Europe), PCMU (G.711 µ-law, usual in North America), G722 (wideband), Opus (wideband, little bandwidth, bears loss),
+    /// L16 (uncompressed, 16 or 8 kHz, for links of one's own). Default: PCMA, then PCMU.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(min = 1, max = 2), transform = codecs_rule, extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(min = 1, max = 8), transform = codecs_rule, extend("x-kubernetes-list-type" = "atomic"))]
     pub codecs: Vec<Codec>,
+
+    /// Whether the sound of calls is encrypted (SRTP). None: calls are in the clear, and one that comes only encrypted is refused. SDES: with
+    /// keys in the SIP messages (RFC 4568), which are a secret only where SIP goes over TLS, see the condition KeysInClear. DTLS: with keys
+    /// from a handshake beside the sound (RFC 5763). With both a call in the clear is refused (488). OptionalSDES, OptionalDTLS: encrypted
+    /// where the carrier offers it, else in the clear. Default: None.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub media_encryption: MediaEncryption,
+
+    /// After so many seconds without packets from the caller, hold left out, he is asked by SIP whether he is still there; the call ends
+    /// only if he is not. Silence is no reason to hang up: callers mute themselves, and some codecs send nothing then. Default: 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 5, max = 3600))]
+    pub media_timeout_seconds: Option<u32>,
 
     /// Where the called number stands in an INVITE: RequestUri, PCalledPartyId (the header P-Called-Party-ID) or To. Default:
     /// the Request-URI unless it is the contact that we registered, then P-Called-Party-ID, then To.
@@ -311,6 +325,66 @@ pub enum Codec {
     PCMU,
     /// G.711 A-law, payload type 8.
     PCMA,
+    /// G.722, payload type 9.
+    G722,
+    /// Opus (RFC 7587).
+    Opus,
+    /// 16-bit linear at 16,000 or 8,000 samples per second.
+    L16,
+}
+
+/// Whether media is encrypted, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = without_description)]
+pub enum MediaEncryption {
+    /// In the clear.
+    #[default]
+    None,
+    /// Keys in the session description, or no call.
+    SDES,
+    /// Keys in the session description if both have them.
+    OptionalSDES,
+    /// Keys from a handshake, or no call.
+    DTLS,
+    /// Keys from a handshake if both have them.
+    OptionalDTLS,
+}
+
+impl MediaEncryption {
+    /// All of them.
+    const ALL: [Self; 5] = [
+        Self::None,
+        Self::SDES,
+        Self::OptionalSDES,
+        Self::DTLS,
+        Self::OptionalDTLS,
+    ];
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::SDES => "SDES",
+            Self::OptionalSDES => "OptionalSDES",
+            Self::DTLS => "DTLS",
+            Self::OptionalDTLS => "OptionalDTLS",
+        }
+    }
+
+    /// Reads what [`Self::name`] wrote.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|own| own.name() == name)
+    }
+
+    /// Whether nothing is encrypted.
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+
+    /// Whether keys stand in SIP messages.
+    pub fn is_sdes(self) -> bool {
+        matches!(self, Self::SDES | Self::OptionalSDES)
+    }
 }
 
 /// Where the called number stands in an INVITE.

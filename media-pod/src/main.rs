@@ -1,5 +1,6 @@
 //! `ringwire`: the operator, the pods' roles, the embedded server and the command line.
 
+mod alone;
 mod board;
 mod cli;
 mod cluster;

@@ -13,15 +13,18 @@ use ringwire_config::shard::Role;
 use ringwire_config::state::PodState;
 use ringwire_config::token::Incarnation;
 use ringwire_control::{Reporter, server};
+use ringwire_media::plane::Plane;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::alone;
 use crate::cluster;
 use crate::cluster::membership::{Joining, Membership};
 use crate::health::{self, Health, Need};
 use crate::link::LinkStream;
-use crate::media::node;
+use crate::media::{self, CallMetrics, PortMetrics, node};
 use crate::registrar::{self, Identity, edge::Owns};
 use crate::trace;
 
@@ -89,6 +92,9 @@ struct Common {
     tls: Arc<arc_swap::ArcSwap<ringwire_control::GatewayTls>>,
     resolver: TokioResolver,
     exported: trace::Exported,
+    /// Of a media pod.
+    plane: Option<Plane>,
+    calls: CallMetrics,
     /// Everything that only serves ends with this.
     stop: CancellationToken,
     drain: CancellationToken,
@@ -133,9 +139,19 @@ async fn serve(args: Args, role: Role) -> Result<(), Failure> {
     .await?;
     let mut metrics = health::metrics::registry(reporter.clone());
     let exported = trace::Exported::default();
-    if role == Role::Registrar {
-        metrics.register_collector(Box::new(exported.clone()));
-    }
+    let calls = CallMetrics::default();
+    let plane = match role {
+        Role::Registrar => {
+            metrics.register_collector(Box::new(exported.clone()));
+            None
+        }
+        Role::Media => {
+            let plane = media::plane()?;
+            metrics.register_collector(Box::new(PortMetrics(plane.ports().clone())));
+            calls.register(&mut metrics);
+            Some(plane)
+        }
+    };
     tokio::spawn(health::http::serve(
         listener,
         health.clone(),
@@ -164,6 +180,8 @@ async fn serve(args: Args, role: Role) -> Result<(), Failure> {
         tls,
         resolver: connect::resolver()?,
         exported,
+        plane,
+        calls,
         stop: stop.clone(),
         drain,
     };
@@ -236,7 +254,7 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
     });
     let (links_in, links) = mpsc::channel(64);
     let pods = cluster::discovery::media_pods(&client, &args.gateway);
-    tokio::spawn(cluster::links::run(pods, tls, links_in, stop.clone()));
+    let linking = cluster::links::run(pods, tls, links_in, stop.clone());
 
     let handed_over = CancellationToken::new();
     let (tap, hub) = trace::open(&args.pod_name);
@@ -254,7 +272,7 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
             bound.met(Need::Configuration);
         }
     });
-    let mut running = pin!(registrar::run(registrar::Params {
+    let params = registrar::Params {
         config,
         owns,
         links,
@@ -266,11 +284,16 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
         ready: Box::new(move || listening.met(Need::SipSockets)),
         beat: Box::new(move || heart.beat()),
         tap,
+    };
+    let elsewhere = Handle::current();
+    let mut running = pin!(alone::run("sip", move || async move {
+        tokio::spawn(linking);
+        registrar::run(params, elsewhere).await
     }));
     tokio::select! {
         result = &mut running => {
             leave(membership).await;
-            return Ok(result?);
+            return Ok(result??);
         }
         () = drain.cancelled() => {}
     }
@@ -279,10 +302,10 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
         .as_ref()
         .is_some_and(|config| !config.settings.sip_fronts.is_empty());
     tokio::select! {
-        result = &mut running => return Ok(result?),
+        result = &mut running => return Ok(result??),
         () = hand_over(membership, behind_services, &health) => handed_over.cancel(),
     }
-    Ok(running.await?)
+    Ok(running.await??)
 }
 
 /// Leaves the providers to the other registrars. Until carriers, or what is between, know where these are, calls still come here, and are
@@ -319,9 +342,12 @@ async fn serve_media(args: &Args, common: Common) -> Result<(), Failure> {
         tls,
         resolver,
         exported: _,
+        plane,
+        calls,
         stop,
         drain,
     } = common;
+    let plane = plane.map_or_else(media::plane, Ok)?;
     let (accepted_in, mut accepted) = mpsc::channel(16);
     let control = server::bind(identity.bind).await?;
     health.met(Need::ControlPort);
@@ -346,7 +372,7 @@ async fn serve_media(args: &Args, common: Common) -> Result<(), Failure> {
         stopping.cancelled().await;
         draining.drain();
     });
-    node::run(node::Params {
+    let params = node::Params {
         config: cluster::config::media_config(&client, &args.gateway),
         links,
         reporter,
@@ -355,13 +381,13 @@ async fn serve_media(args: &Args, common: Common) -> Result<(), Failure> {
         connector: Connector::with_resolver(resolver, connect::public_tls()?),
         drain,
         hurry: CancellationToken::new(),
-        workers: std::thread::available_parallelism().map_or(1, usize::from),
+        plane,
+        calls,
         ready: Box::new(move || {
             health.met(Need::Configuration);
             health.met(Need::RtpSockets);
         }),
         beat: Box::new(move || heart.beat()),
-    })
-    .await;
-    Ok(())
+    };
+    Ok(alone::run("media", move || node::run(params)).await?)
 }

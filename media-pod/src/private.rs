@@ -12,6 +12,10 @@ pub const CALLED: &str = "X-Ringwire-Called";
 pub const AGENT: &str = "X-Ringwire-Agent";
 /// The provider's codecs in order, comma-separated.
 pub const CODECS: &str = "X-Ringwire-Codecs";
+/// Whether media is encrypted, and how: as `spec.mediaEncryption` says; nothing: it is not.
+pub const ENCRYPTION: &str = "X-Ringwire-Media-Encryption";
+/// After how many seconds without packets the caller is asked whether he is still there; nothing: the default.
+pub const MEDIA_TIMEOUT: &str = "X-Ringwire-Media-Timeout";
 /// Where the request came from: `address:port`.
 pub const SOURCE: &str = "X-Ringwire-Source";
 /// There, too, if calls are counted by it: the IPv4 address, or the IPv6 network of 64 bits.

@@ -35,6 +35,8 @@ pub struct CallRecord {
     pub agent_call_id: Option<String>,
     /// The codec.
     pub codec: Option<&'static str>,
+    /// How media was encrypted, by the name of the suite; none: it was not.
+    pub encryption: Option<&'static str>,
     /// RTP packets received.
     pub packets_received: u64,
     /// RTP packets of the caller that never came.
@@ -43,8 +45,18 @@ pub struct CallRecord {
     pub packets_sent: u64,
     /// RTP packets of ours that the caller missed, if he told.
     pub packets_lost_remote: Option<u64>,
+    /// Packets that were not made with the key that was agreed on.
+    pub packets_not_authentic: u64,
     /// Interarrival jitter (RFC 3550 section 6.4.1), in milliseconds.
     pub jitter_millis: f64,
+    /// How long a packet takes to the caller and back, in milliseconds, if his reports tell.
+    pub round_trip_millis: Option<f64>,
+    /// Estimate of how well the agent hears the caller: a mean opinion score, 1 to 4.4 (ITU-T G.107). None if nothing came.
+    pub mos: Option<f64>,
+    /// The same of how well the caller hears the agent, if his reports tell.
+    pub mos_remote: Option<f64>,
+    /// Which direction had no sound: `from the caller`, `to the caller`.
+    pub one_way: Option<&'static str>,
     /// `caller`, `agent`, `gateway`.
     pub ended_by: &'static str,
     /// Why it ended, or was refused.
@@ -55,6 +67,10 @@ pub struct CallRecord {
     pub detail: String,
     /// Where the call came from.
     pub source: String,
+}
+
+fn tenths(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
 }
 
 impl CallRecord {
@@ -79,11 +95,17 @@ impl CallRecord {
             agent = self.agent.as_deref().unwrap_or_default(),
             agent_call_id = self.agent_call_id.as_deref(),
             codec = self.codec.unwrap_or_default(),
+            encryption = self.encryption,
             packets_received = self.packets_received,
             packets_lost = self.packets_lost,
             packets_sent = self.packets_sent,
             packets_lost_remote = self.packets_lost_remote,
-            jitter_millis = (self.jitter_millis * 10.0).round() / 10.0,
+            packets_not_authentic = self.encryption.map(|_| self.packets_not_authentic),
+            jitter_millis = tenths(self.jitter_millis),
+            round_trip_millis = self.round_trip_millis.map(tenths),
+            mos = self.mos.map(tenths),
+            mos_remote = self.mos_remote.map(tenths),
+            one_way = self.one_way,
             ended_by = self.ended_by,
             reason = self.reason.map(Reason::as_str).unwrap_or_default(),
             status = self.status,

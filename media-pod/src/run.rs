@@ -8,6 +8,7 @@ mod signing_keys;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -26,15 +27,17 @@ use ringwire_config::{NotUnderstood, ObjectRef, Objects, Settings};
 use ringwire_control::Reporter;
 use ringwire_crds::{MediaGateway, MediaGatewaySpec, NamespacesFrom, Time};
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::signing_keys::SigningKeys;
+use crate::alone;
 use crate::board::Board;
 use crate::health;
 use crate::link::{LinkEvent, Load};
-use crate::media::node;
+use crate::media::{self, CallMetrics, PortMetrics, node};
 use crate::registrar::{self, Identity};
 use crate::trace;
 
@@ -165,10 +168,13 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let _ = pipes_in
         .send(Box::new(theirs) as Box<dyn crate::link::LinkStream>)
         .await;
-    tokio::spawn(report_load(media_report.clone(), incarnation, links_in));
+    let reporting = report_load(media_report.clone(), incarnation, links_in);
 
     let resolver = connect::resolver()?;
-    let media = tokio::spawn(node::run(node::Params {
+    let plane = media::plane()?;
+    let ports = PortMetrics(plane.ports().clone());
+    let calls = CallMetrics::default();
+    let media = node::Params {
         config: media_configs,
         links: pipes,
         reporter: media_report.clone(),
@@ -177,15 +183,16 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         connector: Connector::new(connect::public_tls()?)?,
         drain: drain.clone(),
         hurry: hurry.clone(),
-        workers: std::thread::available_parallelism().map_or(1, usize::from),
+        plane,
+        calls: calls.clone(),
         ready: Box::new(|| {}),
         beat: Box::new(|| {}),
-    }));
+    };
     let exported = trace::Exported::default();
     let (tap, hub) = trace::open("local-registrar");
     hub.export(resolver.clone(), exported.clone());
     let traces = serve_traces(args.state_dir.as_deref(), args.http, hub, &stop);
-    let mut edge = tokio::spawn(registrar::run(registrar::Params {
+    let edge = registrar::Params {
         config: registrar_configs,
         owns,
         links,
@@ -197,6 +204,17 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         ready: Box::new(|| {}),
         beat: Box::new(|| {}),
         tap,
+    };
+    let (drained_in, drained) = oneshot::channel();
+    let elsewhere = Handle::current();
+    // Both roles on one thread, so that a message between them wakes no other.
+    let mut edge = pin!(alone::run("sip", move || async move {
+        tokio::spawn(reporting);
+        tokio::task::spawn_local(async move {
+            node::run(media).await;
+            let _ = drained_in.send(());
+        });
+        registrar::run(edge, elsewhere).await
     }));
 
     let Loaded {
@@ -229,7 +247,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         registrar_report.clone(),
         media_report.clone(),
         traces,
-        exported,
+        (exported, ports, calls),
     ));
 
     let mut keeper = tokio::spawn(keep(
@@ -260,7 +278,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         }
         hurry.cancel();
     });
-    let _ = media.await;
+    let _ = drained.await;
     stop.cancel();
     edge.await??;
     Ok(())
@@ -501,10 +519,12 @@ async fn serve_http(
     registrar: Reporter,
     media: Reporter,
     traces: Option<PathBuf>,
-    exported: trace::Exported,
+    (exported, ports, calls): (trace::Exported, PortMetrics, CallMetrics),
 ) {
     let mut metrics = health::metrics::embedded(registrar.clone(), media.clone());
     metrics.register_collector(Box::new(exported));
+    metrics.register_collector(Box::new(ports));
+    calls.register(&mut metrics);
     let ready = move || {
         let good = registrar.read(|state| state.ready) && media.read(|state| state.ready);
         async move {

@@ -109,6 +109,18 @@ pub fn compare(sent: &[i16], heard: &[i16]) -> Comparison {
     compare::compare(sent, heard, 2000).expect("what was heard is silence or too short")
 }
 
+/// The same sound at another sample rate.
+pub fn resample(samples: &[i16], from: u32, to: u32) -> Vec<i16> {
+    if from == to {
+        return samples.to_vec();
+    }
+    let mut resampler = ringwire_media::resample::Resampler::new(from, to).unwrap();
+    let mut out = vec![0; samples.len() * to as usize / from as usize + 1];
+    let made = resampler.process(samples, &mut out);
+    out.truncate(made);
+    out
+}
+
 /// The samples of a WAV file at 8 kHz.
 pub fn read_wav(path: &std::path::Path) -> Vec<i16> {
     ringwire_media::wav::read(&std::fs::read(path).unwrap()).unwrap()

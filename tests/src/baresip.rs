@@ -25,18 +25,51 @@ pub struct Baresip {
     namespace: Namespace,
 }
 
+/// A WAV file of these samples (8 kHz) at the rate and with the channels of a codec such as `opus/48000/2`, which baresip does not change.
+fn play(samples: &[i16], codec: &str) -> Vec<u8> {
+    let mut parts = codec.split('/').skip(1).map(|part| part.parse().unwrap());
+    let (rate, channels) = (parts.next().unwrap(), parts.next().unwrap_or(1));
+    let sound = crate::audio::resample(samples, 8000, rate);
+    let length = sound.len() as u32 * 2 * channels;
+    let mut file = Vec::new();
+    file.extend(b"RIFF");
+    file.extend((36 + length).to_le_bytes());
+    file.extend(b"WAVEfmt \x10\0\0\0\x01\0");
+    file.extend((channels as u16).to_le_bytes());
+    file.extend(rate.to_le_bytes());
+    file.extend((rate * 2 * channels).to_le_bytes());
+    file.extend((2 * channels as u16).to_le_bytes());
+    file.extend(b"\x10\0data");
+    file.extend(length.to_le_bytes());
+    for sample in sound {
+        (0..channels).for_each(|_| file.extend(sample.to_le_bytes()));
+    }
+    file
+}
+
 impl Baresip {
     /// Starts one that plays these samples and offers these codecs, such as `PCMU/8000/1`.
     pub fn start(samples: &[i16], codecs: &str) -> Self {
-        Self::trusting(samples, codecs, "")
+        Self::trusting(samples, codecs, "", "", &[])
+    }
+
+    /// The same with further parameters of its account, such as `;mediaenc=srtp-mand`, and modules that do what they ask for.
+    pub fn with(samples: &[i16], codecs: &str, parameters: &str, modules: &[&str]) -> Self {
+        Self::trusting(samples, codecs, "", parameters, modules)
     }
 
     /// The same, one that calls over TLS and trusts this authority (PEM).
     pub fn over_tls(samples: &[i16], codecs: &str, authority: &str) -> Self {
-        Self::trusting(samples, codecs, authority)
+        Self::trusting(samples, codecs, authority, "", &[])
     }
 
-    fn trusting(samples: &[i16], codecs: &str, authority: &str) -> Self {
+    fn trusting(
+        samples: &[i16],
+        codecs: &str,
+        authority: &str,
+        parameters: &str,
+        more: &[&str],
+    ) -> Self {
         let namespace = Namespace::new();
         let scratch = Scratch::new("baresip");
         let folder = scratch.path();
@@ -44,7 +77,7 @@ impl Baresip {
             .iter()
             .find(|path| Path::new(path).is_dir())
             .expect("baresip is installed (hack/setup.sh --sip)");
-        std::fs::write(folder.join("play.wav"), ringwire_media::wav::write(samples)).unwrap();
+        std::fs::write(folder.join("play.wav"), play(samples, codecs)).unwrap();
         let there = namespace.there();
         let config = format!(
             "module_path {modules}\n\
@@ -58,10 +91,17 @@ impl Baresip {
              ctrl_tcp_listen {there}:4444\n\
              rtp_ports 10000-10100\n\
              jitter_buffer_delay 2-5\n\
-             module g711.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\n\
+             module g711.so\nmodule g722.so\nmodule l16.so\nmodule opus.so\nopus_inbandfec yes\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\n\
              module_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n",
             folder.display(),
         );
+        let more = more.iter().fold(String::new(), |text, name| {
+            text + "module "
+                + name
+                + ".so
+"
+        });
+        let config = config + &more;
         std::fs::write(folder.join("ca.crt"), authority).unwrap();
         let (tls, transport) = if authority.is_empty() {
             (String::new(), "")
@@ -72,7 +112,7 @@ impl Baresip {
         };
         std::fs::write(folder.join("config"), config + &tls).unwrap();
         let account = format!(
-            "<sip:phone@{there}{transport}>;auth_user=phone;auth_pass=secret2;regint=0;audio_codecs={codecs};ptime=20\n"
+            "<sip:phone@{there}{transport}>;auth_user=phone;auth_pass=secret2;regint=0;audio_codecs={codecs};ptime=20{parameters}\n"
         );
         std::fs::write(folder.join("accounts"), account).unwrap();
         std::fs::write(folder.join("contacts"), "").unwrap();

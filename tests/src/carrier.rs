@@ -105,6 +105,17 @@ impl Carrier {
         let _ = self.script(&["down"]);
     }
 
+    /// Sends a signal to all its processes: after `STOP` it says nothing any more, while its sockets stay open, until `CONT`.
+    pub fn signal(&self, signal: &str) {
+        let file = self.scratch.path().join("pids/kamailio");
+        let text = std::fs::read_to_string(file).unwrap();
+        let group = format!("-{}", text.split(' ').next().unwrap());
+        let status = Command::new("kill")
+            .args(["-s", signal, "--", &group])
+            .status();
+        assert!(status.unwrap().success(), "no signal {signal} to {group}");
+    }
+
     /// Runs a command of the script.
     pub fn tell(&self, arguments: &[&str]) {
         self.script(arguments)

@@ -1,40 +1,19 @@
-//! A PBX that logs in to place calls: Kamailio, which answers challenges with its module uac.
+//! Others' proxies: a PBX that logs in to place calls, and an outbound proxy that asks for credentials of its own.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::address::Address;
-use crate::process::{self, Process};
-use crate::scratch::Scratch;
-use crate::wait::{self, seconds};
+use crate::kamailio::Kamailio;
 
-/// A running one. What calls it is sent on to the gateway.
-pub struct Pbx {
-    address: Address,
-    _process: Process,
-    _scratch: Scratch,
-}
+/// A PBX that logs in to place calls: Kamailio, which answers challenges with its module uac. What calls it is sent on to the gateway.
+pub struct Pbx(Kamailio);
 
 impl Pbx {
     /// One with an account at this gateway.
     pub fn start(gateway: SocketAddr, username: &str, password: &str) -> Self {
-        let (address, scratch) = (Address::claim(), Scratch::new("pbx"));
-        let listen = address.port(5060);
-        let config = format!(
-            r#"#!KAMAILIO
-debug=2
-log_stderror=yes
-children=1
-listen=udp:{listen}
-loadmodule "tm.so"
-loadmodule "sl.so"
-loadmodule "rr.so"
-loadmodule "pv.so"
-loadmodule "siputils.so"
-loadmodule "textops.so"
-loadmodule "xlog.so"
-loadmodule "uac.so"
+        let routes = format!(
+            r#"
 modparam("uac", "credential", "{username}:ringwire:{password}")
-request_route {{
+route[REQUEST] {{
     if (has_totag()) {{
         loose_route();
         t_relay();
@@ -42,10 +21,6 @@ request_route {{
     }}
     if (is_method("CANCEL")) {{
         if (t_check_trans()) t_relay();
-        exit;
-    }}
-    if (is_method("OPTIONS")) {{
-        sl_send_reply("200", "OK");
         exit;
     }}
     record_route();
@@ -61,41 +36,79 @@ failure_route[ASKED] {{
 }}
 "#
         );
-        let file = scratch.path().join("kamailio.cfg");
-        std::fs::write(&file, config).unwrap();
-        let mut command = process::command("kamailio");
-        command.arg("-f").arg(&file).arg("-Y").arg(scratch.path());
-        command.args(["-DD", "-E", "-m", "32", "-M", "4"]);
-        let mut process = Process::start("kamailio", command, scratch.path());
-        wait::until_ok(seconds(10), "the PBX answers", || {
-            assert!(process.ended().is_none(), "it ended: {}", process.log());
-            is_there(listen).then_some(()).ok_or_else(|| process.log())
-        });
-        Self {
-            address,
-            _process: process,
-            _scratch: scratch,
-        }
+        Self(Kamailio::start(&["uac"], &routes))
     }
 
     /// Where it is called.
     pub fn sip(&self) -> SocketAddr {
-        self.address.port(5060)
+        self.0.sip()
     }
 }
 
-/// Whether something answers there.
-fn is_there(remote: SocketAddr) -> bool {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket
-        .set_read_timeout(Some(std::time::Duration::from_millis(200)))
-        .unwrap();
-    let local = socket.local_addr().unwrap();
-    let ping = format!(
-        "OPTIONS sip:{remote} SIP/2.0\r\nVia: SIP/2.0/UDP {local};rport;branch=z9hG4bKping{0}\r\nMax-Forwards: 70\r\n\
-         From: <sip:test@{local}>;tag=1\r\nTo: <sip:{remote}>\r\nCall-ID: ping{0}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n",
-        local.port()
-    );
-    let _ = socket.send_to(ping.as_bytes(), remote);
-    socket.recv(&mut [0; 2048]).is_ok()
+/// A proxy in front of a carrier: every request, those within a call as well, has to prove who sends it, in a realm of the proxy's own.
+/// A nonce's count has to rise.
+pub struct OutboundProxy(Kamailio);
+
+/// The proxy's realm.
+pub const PROXY_REALM: &str = "proxy.test";
+
+impl OutboundProxy {
+    /// One that knows an account by this password, and sends what passes on to the carrier.
+    pub fn start(carrier: SocketAddr, password: &str) -> Self {
+        let routes = format!(
+            r#"
+modparam("auth", "nonce_count", 1)
+modparam("auth", "qop", "auth")
+route[REQUEST] {{
+    force_rport();
+    if (is_method("CANCEL")) {{
+        if (t_check_trans()) t_relay();
+        exit;
+    }}
+    if (has_totag() && is_method("ACK")) {{
+        if (loose_route()) t_relay();
+        exit;
+    }}
+    # The carrier's own requests, such as the BYE of who was called, need no proof.
+    if ($si != "{carrier_ip}") {{
+        if (!pv_proxy_authenticate("{PROXY_REALM}", "{password}", "0")) {{
+            xlog("L_NOTICE", "asks for $rm\n");
+            proxy_challenge("{PROXY_REALM}", "1");
+            exit;
+        }}
+        xlog("L_NOTICE", "lets $rm pass\n");
+        consume_credentials();
+    }}
+    if (has_totag()) {{
+        if (!loose_route()) {{
+            sl_send_reply("404", "Not here");
+            exit;
+        }}
+        t_relay();
+        exit;
+    }}
+    if (is_method("INVITE")) record_route();
+    $du = "sip:{carrier}";
+    t_relay();
+}}
+"#,
+            carrier_ip = carrier.ip(),
+        );
+        Self(Kamailio::start(&["auth"], &routes))
+    }
+
+    /// Where it is reached.
+    pub fn ip(&self) -> IpAddr {
+        self.0.ip()
+    }
+
+    /// How often it asked a request of that method for credentials, and let one pass.
+    pub fn seen(&self, method: &str) -> (usize, usize) {
+        let log = self.0.log();
+        let count = |what: String| log.lines().filter(|line| line.ends_with(&what)).count();
+        (
+            count(format!("asks for {method}")),
+            count(format!("lets {method} pass")),
+        )
+    }
 }

@@ -25,7 +25,6 @@ pub fn run(scenario: &str, remote: SocketAddr, arguments: &[&str]) {
 
 /// Starts a scenario: one call from an address of its own to [`NUMBER`], unless the arguments say otherwise.
 pub fn start(scenario: &str, remote: SocketAddr, arguments: &[&str]) -> Sipp {
-    let scratch = Scratch::new("sipp");
     // There is one loopback address of IPv6 only: the server has its usual port.
     let (address, port) = if remote.is_ipv4() {
         (Some(Address::claim()), "5060")
@@ -35,6 +34,22 @@ pub fn start(scenario: &str, remote: SocketAddr, arguments: &[&str]) -> Sipp {
     let ip = address
         .as_ref()
         .map_or(IpAddr::from(Ipv6Addr::LOCALHOST), Address::ip);
+    start_at((ip, address), port, scenario, remote, arguments)
+}
+
+/// As [`start`], from an address that the machine has.
+pub fn start_from(ip: IpAddr, scenario: &str, remote: SocketAddr, arguments: &[&str]) -> Sipp {
+    start_at((ip, None), "5060", scenario, remote, arguments)
+}
+
+fn start_at(
+    (ip, address): (IpAddr, Option<Address>),
+    port: &str,
+    scenario: &str,
+    remote: SocketAddr,
+    arguments: &[&str],
+) -> Sipp {
+    let scratch = Scratch::new("sipp");
     let file = repository().join("tests/sipp").join(scenario);
     let mut command = process::command("sipp");
     command

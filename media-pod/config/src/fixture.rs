@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ringwire_crds::Codec;
+use ringwire_crds::{Codec, MediaEncryption};
 
 use crate::gateway::{
     Agent, Backend, Exposure, GatewaySettings, Host, Limits, MediaConfig, Provider, ProviderTls,
@@ -45,6 +45,8 @@ pub fn provider(name: &str) -> Provider {
         allowed_sources: Vec::new(),
         incoming: None,
         codecs: vec![Codec::PCMA],
+        media_encryption: MediaEncryption::None,
+        media_timeout_seconds: None,
         called_number_from: None,
         country_code: None,
         limits: Limits::default(),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+pub use ringwire_crds::MediaEncryption;
 use ringwire_crds::{CalledNumberFrom, Codec, Transport};
 use serde::{Deserialize, Serialize};
 
@@ -239,6 +240,12 @@ pub struct Provider {
     pub incoming: Option<Vec<Account>>,
     /// Codecs in order of preference.
     pub codecs: Vec<Codec>,
+    /// Whether media is encrypted.
+    #[serde(default, skip_serializing_if = "MediaEncryption::is_none")]
+    pub media_encryption: MediaEncryption,
+    /// After how many seconds without packets a caller is asked whether he is still there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_timeout_seconds: Option<u32>,
     /// Where the dialled number is looked for; `None`: the order of DESIGN §5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub called_number_from: Option<CalledNumberFrom>,

@@ -128,12 +128,18 @@ reasons! {
     NotCalledYet,
     /// The agent sent more audio than may be queued.
     AgentAudioOverflow,
+    /// Sound goes one way only.
+    OneWayAudio,
     /// Both sides have no codec in common.
     CodecMismatch,
     /// The INVITE asks for something that we cannot do.
     CallRefused,
-    /// The peer insists on encryption.
+    /// One side insists on encryption that the other one does not have.
     EncryptionRequired,
+    /// The handshake for the keys of encrypted media failed.
+    EncryptionFailed,
+    /// The keys of encrypted media travel in SIP messages that are not encrypted.
+    KeysInClear,
     /// A limit was reached, or the gateway cannot take more calls.
     AtCapacity,
     /// The gateway is stopping and takes no new calls.

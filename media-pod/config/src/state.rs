@@ -80,6 +80,9 @@ pub struct PodState {
     /// How each agent was last reached (media pods).
     #[serde(default)]
     pub agents: BTreeMap<ObjectRef, AgentReport>,
+    /// Whether sound goes both ways in the calls of each provider (media pods).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sound: BTreeMap<ObjectRef, SoundReport>,
     /// The socket of SIP over UDP (registrars).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub udp: Option<UdpReport>,
@@ -106,6 +109,7 @@ impl PodState {
             cut_off: BTreeMap::new(),
             provider_refusals: BTreeMap::new(),
             agents: BTreeMap::new(),
+            sound: BTreeMap::new(),
             udp: None,
         }
     }
@@ -188,6 +192,7 @@ impl PodState {
             udp: _,
             provider_refusals,
             agents,
+            sound,
         } = self;
         let same = *pod == old.pod
             && *role == old.role
@@ -223,6 +228,7 @@ impl PodState {
         objects.extend(differing(&old.refused_sources, refused_sources));
         objects.extend(differing(&old.provider_refusals, provider_refusals));
         objects.extend(differing(&old.agents, agents));
+        objects.extend(differing(&old.sound, sound));
         Some(objects.into_iter().cloned().collect())
     }
 }
@@ -404,6 +410,17 @@ pub struct RefusalReport {
     /// What was said of the last one.
     pub detail: String,
     /// When that was, to the minute.
+    pub at: Timestamp,
+}
+
+/// What the last call of a provider that told has told of its sound.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SoundReport {
+    /// Which direction is missing, and between which addresses, for people; none: sound goes both ways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_way: Option<String>,
+    /// When this state began.
     pub at: Timestamp,
 }
 

@@ -1,25 +1,33 @@
 //! How alike two recordings are, and how much later the second is: did the echo come back whole, and when?
 //!
-//! Cross-correlation, first over one delay for all, then block by block over delays that differ from it by whole frames: where a sender
-//! or a jitter buffer has left out or put in some, what follows is earlier or later, and still the same.
+//! Cross-correlation in blocks, each with a delay of its own. Between sender and listener the delay changes: where frames were left out or
+//! put in, where a jitter buffer plays faster or slower for a while, where a clock drifts. What follows is earlier or later, and still
+//! the same. So the best path of delays through all blocks is looked for, on which a change has its cost, the more the further it goes:
+//! the right sound soon wins that back, other sound, which fits somewhere by chance, does not.
 
-use crate::FRAME_SAMPLES;
-
-/// Samples that must overlap for a delay to count: 200 ms.
-const MIN_OVERLAP: usize = 1600;
-/// Coarse search runs at 8000 / 4 = 2000 Hz.
+/// The path is looked for at 8000 / 4 = 2000 Hz, though to a sample of 8000 Hz.
 const DECIMATION: usize = 4;
-/// Coarse delays that are looked at again at full rate.
-const CANDIDATES: usize = 8;
-/// Blocks that have a delay of their own: 400 ms, some syllables.
-const BLOCK: usize = 3200;
-/// By how many frames of 20 ms that may differ from the delay of all. Few, so that other words don't find a place where they fit.
-const MAX_FRAMES: isize = 12;
+/// Samples to either side of the path that are tried at the full rate.
+const NEAR: usize = 2;
+/// Blocks that have a delay of their own: 100 ms, half a syllable.
+const BLOCK: usize = 800;
+/// What must be there of the first signal: 200 ms.
+const MIN_LENGTH: usize = 2 * BLOCK;
+/// What a wholly different delay than in the block before costs, in blocks of mean power that are the same.
+const CHANGE_COST: f32 = 0.8;
+
+/// What each sample of a change costs: from 80 ms on all changes cost the same.
+const STEP_COST: f32 = CHANGE_COST / 640.0;
+/// What a block that the second signal lacks at its end is worth, in the same unit: more than other sound, less than the same.
+const MISSING: f64 = 0.5;
+
+/// By how much a part of the second signal may be earlier than in the first, because what was before it was left out: 240 ms.
+const LEAD: usize = 1920;
 
 /// Result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Comparison {
-    /// By how many 8 kHz samples the second signal is later, for most of it.
+    /// By how many 8 kHz samples the second signal is later, for half of it at least or at most.
     pub delay_samples: usize,
     /// Normalised correlation, −1 to 1; 1 is the same signal at any volume.
     pub correlation: f64,
@@ -32,45 +40,125 @@ impl Comparison {
     }
 }
 
-/// Finds the delay (0 to `max_delay_millis`) at which `received` is most like `reference`, both at 8 kHz. `None` if either
-/// is silent or the overlap is shorter than 200 ms. What `received` lacks at its end is not compared.
+/// Finds the delays (0 to `max_delay_millis`) at which `received` is most like `reference`, both at 8 kHz. `None` if either
+/// is silent or there is less than 200 ms of one. What `received` lacks at its end is not compared.
 pub fn compare(reference: &[i16], received: &[i16], max_delay_millis: u32) -> Option<Comparison> {
-    let max_delay = max_delay_millis as usize * 8;
-    let (coarse_a, coarse_b) = (
-        Signal::new(decimate(reference)),
-        Signal::new(decimate(received)),
-    );
-    let mut coarse: Vec<(usize, f64)> = (0..=max_delay / DECIMATION)
-        .filter_map(|delay| {
-            Some((
-                delay,
-                coarse_a.correlate(&coarse_b, delay, MIN_OVERLAP / DECIMATION)?,
-            ))
-        })
-        .collect();
-    coarse.sort_by(|a, b| b.1.total_cmp(&a.1));
-    coarse.truncate(CANDIDATES);
+    if reference.len() < MIN_LENGTH || received.len() < MIN_LENGTH {
+        return None;
+    }
+    // With silence before it all delays are positive.
+    let received = [&[0; LEAD], received].concat();
+    let max_delay = (LEAD + max_delay_millis as usize * 8).min(received.len() - MIN_LENGTH);
     let full =
         |samples: &[i16]| Signal::new(samples.iter().map(|sample| f32::from(*sample)).collect());
-    let (a, b) = (full(reference), full(received));
-    coarse
+    let (own, later) = (full(reference), full(&received));
+    let delays = path(reference, &received, max_delay);
+    let blocks: Vec<(Block, usize)> = (0..reference.len())
+        .step_by(BLOCK)
+        .zip(delays)
+        .filter_map(|(start, delay)| {
+            // To the ear of the path, which hears no high tones, neighbours are alike.
+            let near = delay.saturating_sub(NEAR)..=(delay + NEAR).min(max_delay);
+            near.filter_map(|delay| Some((own.block(start, BLOCK, &later, delay)?, delay)))
+                .max_by(|a, b| a.0.score().total_cmp(&b.0.score()))
+        })
+        .collect();
+    let sum = |part: fn(&Block) -> f64| blocks.iter().map(|(block, _)| part(block)).sum::<f64>();
+    let power = sum(|block| block.own) * sum(|block| block.later);
+    (power > 0.0).then(|| Comparison {
+        delay_samples: median_delay(&blocks).saturating_sub(LEAD),
+        correlation: sum(|block| block.cross) / power.sqrt(),
+    })
+}
+
+/// The delay of each block: the path through them whose correlations less the costs of its changes are the most.
+fn path(own: &[i16], later: &[i16], max_delay: usize) -> Vec<usize> {
+    const LENGTH: usize = BLOCK / DECIMATION;
+    let own = Signal::new(decimate(own));
+    let later: [Signal; DECIMATION] =
+        std::array::from_fn(|phase| Signal::new(decimate(&later[phase..])));
+    let length = own.samples.len();
+    let count = length.div_ceil(LENGTH);
+    let mean = own.power_of(0, length) / count.max(1) as f64;
+    let mut best = vec![0.0_f32; max_delay + 1];
+    // For each block and delay, the delay of the block before.
+    let mut before: Vec<Vec<u32>> = Vec::with_capacity(count);
+    for index in 0..count {
+        let mut from: Vec<u32> = (0..).take(max_delay + 1).collect();
+        let leader = maximum(&best);
+        let mut change = |delay: usize, other: usize, cost: f32| {
+            if best[delay] < best[other] - cost {
+                best[delay] = best[other] - cost;
+                from[delay] = from[other];
+            }
+        };
+        (1..=max_delay).for_each(|delay| change(delay, delay - 1, STEP_COST));
+        (0..max_delay)
+            .rev()
+            .for_each(|delay| change(delay, delay + 1, STEP_COST));
+        (0..=max_delay).for_each(|delay| change(delay, leader, CHANGE_COST));
+        // Loud blocks say no more than those of mean power: one of them alone is no reason to go elsewhere.
+        let start = index * LENGTH;
+        let weight = (own.power_of(start, (start + LENGTH).min(length)) / mean).min(1.0);
+        for delay in 0..=max_delay {
+            let (later, delay_there) = (&later[delay % DECIMATION], delay / DECIMATION);
+            let block = own.block(start, LENGTH, later, delay_there);
+            best[delay] += (weight * block.map_or(MISSING, |block| block.score())) as f32;
+        }
+        before.push(from);
+    }
+    let mut delay = maximum(&best);
+    let mut path = Vec::with_capacity(count);
+    for from in before.iter().rev() {
+        path.push(delay);
+        delay = from[delay] as usize;
+    }
+    path.reverse();
+    path
+}
+
+/// Where the first of the largest is.
+fn maximum(values: &[f32]) -> usize {
+    let largest = values.iter().enumerate();
+    largest
+        .max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)))
+        .map_or(0, |(at, _)| at)
+}
+
+/// Half of the common power has this delay or less.
+fn median_delay(blocks: &[(Block, usize)]) -> usize {
+    let mut delays: Vec<(usize, f64)> = blocks
         .iter()
-        .flat_map(|(delay, _)| {
-            let center = delay * DECIMATION;
-            center.saturating_sub(DECIMATION)..=(center + DECIMATION).min(max_delay)
-        })
-        .filter_map(|delay| {
-            let correlation = a.correlate(&b, delay, MIN_OVERLAP)?;
-            Some(Comparison {
-                delay_samples: delay,
-                correlation,
-            })
-        })
-        .max_by(|a, b| a.correlation.total_cmp(&b.correlation))
-        .map(|whole| Comparison {
-            correlation: a.correlate_in_blocks(&b, whole.delay_samples),
-            ..whole
-        })
+        .map(|(block, delay)| (*delay, block.cross.max(0.0)))
+        .collect();
+    delays.sort_by_key(|(delay, _)| *delay);
+    let half = delays.iter().map(|(_, weight)| weight).sum::<f64>() / 2.0;
+    let mut sum = 0.0;
+    let median = delays.iter().find(|(_, weight)| {
+        sum += weight;
+        sum >= half
+    });
+    median.map_or(0, |(delay, _)| *delay)
+}
+
+/// What a part of one signal and a part of another have in common.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    cross: f64,
+    own: f64,
+    later: f64,
+}
+
+impl Block {
+    /// Normalised correlation; 0 if either is silent.
+    fn score(&self) -> f64 {
+        let power = self.own * self.later;
+        if power > 0.0 {
+            self.cross / power.sqrt()
+        } else {
+            0.0
+        }
+    }
 }
 
 /// Samples with the running sum of their power, so that the power of any part is one subtraction.
@@ -90,55 +178,19 @@ impl Signal {
         Self { samples, power }
     }
 
-    /// Normalised correlation of `self[n]` with `later[n + delay]` over their overlap.
-    fn correlate(&self, later: &Self, delay: usize, min_overlap: usize) -> Option<f64> {
-        let shifted = later.samples.get(delay..)?;
-        let length = self.samples.len().min(shifted.len());
-        if length < min_overlap {
-            return None;
-        }
-        let cross = dot(&self.samples[..length], &shifted[..length]);
-        let power = self.power[length] * later.power_of(delay, delay + length);
-        (power > 0.0).then(|| cross / power.sqrt())
-    }
-
-    /// Normalised correlation of all of `self` that `later` reaches to, each block at the delay that suits it best.
-    fn correlate_in_blocks(&self, later: &Self, delay: usize) -> f64 {
-        let (mut cross, mut power) = (0.0, (0.0, 0.0));
+    /// `length` samples from `start` on beside those of `later` that come `delay` later, as far as both reach.
+    fn block(&self, start: usize, length: usize, later: &Self, delay: usize) -> Option<Block> {
         let reach = self
             .samples
             .len()
-            .min(later.samples.len().saturating_sub(delay));
-        for start in (0..reach).step_by(BLOCK) {
-            let end = (start + BLOCK).min(reach);
-            let own = self.power_of(start, end);
-            let at = |frames: isize| {
-                let from =
-                    (start + delay).checked_add_signed(frames * FRAME_SAMPLES.cast_signed())?;
-                let shifted = later.samples.get(from..from + end - start)?;
-                let (found, theirs) = (
-                    dot(&self.samples[start..end], shifted),
-                    later.power_of(from, from + end - start),
-                );
-                let score = if own * theirs > 0.0 {
-                    found / (own * theirs).sqrt()
-                } else {
-                    0.0
-                };
-                Some((score, found, theirs))
-            };
-            let best = (-MAX_FRAMES..=MAX_FRAMES).filter_map(at);
-            if let Some((_, found, theirs)) = best.max_by(|a, b| a.0.total_cmp(&b.0)) {
-                cross += found;
-                power = (power.0 + own, power.1 + theirs);
-            }
-        }
-        let power: f64 = power.0 * power.1;
-        if power > 0.0 {
-            cross / power.sqrt()
-        } else {
-            0.0
-        }
+            .min(later.samples.len().checked_sub(delay)?);
+        let end = (start + length).min(reach);
+        let own = self.samples.get(start..end)?;
+        Some(Block {
+            cross: dot(own, &later.samples[start + delay..end + delay]),
+            own: self.power_of(start, end),
+            later: later.power_of(start + delay, end + delay),
+        })
     }
 
     fn power_of(&self, start: usize, end: usize) -> f64 {
@@ -166,6 +218,7 @@ fn decimate(samples: &[i16]) -> Vec<f32> {
 mod tests {
     use super::*;
     use crate::{
+        FRAME_SAMPLES,
         g711::{decode_alaw, decode_ulaw, encode_ulaw, ulaw_to_alaw},
         tone::speech_like,
     };
@@ -217,14 +270,43 @@ mod tests {
     }
 
     #[test]
+    fn a_delay_that_grows_and_shrinks_is_followed() {
+        let signal = speech_like(9000, 11);
+        let mut received = vec![0; 400];
+        // 80 ms more after each second for four of them, as from a sender that is late again and again; then 7 ms less at a time.
+        for (index, second) in signal.chunks(8000).enumerate() {
+            if index < 4 {
+                received.extend([0; 640]);
+                received.extend(second);
+            } else {
+                received.extend(&second[56..]);
+            }
+        }
+        let result = compare(&signal, &received, 2000).unwrap();
+        assert!(result.correlation > 0.93, "{result:?}");
+        assert!(
+            (400 + 640..=400 + 4 * 640).contains(&result.delay_samples),
+            "{result:?}"
+        );
+    }
+
+    #[test]
+    fn what_came_just_before_the_end_of_the_recording_has_a_delay_too() {
+        let signal = speech_like(3000, 12);
+        let mut received = vec![0; 4000];
+        received.extend(&signal[..8000]);
+        let result = compare(&signal, &received, 2000).unwrap();
+        assert_eq!(result.delay_samples, 4000);
+        assert!(result.correlation > 0.99, "{result:?}");
+    }
+
+    #[test]
     fn other_audio_scores_low_and_silence_nothing() {
         let signal = speech_like(3000, 5);
-        assert!(
-            compare(&signal, &speech_like(3000, 6), 500)
-                .unwrap()
-                .correlation
-                < 0.5
-        );
+        for (millis, seed) in [(3000, 6), (3000, 7), (6000, 8), (9000, 9)] {
+            let result = compare(&signal, &speech_like(millis, seed), 2000).unwrap();
+            assert!(result.correlation < 0.3, "{result:?}");
+        }
         assert_eq!(compare(&signal, &vec![0; 24_000], 500), None);
         assert_eq!(compare(&signal, &signal[..100], 500), None);
     }

@@ -1,20 +1,30 @@
 //! Media of one call as state machines: RTP, G.711, telephone events, jitter buffer, pacing.
 //!
-//! Nothing here but [`plane`] uses a socket or reads a clock: bytes and an [`std::time::Instant`] go in, bytes, events and the next
+//! Nothing here but [`plane`] (and [`ports`], which opens sockets for it) uses a socket or reads a clock: bytes and an [`std::time::Instant`] go in, bytes, events and the next
 //! time-out come out. The plane has the threads that carry the calls; signalling and SDP belong to the `sip` crate.
 
+pub mod codec;
 pub mod compare;
+pub mod cover;
+pub mod drops;
+pub mod dtls;
 pub mod dtmf;
+pub mod flow;
 pub mod g711;
 pub mod jitter;
 pub mod plane;
 mod playback;
+pub mod ports;
+pub mod quality;
 pub mod reception;
+pub mod resample;
 pub mod rtcp;
 pub mod rtp;
 pub mod source;
+pub mod srtp;
 pub mod stream;
 pub mod tone;
+mod transcode;
 pub mod wav;
 
 /// Samples in one 20 ms frame at 8 kHz; also its size in bytes as G.711.

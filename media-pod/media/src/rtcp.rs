@@ -5,11 +5,14 @@
 
 use std::time::{Duration, Instant};
 
-/// Longest report that is written: SR 28, block 24, SDES 24.
-pub const REPORT_BYTES: usize = 80;
+/// Longest report that is written: SR 28, block 24, SDES 24, and protection.
+pub const REPORT_BYTES: usize = 80 + crate::srtp::OVERHEAD;
 
 /// Mean time between reports (section 6.2).
 const INTERVAL: Duration = Duration::from_secs(5);
+
+/// A longer round trip is none: 10 s, in 1/65536 s.
+const MAX_ROUND_TRIP: u32 = 10 << 16;
 
 const SR: u8 = 200;
 const RR: u8 = 201;
@@ -163,6 +166,7 @@ pub struct Reports {
     told: u64,
     /// NTP time of the peer's last sender report, and when it came.
     last: Option<(u32, Instant)>,
+    round_trip: Option<Duration>,
 }
 
 impl Reports {
@@ -174,6 +178,7 @@ impl Reports {
             next: None,
             told: 0,
             last: None,
+            round_trip: None,
         }
     }
 
@@ -192,11 +197,28 @@ impl Reports {
         self.next
     }
 
-    /// Takes the time of a sender report.
+    /// Takes the time of a sender report, and what the answer to ours took.
     pub fn heard(&mut self, heard: &Heard, now: Instant) {
         if let Some(sent_at) = heard.sent_at {
             self.last = Some((sent_at, now));
         }
+        // Section 6.4.1: the time of the report that it answers is our own.
+        let answer = heard.about_us.filter(|block| block.last_report != 0);
+        if let Some(block) = answer {
+            let now = (ntp(now.saturating_duration_since(self.start)) >> 16) as u32;
+            let ticks = now
+                .wrapping_sub(block.last_report)
+                .wrapping_sub(block.delay);
+            // A peer whose clock runs ahead of ours comes to a little less than nothing.
+            if ticks <= MAX_ROUND_TRIP {
+                self.round_trip = Some(Duration::from_secs_f64(f64::from(ticks) / 65_536.0));
+            }
+        }
+    }
+
+    /// How long a packet takes to the peer and back, by its last report.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
     }
 
     /// Writes the report that is due, and sets the time of the next.
@@ -275,6 +297,35 @@ mod tests {
             Some(Heard::default())
         );
         assert_eq!(read(&[0x80, 0, 1, 2], 1), None, "that is RTP");
+    }
+
+    #[test]
+    fn the_round_trip_is_what_the_peer_did_not_wait_for() {
+        let start = Instant::now();
+        let mut reports = Reports::new(0x8000, start);
+        let mut out = [0; REPORT_BYTES];
+        let sent_at = start + Duration::from_millis(2500);
+        reports.start(start);
+        let length = reports.write(&mut out, 9, (10, 1600, 0), None, sent_at);
+        let last_report = read(&out[..length], 0).unwrap().sent_at.unwrap();
+        let heard = |delay| Heard {
+            sent_at: None,
+            about_us: Some(Block {
+                last_report,
+                delay,
+                ..BLOCK
+            }),
+        };
+        assert_eq!(reports.round_trip(), None);
+        // It waited for a second, and 80 ms were the network's.
+        let back = sent_at + Duration::from_millis(1080);
+        reports.heard(&heard(65_536), back);
+        let millis = reports.round_trip().unwrap().as_secs_f64() * 1000.0;
+        assert!((millis - 80.0).abs() < 0.1, "{millis}");
+        // More than has passed: impossible, and not believed.
+        reports.heard(&heard(2 * 65_536), back);
+        reports.heard(&Heard::default(), back);
+        assert!((reports.round_trip().unwrap().as_secs_f64() * 1000.0 - 80.0).abs() < 0.1);
     }
 
     #[test]

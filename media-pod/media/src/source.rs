@@ -1,8 +1,8 @@
 //! Which source address a call's RTP is taken from, and where ours goes (symmetric RTP with a fence around it).
 //!
-//! For a call that has a port of its own. A source is confirmed by being the address and port of the SDP, or by two
-//! consecutive packets of one SSRC from the IP address of the SDP or of the signalling (a NAT changed the port). Everything
-//! else is dropped and counted, so a stranger who finds the port hears nothing.
+//! For one call; which of the calls that share a port a packet is for is [`crate::ports::demux`]'s to say. A source is confirmed by being
+//! the address and port of the SDP, or by two consecutive packets of one SSRC from the IP address of the SDP or of the signalling (a NAT
+//! changed the port). Everything else is dropped and counted, so a stranger who finds the port hears nothing.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -43,6 +43,8 @@ pub struct SourceFilter {
     candidate: Option<Candidate>,
     moves: u64,
     rejected: u64,
+    /// Changes with what is confirmed and what the SDP says.
+    version: u32,
 }
 
 #[derive(Debug)]
@@ -71,6 +73,7 @@ impl SourceFilter {
             candidate: None,
             moves: 0,
             rejected: 0,
+            version: 0,
         }
     }
 
@@ -88,13 +91,9 @@ impl SourceFilter {
                 confirmed.last = now;
                 return Verdict::Accepted;
             }
-            let advance = sequence.wrapping_sub(confirmed.sequence);
-            let continues = confirmed.ssrc == ssrc && (1..=MAX_ADVANCE).contains(&advance);
-            let silent = now.saturating_duration_since(confirmed.last) >= SILENCE;
             // Packets from where the SDP says outrank a source that is only plausible: an old stream in flight after a
             // re-INVITE must not lock out the new one.
-            let takes_over = exact || (silent && continues && self.is_plausible(from.ip()));
-            return if takes_over {
+            return if exact || self.continues(from, ssrc, sequence, now) {
                 self.confirm(from, ssrc, sequence, now)
             } else {
                 self.reject()
@@ -122,6 +121,77 @@ impl SourceFilter {
         Verdict::Pending
     }
 
+    /// Judges one packet that was made with the call's key: it may come from wherever it does, but moves a source that is heard only to
+    /// where the SDP says.
+    pub fn check_authentic(
+        &mut self,
+        from: SocketAddr,
+        ssrc: u32,
+        sequence: u16,
+        now: Instant,
+    ) -> Verdict {
+        let from = canonical(from);
+        let silent = self.is_silent(now);
+        if silent && self.confirmed() != Some(from) {
+            return self.confirm(from, ssrc, sequence, now);
+        }
+        self.check(from, ssrc, sequence, now)
+    }
+
+    /// Whether a packet goes on with the stream of a source that has fallen silent, from another plausible address.
+    pub fn continues(&self, from: SocketAddr, ssrc: u32, sequence: u16, now: Instant) -> bool {
+        self.confirmed.as_ref().is_some_and(|confirmed| {
+            let advance = sequence.wrapping_sub(confirmed.sequence);
+            confirmed.ssrc == ssrc
+                && (1..=MAX_ADVANCE).contains(&advance)
+                && self.is_silent(now)
+                && self.is_plausible(from.ip())
+        })
+    }
+
+    /// Whether nothing has been heard of it for so long that another source may take over; or never was.
+    pub fn is_silent(&self, now: Instant) -> bool {
+        self.confirmed
+            .as_ref()
+            .is_none_or(|confirmed| now.saturating_duration_since(confirmed.last) >= SILENCE)
+    }
+
+    /// The confirmed source.
+    pub fn confirmed(&self) -> Option<SocketAddr> {
+        self.confirmed.as_ref().map(|confirmed| confirmed.address)
+    }
+
+    /// The synchronisation source that was last heard from there.
+    pub fn ssrc(&self) -> Option<u32> {
+        self.confirmed.as_ref().map(|confirmed| confirmed.ssrc)
+    }
+
+    /// Where the peer's SDP wants its packets.
+    pub fn sdp(&self) -> Option<SocketAddr> {
+        self.sdp
+    }
+
+    /// Where its signalling comes from.
+    pub fn signalling(&self) -> Option<IpAddr> {
+        self.signalling
+    }
+
+    /// Another one whenever [`Self::confirmed`] or [`Self::sdp`] has changed.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Whether packets from that address are no surprise.
+    pub fn expects(&self, from: SocketAddr) -> bool {
+        let from = canonical(from);
+        self.confirmed() == Some(from) || self.is_plausible(from.ip())
+    }
+
+    /// Counts a packet that was not looked at.
+    pub fn note_stranger(&mut self) {
+        self.rejected += 1;
+    }
+
     /// Whether media of this call may come from that address: it is in the SDP, or the signalling comes from it.
     pub fn is_plausible(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
@@ -141,6 +211,7 @@ impl SourceFilter {
             last: now,
         });
         self.candidate = None;
+        self.version = self.version.wrapping_add(1);
         match self.previous.replace(address) {
             Some(from) if from != address => {
                 self.moves += 1;
@@ -158,6 +229,7 @@ impl SourceFilter {
         }
         self.sdp = sdp;
         self.candidate = None;
+        self.version = self.version.wrapping_add(1);
         if self
             .confirmed
             .as_ref()

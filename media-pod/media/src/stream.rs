@@ -2,7 +2,8 @@
 //!
 //! From [`RtpStream::start`] to [`RtpStream::stop`] one packet leaves every 20 ms unless the call is on hold, and one frame
 //! goes to the agent every 20 ms whatever arrives. Silence leaves in a grid; what the agent says leaves when it is due, which may be up to
-//! 20 ms before the grid has its turn, and after it packets are back in the grid: so timestamps never run away from the clock.
+//! 20 ms before the grid has its turn, and after it packets are back in the grid: so timestamps never run away from the clock. Only where
+//! the peer asked for it (Opus, `usedtx`) silence is not sent.
 //!
 //! The owner feeds datagrams and agent audio, calls [`RtpStream::handle_timeout`] at [`RtpStream::poll_timeout`], and empties
 //! [`RtpStream::poll_transmit`] and [`RtpStream::poll_event`] after each. Reports (RTCP) go beside it: [`RtpStream::receive_report`],
@@ -15,18 +16,28 @@ use std::{
 };
 
 use crate::{
-    FRAME_MILLIS, FRAME_SAMPLES, dtmf,
-    g711::{ULAW_SILENCE, alaw_to_ulaw, ulaw_to_alaw},
-    jitter::{Insert, JitterBuffer, Position},
+    FRAME_MILLIS, FRAME_SAMPLES, codec,
+    cover::{Cover, Protection},
+    dtls,
+    dtmf::{self, in_band},
+    flow::{Flow, Missing},
+    g711::{ULAW_SILENCE, decode_ulaw, ulaw_to_alaw},
+    jitter::{Delay, Insert, Position},
     playback::{Playback, Taken},
+    ports::demux::Peer,
+    quality,
     reception::Reception,
     rtcp::{self, REPORT_BYTES, Reports},
-    rtp::{HEADER_BYTES, Packet, RtpError},
+    rtp::{self, HEADER_BYTES, Packet, RtpError},
     source::{SourceFilter, Verdict},
+    srtp::{self, Refused},
+    transcode::{Inbound, Outbound, ticks_per_packet},
 };
 
+pub use crate::codec::Codec;
+
 /// Bytes that [`RtpStream::poll_transmit`] needs.
-pub const PACKET_BYTES: usize = HEADER_BYTES + FRAME_SAMPLES;
+pub const PACKET_BYTES: usize = HEADER_BYTES + codec::PAYLOAD_BYTES + srtp::OVERHEAD;
 
 const TICK: Duration = Duration::from_millis(FRAME_MILLIS);
 /// Packets sent at once by a thread that was late; what is missing beyond is skipped.
@@ -39,22 +50,15 @@ const KEY_PAUSE: u32 = 4;
 const PCMU_STATIC: u8 = 0;
 const PCMA_STATIC: u8 = 8;
 
-/// The audio codec of the call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Codec {
-    /// G.711 µ-law, static payload type 0.
-    Pcmu,
-    /// G.711 A-law, static payload type 8.
-    Pcma,
-}
-
-/// Payload types of telephone-event/8000.
+/// Payload types of telephone events, and their clock (RFC 4733 section 2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TelephoneEvent {
     /// The peer's number, which we send.
     pub send: u8,
     /// Our number, which the peer sends.
     pub receive: u8,
+    /// Ticks per second of the durations in it: those of the codec, or 8,000 if the peer has no other.
+    pub clock_rate: u32,
 }
 
 /// What offer and answer agreed on. A re-INVITE brings a new one.
@@ -86,7 +90,7 @@ impl Session {
 }
 
 /// How to start a stream. The random values are the caller's to draw (RFC 3550 §5.1).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct StreamConfig {
     /// Result of offer and answer.
     pub session: Session,
@@ -98,12 +102,14 @@ pub struct StreamConfig {
     pub sequence: u16,
     /// Our first timestamp.
     pub timestamp: u32,
-    /// Delay of the jitter buffer, 0–200 ms; 40 is a good default.
-    pub jitter_target_millis: u32,
+    /// Delay of the jitter buffer, 0–200 ms; `None` adapts it to the network.
+    pub jitter_target_millis: Option<u32>,
     /// How long the first audio of a talk spurt waits, so that the agent's may be late by that: 20 is a good default, 0 plays at once.
     pub cushion_millis: u32,
     /// Whether the owner has a port for reports, and calls [`RtpStream::poll_report`].
     pub reports: bool,
+    /// How its packets are protected.
+    pub protection: Protection,
 }
 
 /// What the stream tells its owner.
@@ -129,6 +135,10 @@ pub enum StreamEvent {
         /// The address now.
         to: SocketAddr,
     },
+    /// There are no keys, and will be none: why.
+    EncryptionFailed(String),
+    /// Sound goes one way only. Told once, and again only after it went both ways.
+    OneWay(Missing),
 }
 
 /// Counters of one stream. Octets are payload only.
@@ -152,13 +162,21 @@ pub struct StreamStats {
     pub duplicates: u64,
     /// Packets dropped because of their source.
     pub rejected_source: u64,
+    /// Packets that were not made with the key that was agreed on, those in the clear too.
+    pub not_authentic: u64,
     /// Datagrams that are neither RTP nor RTCP.
     pub malformed: u64,
     /// Packets with a payload type that was not agreed (comfort noise is tolerated).
     pub unknown_payload: u64,
     /// Interarrival jitter (RFC 3550 A.8) in milliseconds.
     pub jitter_millis: f64,
-    /// Frames dropped or repeated for clock drift.
+    /// Frames of 20 ms with sound made up for packets that were not there in time.
+    pub concealed: u64,
+    /// How much later than the fastest packet of the last seconds one is played now, in milliseconds.
+    pub buffer_millis: f64,
+    /// The same on average, over the frames that had sound.
+    pub mean_buffer_millis: f64,
+    /// How often sound was made shorter or longer by a period of its pitch: for clock drift, or because the network's jitter changed.
     pub drift_corrections: u64,
     /// Frames that nobody fetched in time.
     pub frames_dropped: u64,
@@ -168,12 +186,43 @@ pub struct StreamStats {
     pub moves: u64,
     /// When the last packet was accepted.
     pub last_received: Option<Instant>,
+    /// How long a packet takes to the peer and back; unknown without its RTCP reports.
+    pub round_trip_millis: Option<f64>,
+    /// How good the peer's sound is here, by loss and delay: a mean opinion score, 1 to 4.4. None before any came.
+    pub mos: Option<f64>,
+    /// The same of our sound at the peer; unknown without its RTCP reports.
+    pub mos_remote: Option<f64>,
+    /// Nothing says that sound goes one way only.
+    pub both_ways: bool,
 }
 
 /// How many ticks are due, and how many more are too late to be made up for.
 fn ticks_due(due: Instant, now: Instant) -> (u32, u32) {
     let all = (now.duration_since(due).as_millis() / TICK.as_millis()) as u32 + 1;
     (all.min(MAX_CATCH_UP), all.saturating_sub(MAX_CATCH_UP))
+}
+
+/// So many microseconds later.
+fn shifted(at: Instant, micros: i64) -> Instant {
+    let by = Duration::from_micros(micros.unsigned_abs());
+    if micros < 0 {
+        at.checked_sub(by).unwrap_or(at)
+    } else {
+        at + by
+    }
+}
+
+/// Of a protected stream it leaves room before the first roll-over (RFC 3711 section 3.3.1).
+fn first_sequence(sequence: u16, cover: &Cover) -> u16 {
+    if cover.has_keys() {
+        sequence & 0x7fff
+    } else {
+        sequence
+    }
+}
+
+fn tones(session: &Session) -> Option<Box<in_band::Detector>> {
+    session.telephone_event.is_none().then(Box::default)
 }
 
 /// One call's RTP.
@@ -183,10 +232,16 @@ pub struct RtpStream {
     ssrc: u32,
     sequence: u16,
     timestamp: u32,
+    cover: Cover,
     source: SourceFilter,
-    jitter: JitterBuffer,
+    inbound: Inbound,
     reception: Reception,
+    flow: Flow,
+    /// None for G.711, which is not encoded.
+    outbound: Option<Outbound>,
     keys_received: dtmf::Receiver,
+    /// Looks for keys in the audio.
+    tones: Option<Box<in_band::Detector>>,
     playback: Playback,
     playback_paused: bool,
     /// A talk spurt's marker bit that has not left yet.
@@ -224,16 +279,25 @@ impl RtpStream {
             jitter_target_millis,
             cushion_millis,
             reports,
+            protection,
         } = config;
+        let cover = Cover::new(&protection, now);
         Self {
             session,
             ssrc,
-            sequence,
+            sequence: first_sequence(sequence, &cover),
             timestamp,
+            cover,
             source: SourceFilter::new(session.remote, signalling_ip),
-            jitter: JitterBuffer::new(jitter_target_millis),
+            inbound: Inbound::new(
+                session.codec,
+                jitter_target_millis.map_or(Delay::Adaptive, Delay::Fixed),
+            ),
             reception: Reception::new(now),
+            flow: Flow::default(),
+            outbound: Outbound::new(session.codec),
             keys_received: dtmf::Receiver::default(),
+            tones: tones(&session),
             playback: Playback::new(Duration::from_millis(cushion_millis.into())),
             playback_paused: false,
             marker: true,
@@ -274,8 +338,11 @@ impl RtpStream {
                 .into_iter()
                 .filter(|event| !matches!(event, StreamEvent::Frame { .. })),
         );
-        if let Some(reports) = successor.reports.as_mut().filter(|_| self.grid.is_some()) {
-            reports.start(now);
+        if self.grid.is_some() {
+            successor.flow.expect(successor.session.receive, now);
+            if let Some(reports) = &mut successor.reports {
+                reports.start(now);
+            }
         }
         successor
     }
@@ -287,11 +354,12 @@ impl RtpStream {
             self.next_frame = Some(now);
             self.next_packet = Some(now);
             self.idle_since = now;
+            self.flow.expect(self.session.receive, now);
             if let Some(reports) = &mut self.reports {
                 reports.start(now);
             }
             // What came before would be played late for the whole call.
-            self.jitter.reset();
+            self.inbound.reset();
         }
     }
 
@@ -311,7 +379,97 @@ impl RtpStream {
         self.playback_paused = paused;
     }
 
-    /// Takes one datagram of this call's socket.
+    /// How packets are protected from now on. Keys that stay the same go on as they are.
+    pub fn protect(&mut self, protection: &Protection, now: Instant) {
+        if self.cover.change(protection, now) {
+            self.begin_anew();
+        }
+        self.transmit.clear();
+    }
+
+    /// Under a new key.
+    fn begin_anew(&mut self) {
+        // A peer may begin the roll-over counter anew with a key, or keep it (RFC 3711 section 3.3.1): of a new stream it is zero.
+        self.ssrc = self.ssrc.wrapping_add(1);
+        self.sequence = first_sequence(self.sequence, &self.cover);
+        self.marker = true;
+        self.transmit.clear();
+        self.flow.stopped_sending();
+    }
+
+    fn take_handshake(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
+        // A stranger could only spoil it.
+        if !self.source.expects(from) {
+            return self.source.note_stranger();
+        }
+        if self.cover.take_handshake(datagram, from, now) {
+            self.begin_anew();
+        }
+        self.tell_failure();
+    }
+
+    fn tell_failure(&mut self) {
+        if let Some(detail) = self.cover.take_failure() {
+            self.events.push_back(StreamEvent::EncryptionFailed(detail));
+        }
+    }
+
+    /// The next datagram of a handshake, and where to.
+    pub fn poll_handshake(&mut self) -> Option<(Vec<u8>, SocketAddr)> {
+        let (datagram, peer) = self.cover.poll_handshake()?;
+        Some((datagram, peer.or(self.source.destination())?))
+    }
+
+    /// Takes one datagram of this call's socket as it came. It is not to be read any more.
+    pub fn take(&mut self, datagram: &mut [u8], from: SocketAddr, now: Instant) {
+        if self.cover.shakes_hands() && dtls::Handshake::is_meant(datagram) {
+            return self.take_handshake(datagram, from, now);
+        }
+        if rtp::is_rtcp(datagram) {
+            if self.is_muxed() {
+                self.take_report(datagram, from, now);
+            }
+            return;
+        }
+        if self.cover.has_keys() && !self.source.expects(from) && !self.cover.may_try(now) {
+            return self.source.note_stranger();
+        }
+        match self.cover.open_rtp(datagram) {
+            Ok(length) => self.receive(&datagram[..length], from, now),
+            Err(Refused::Malformed) => self.stats.malformed += 1,
+            Err(Refused::Replayed) => self.stats.duplicates += 1,
+            Err(Refused::Forged | Refused::Exhausted) => self.stats.not_authentic += 1,
+        }
+    }
+
+    /// Tries a packet of an unknown source on the call's key, and takes it if it fits. It is not to be read any more.
+    pub fn prove(&mut self, datagram: &mut [u8], from: SocketAddr, now: Instant) -> bool {
+        if !self.cover.has_keys() {
+            return false;
+        }
+        let opened = self.cover.open_rtp(datagram);
+        if let Ok(length) = opened {
+            self.receive(&datagram[..length], from, now);
+        }
+        opened.is_ok()
+    }
+
+    /// Whether what was taken is to be told, or answered, before anything else is due.
+    pub fn has_news(&self) -> bool {
+        !self.events.is_empty() || self.cover.shakes_hands()
+    }
+
+    /// Which source is listened to, what a packet needs to pass, and where reports are said to come from.
+    pub fn peer(&self) -> Peer<'_> {
+        Peer {
+            source: &self.source,
+            door: self.cover.door(),
+            shakes_hands: self.cover.shakes_hands(),
+            reports: self.session.remote_rtcp,
+        }
+    }
+
+    /// Takes one datagram of this call's socket, in the clear.
     pub fn receive(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
         let packet = match Packet::parse(datagram) {
             Ok(packet) => packet,
@@ -321,7 +479,13 @@ impl RtpStream {
                 return;
             }
         };
-        match self.source.check(from, packet.ssrc, packet.sequence, now) {
+        let (ssrc, sequence) = (packet.ssrc, packet.sequence);
+        let verdict = if self.cover.has_keys() {
+            self.source.check_authentic(from, ssrc, sequence, now)
+        } else {
+            self.source.check(from, ssrc, sequence, now)
+        };
+        match verdict {
             Verdict::Accepted => {}
             Verdict::Moved { from, to } => {
                 self.events.push_back(StreamEvent::SourceMoved { from, to });
@@ -330,6 +494,10 @@ impl RtpStream {
         }
         self.stats.octets_received += packet.payload.len() as u64;
         self.stats.last_received = Some(now);
+        if self.session.receive {
+            let comfort = matches!(packet.payload_type, 13 | 19);
+            self.flow.received(comfort, now);
+        }
         if self
             .session
             .telephone_event
@@ -352,6 +520,7 @@ impl RtpStream {
                 .record(packet.ssrc, packet.sequence, None, now);
             return;
         };
+        let timestamp = self.inbound.timestamp(packet.timestamp);
         let at = Position {
             ssrc: packet.ssrc,
             sequence: packet.sequence,
@@ -359,43 +528,53 @@ impl RtpStream {
             marker: packet.marker,
         };
         let inserted = if self.session.receive {
-            let codes = packet.payload.iter().copied();
-            match codec {
-                Codec::Pcmu => self.jitter.insert(at, codes, now),
-                Codec::Pcma => self.jitter.insert(at, codes.map(alaw_to_ulaw), now),
-            }
+            self.inbound.insert(at, codec, packet.payload, now)
         } else {
             Insert::Stored
         };
         // A copy would hide a loss.
         if inserted != Insert::Duplicate {
             self.reception
-                .record(packet.ssrc, packet.sequence, Some(packet.timestamp), now);
+                .record(packet.ssrc, packet.sequence, Some(timestamp), now);
         }
     }
 
-    /// The agreed payload type, else G.711's static ones: some carriers switch law without asking.
+    /// The agreed payload type, else G.711's static ones: some carriers switch law without asking. Beside other codecs these are not expected.
     fn codec_of(&self, payload_type: u8) -> Option<Codec> {
         if payload_type == self.session.receive_payload_type {
             return Some(self.session.codec);
         }
-        match payload_type {
-            PCMU_STATIC => Some(Codec::Pcmu),
-            PCMA_STATIC => Some(Codec::Pcma),
-            _ => None,
-        }
+        let codec = match payload_type {
+            PCMU_STATIC => Codec::Pcmu,
+            PCMA_STATIC => Codec::Pcma,
+            _ => return None,
+        };
+        self.inbound.takes(codec).then_some(codec)
     }
 
     /// When [`Self::handle_timeout`] or [`Self::poll_report`] is due; `None` before the start and after the stop.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let report = self.reports.as_ref().and_then(Reports::due);
-        [self.next_frame, self.next_packet, report]
+        let handshake = self.cover.poll_timeout();
+        [self.next_frame, self.next_packet, report, handshake]
             .into_iter()
             .flatten()
             .min()
     }
 
-    /// Takes a datagram of the RTCP port. Strangers are not listened to; nothing here moves the RTP.
+    /// Takes a datagram of the RTCP port as it came. It is not to be read any more.
+    pub fn take_report(&mut self, datagram: &mut [u8], from: SocketAddr, now: Instant) {
+        // A handshake for this port alone is not answered: then there are no reports.
+        if self.cover.shakes_hands() && dtls::Handshake::is_meant(datagram) {
+            return;
+        }
+        match self.cover.open_rtcp(datagram) {
+            Ok(length) => self.receive_report(&datagram[..length], from, now),
+            Err(_) => self.stats.not_authentic += 1,
+        }
+    }
+
+    /// Takes a datagram of the RTCP port, in the clear. Strangers are not listened to; nothing here moves the RTP.
     pub fn receive_report(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
         let known = self.source.is_plausible(from.ip())
             || self
@@ -409,9 +588,17 @@ impl RtpStream {
         if let Some(reports) = &mut self.reports {
             reports.heard(&heard, now);
         }
+        if let Some(missing) = self.flow.reported(&heard, now) {
+            self.events.push_back(StreamEvent::OneWay(missing));
+        }
         if let Some(block) = heard.about_us {
             self.stats.packets_lost_remote = Some(block.lost.max(0).cast_unsigned().into());
         }
+    }
+
+    /// Whether reports go where RTP does (RFC 5761).
+    pub fn is_muxed(&self) -> bool {
+        self.session.remote.is_some() && self.session.remote_rtcp == self.session.remote
     }
 
     /// The report that is due, if one is: its length in `out`, and where to. That is where the peer's own come from, else the port after
@@ -430,35 +617,52 @@ impl RtpStream {
             self.stats.octets_sent,
             self.timestamp,
         );
-        let block = self.reception.report();
+        let mut block = self.reception.report();
+        if let Some(block) = &mut block {
+            // It was counted at 8,000 ticks a second.
+            let ratio = self.session.codec.clock_rate() / Codec::Pcmu.clock_rate();
+            block.jitter = block.jitter.saturating_mul(ratio);
+        }
         let length = reports.write(out, self.ssrc, sent, block, now);
         let beside = |rtp: SocketAddr| SocketAddr::new(rtp.ip(), rtp.port().saturating_add(1));
-        let to = self
-            .reporter
-            .or(self.session.remote_rtcp)
-            .or_else(|| self.source.destination().map(beside))?;
+        let to = if self.is_muxed() {
+            self.source.destination()?
+        } else if self.cover.shakes_hands() {
+            // The other port would need a handshake of its own.
+            return None;
+        } else {
+            self.reporter
+                .or(self.session.remote_rtcp)
+                .or_else(|| self.source.destination().map(beside))?
+        };
+        let length = self.cover.seal_rtcp(out, length)?;
         Some((length, to))
     }
 
     /// Does what is due. A late thread makes up for at most three frames and packets; timestamps stay those of the clock.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.cover.handle_timeout(now);
+        self.tell_failure();
         if let Some(due) = self.next_frame.filter(|due| *due <= now) {
             let (count, skipped) = ticks_due(due, now);
             self.next_frame = Some(due + TICK * (count + skipped));
             if skipped > 0 {
                 self.stats.ticks_skipped += u64::from(skipped);
                 self.ticks += u64::from(skipped);
-                self.jitter.skip(skipped.into());
+                self.inbound.skip(skipped.into());
             }
-            for _ in 0..count {
-                self.make_frame();
+            for number in 0..count {
+                self.make_frame(due + TICK * (skipped + number));
+            }
+            if let Some(missing) = self.flow.check(now) {
+                self.events.push_back(StreamEvent::OneWay(missing));
             }
         }
         if let Some(due) = self.next_packet.filter(|due| *due <= now) {
             let (count, skipped) = ticks_due(due, now);
             self.timestamp = self
                 .timestamp
-                .wrapping_add(skipped.wrapping_mul(FRAME_SAMPLES as u32));
+                .wrapping_add(skipped.wrapping_mul(ticks_per_packet(self.session.codec)));
             self.packets = self.packets.wrapping_add(skipped);
             let mut at = due + TICK * skipped;
             for _ in 0..count {
@@ -471,9 +675,22 @@ impl RtpStream {
         }
     }
 
-    fn make_frame(&mut self) {
+    /// Keys are tones where no events were agreed on.
+    fn listen_for_keys(&mut self, audio: &[u8; FRAME_SAMPLES]) {
+        let Some(tones) = &mut self.tones else { return };
+        for code in audio {
+            let digit = tones.listen(decode_ulaw(*code));
+            if let Some(digit) = digit.filter(|_| self.events.len() < 2 * MAX_EVENTS) {
+                self.events.push_back(StreamEvent::Digit(digit));
+            }
+        }
+    }
+
+    fn make_frame(&mut self, due: Instant) {
         let mut audio = [ULAW_SILENCE; FRAME_SAMPLES];
-        self.jitter.pop(&mut audio);
+        let shift = self.inbound.pop(&mut audio, due);
+        self.next_frame = self.next_frame.map(|next| shifted(next, shift));
+        self.listen_for_keys(&audio);
         let timestamp_millis = self.ticks * FRAME_MILLIS;
         self.ticks += 1;
         if self.events.len() < MAX_EVENTS {
@@ -489,7 +706,8 @@ impl RtpStream {
     /// Makes the packet that is due then. Gives when the next one is.
     fn make_packet(&mut self, at: Instant) -> Instant {
         let speaks = self.fill_packet(at);
-        self.timestamp = self.timestamp.wrapping_add(FRAME_SAMPLES as u32);
+        let ticks = ticks_per_packet(self.session.codec);
+        self.timestamp = self.timestamp.wrapping_add(ticks);
         self.packets = self.packets.wrapping_add(1);
         match self.turn_in_grid() {
             Some(turn) if !speaks => turn,
@@ -515,7 +733,13 @@ impl RtpStream {
 
     /// Whether what it says is more than silence.
     fn fill_packet(&mut self, at: Instant) -> bool {
-        let sends = self.session.send && self.source.destination().is_some();
+        let sends =
+            self.session.send && self.cover.is_open() && self.source.destination().is_some();
+        if sends {
+            self.flow.sent(at);
+        } else {
+            self.flow.stopped_sending();
+        }
         if sends && self.send_key() {
             return true;
         }
@@ -538,13 +762,19 @@ impl RtpStream {
                 *code = ulaw_to_alaw(*code);
             }
         }
-        let marker = std::mem::take(&mut self.marker);
-        self.push_packet(
-            marker,
-            self.session.send_payload_type,
-            self.timestamp,
-            &frame,
-        );
+        let mut coded = [0; codec::PAYLOAD_BYTES];
+        let payload = match &mut self.outbound {
+            None => &frame[..],
+            Some(outbound) => {
+                let length = outbound.encode(&frame, &mut coded);
+                &coded[..length]
+            }
+        };
+        if !payload.is_empty() {
+            let marker = std::mem::take(&mut self.marker);
+            let payload_type = self.session.send_payload_type;
+            self.push_packet(marker, payload_type, self.timestamp, payload);
+        }
         self.tell_marks();
         speaks
     }
@@ -601,9 +831,10 @@ impl RtpStream {
         let destination = self.source.destination()?;
         let (packet, length) = self.transmit.pop_front()?;
         out.get_mut(..length)?.copy_from_slice(&packet[..length]);
+        let sealed = self.cover.seal_rtp(out, length)?;
         self.stats.packets_sent += 1;
         self.stats.octets_sent += (length - HEADER_BYTES) as u64;
-        Some((length, destination))
+        Some((sealed, destination))
     }
 
     /// The next event.
@@ -644,10 +875,14 @@ impl RtpStream {
 
     /// Queues a key press to send as telephone event. False if none were agreed on, the key is unknown, or 32 wait.
     pub fn send_digit(&mut self, digit: char, duration_millis: u32) -> bool {
-        if self.session.telephone_event.is_none() || self.keys.len() >= MAX_KEYS {
+        let Some(event) = self.session.telephone_event else {
+            return false;
+        };
+        if self.keys.len() >= MAX_KEYS {
             return false;
         }
-        let Some(generator) = dtmf::Generator::new(digit, duration_millis) else {
+        let ticks = event.clock_rate / 1000 * FRAME_MILLIS as u32;
+        let Some(generator) = dtmf::Generator::new(digit, duration_millis, ticks as u16) else {
             return false;
         };
         self.keys.push_back(generator);
@@ -659,10 +894,22 @@ impl RtpStream {
         if session.receive && !self.session.receive {
             self.idle_since = now;
         }
-        if session.remote != self.session.remote {
+        let moved = session.remote != self.session.remote;
+        if moved {
             self.reporter = None;
+            self.flow.stopped_sending();
+        }
+        if self.grid.is_some() && (moved || session.receive != self.session.receive) {
+            self.flow.expect(session.receive, now);
         }
         self.source.set_remote(session.remote);
+        if session.codec != self.session.codec {
+            self.inbound.set_codec(session.codec);
+            self.outbound = Outbound::new(session.codec);
+        }
+        if session.telephone_event.is_some() != self.session.telephone_event.is_some() {
+            self.tones = tones(&session);
+        }
         self.session = session;
     }
 
@@ -692,14 +939,32 @@ impl RtpStream {
 
     /// The counters so far.
     pub fn stats(&self) -> StreamStats {
+        let jitter = self.inbound.stats();
+        let round_trip = self.reports.as_ref().and_then(Reports::round_trip);
+        let one_way = round_trip.unwrap_or_default() / 2;
+        // What came too late was not heard either.
+        let (received, lost) = (self.reception.received(), self.reception.lost());
+        let share = |part: u64, all: u64| part as f64 / all.max(1) as f64;
+        let waited = Duration::from_secs_f64(jitter.mean_delay_millis.max(0.0) / 1000.0);
+        let mos = quality::mos(share(lost + jitter.late, received + lost), one_way + waited);
+        let lost_remote = self.stats.packets_lost_remote;
+        let mos_remote =
+            lost_remote.map(|lost| quality::mos(share(lost, self.stats.packets_sent), one_way));
         StreamStats {
+            round_trip_millis: round_trip.map(|time| time.as_secs_f64() * 1000.0),
+            mos: (received > 0).then_some(mos),
+            mos_remote,
+            both_ways: self.flow.is_whole(),
             packets_received: self.reception.received(),
             packets_lost: self.reception.lost(),
-            late: self.jitter.late(),
-            duplicates: self.jitter.duplicates(),
+            late: jitter.late,
+            duplicates: jitter.duplicates + self.stats.duplicates,
+            concealed: jitter.concealed,
+            buffer_millis: jitter.delay_millis,
+            mean_buffer_millis: jitter.mean_delay_millis,
             rejected_source: self.source.rejected(),
             jitter_millis: self.reception.jitter_millis(),
-            drift_corrections: self.jitter.corrections(),
+            drift_corrections: jitter.corrections,
             moves: self.source.moves(),
             ..self.stats
         }

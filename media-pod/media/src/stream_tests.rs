@@ -1,4 +1,5 @@
 use super::*;
+use crate::cover::Protection;
 use crate::g711::ALAW_SILENCE;
 
 const PEER: &str = "192.0.2.1:4000";
@@ -21,6 +22,7 @@ fn session(codec: Codec) -> Session {
         telephone_event: Some(TelephoneEvent {
             send: 101,
             receive: 96,
+            clock_rate: 8000,
         }),
         remote: Some(PEER.parse().unwrap()),
         remote_rtcp: None,
@@ -42,9 +44,10 @@ impl Bench {
             ssrc: 77,
             sequence: 65_534,
             timestamp: u32::MAX - 100,
-            jitter_target_millis: 0,
+            jitter_target_millis: Some(0),
             cushion_millis,
             reports: true,
+            protection: Protection::None,
         };
         let mut stream = RtpStream::new(config, now);
         stream.start(now);
@@ -159,12 +162,15 @@ fn silence_leaves_every_20_ms_with_continuous_numbers() {
 fn the_callers_audio_reaches_the_agent_as_ulaw() {
     let mut bench = Bench::new(Codec::Pcma);
     bench.peer_sends(8, &[0x2a; 160]);
-    assert_eq!(frames(&bench.tick().1), [(alaw_to_ulaw(0x2a), 0)]);
+    assert_eq!(
+        frames(&bench.tick().1),
+        [(crate::g711::alaw_to_ulaw(0x2a), 0)]
+    );
     bench.peer_sends(0, &[0x33; 160]);
     assert_eq!(frames(&bench.tick().1), [(0x33, 20)]);
     bench.peer_sends(13, &[1]);
     bench.peer_sends(120, &[1; 160]);
-    assert_eq!(frames(&bench.tick().1), [(ULAW_SILENCE, 40)]);
+    assert_eq!(frames(&bench.tick().1).len(), 1);
     assert_eq!(bench.stream.stats().unknown_payload, 1);
 }
 
@@ -558,7 +564,14 @@ fn an_owner_that_fetches_nothing_does_not_fill_the_memory() {
         bench.stream.handle_timeout(bench.now);
         bench.now += TICK;
     }
-    assert_eq!(bench.stream.events.len(), MAX_EVENTS);
+    let frames = bench.stream.events.iter();
+    let frames = frames.filter(|event| matches!(event, StreamEvent::Frame { .. }));
+    assert_eq!(frames.count(), MAX_EVENTS);
+    assert_eq!(
+        bench.stream.events.len(),
+        MAX_EVENTS + 1,
+        "and that nobody speaks"
+    );
     assert_eq!(bench.stream.transmit.len(), 3);
     assert_eq!(
         bench.stream.stats().frames_dropped,
@@ -616,6 +629,73 @@ fn the_peers_reports_tell_what_it_has_lost_and_ours_go_beside_the_rtp() {
     assert_eq!(stream.poll_report(&mut out, next).unwrap().1, from);
 }
 
+/// What is told of missing directions in so many ticks.
+fn one_way(bench: &mut Bench, ticks: u32, speaks: bool) -> Vec<Missing> {
+    let mut told = Vec::new();
+    for _ in 0..ticks {
+        if speaks {
+            bench.peer_sends(0, &[7; 160]);
+        }
+        told.extend(bench.tick().1.into_iter().filter_map(|event| match event {
+            StreamEvent::OneWay(missing) => Some(missing),
+            _ => None,
+        }));
+    }
+    told
+}
+
+#[test]
+fn a_peer_from_whom_nothing_comes_is_told_of_after_five_seconds_unless_he_is_on_hold() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    assert_eq!(one_way(&mut bench, 249, false), []);
+    assert_eq!(one_way(&mut bench, 3, false), [Missing::FromPeer]);
+    assert!(!bench.stream.stats().both_ways);
+    assert_eq!(bench.stream.stats().mos, None);
+    assert_eq!(one_way(&mut bench, 300, true), []);
+    assert!(bench.stream.stats().both_ways);
+    let held = Session {
+        receive: false,
+        ..session(Codec::Pcmu)
+    };
+    bench.stream.update(held, bench.now);
+    assert_eq!(one_way(&mut bench, 500, false), []);
+    bench.stream.update(session(Codec::Pcmu), bench.now);
+    assert_eq!(one_way(&mut bench, 252, false), [Missing::FromPeer]);
+    // Then he is silent on purpose: comfort noise (RFC 3389), and no more.
+    bench.peer_sends(13, &[60]);
+    assert_eq!(one_way(&mut bench, 500, false), []);
+}
+
+#[test]
+fn a_peer_whose_reports_are_silent_about_us_is_told_of() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    let mut out = [0; REPORT_BYTES];
+    let mut report = |bench: &mut Bench, highest: Option<u32>| {
+        let block = highest.map(|highest| crate::rtcp::Block {
+            ssrc: 77,
+            highest,
+            lost: 5,
+            ..crate::rtcp::Block::default()
+        });
+        let length = crate::rtcp::write(&mut out, 1, None, Duration::ZERO, block);
+        let from = "192.0.2.1:4001".parse().unwrap();
+        bench.stream.receive_report(&out[..length], from, bench.now);
+    };
+    assert_eq!(one_way(&mut bench, 50, true), []);
+    report(&mut bench, None);
+    assert_eq!(one_way(&mut bench, 1, true), [], "he may not know yet");
+    assert_eq!(one_way(&mut bench, 100, true), []);
+    report(&mut bench, None);
+    assert_eq!(one_way(&mut bench, 1, true), [Missing::ToPeer]);
+    report(&mut bench, Some(65_700));
+    assert_eq!(one_way(&mut bench, 1, true), []);
+    let stats = bench.stream.stats();
+    assert!(stats.both_ways);
+    // 5 of about 150 packets did not get there, and all of his came.
+    assert!((3.5..4.2).contains(&stats.mos_remote.unwrap()), "{stats:?}");
+    assert!(stats.mos.unwrap() > 4.3, "{stats:?}");
+}
+
 #[test]
 fn a_successor_plays_what_was_said_and_counts_the_agents_frames_on() {
     let mut bench = Bench::new(Codec::Pcmu);
@@ -630,9 +710,10 @@ fn a_successor_plays_what_was_said_and_counts_the_agents_frames_on() {
         ssrc: 77,
         sequence: 9,
         timestamp: 1,
-        jitter_target_millis: 0,
+        jitter_target_millis: Some(0),
         cushion_millis: 20,
         reports: true,
+        protection: Protection::None,
     };
     let before = bench.stream;
     bench.stream = before.into_successor(config, bench.now);
@@ -655,4 +736,247 @@ fn a_successor_plays_what_was_said_and_counts_the_agents_frames_on() {
         .flat_map(|_| bench.tick().1)
         .any(|event| matches!(event, StreamEvent::MarkPlayed(name) if name == "said"));
     assert!(played, "the mark comes back in the successor");
+}
+
+#[test]
+fn a_lost_packet_is_concealed_and_counted() {
+    let mut bench = Bench::new(Codec::Pcma);
+    for number in 0..10 {
+        if number == 5 {
+            bench.sent += 1;
+        } else {
+            bench.peer_sends(8, &[0x2a; 160]);
+        }
+        let (_, events) = bench.tick();
+        // Loud, also where one takes over from the other.
+        assert!(frames(&events)[0].0 < 0x10, "frame {number}");
+    }
+    let stats = bench.stream.stats();
+    assert_eq!((stats.concealed, stats.packets_lost, stats.late), (1, 1, 0));
+    assert!(stats.buffer_millis < 20.0 && stats.mean_buffer_millis < 20.0);
+}
+
+fn key(byte: u8) -> crate::srtp::MasterKey {
+    crate::srtp::MasterKey::new(crate::srtp::Profile::Aes128Sha1_80, &[byte; 30]).unwrap()
+}
+
+fn keys(ours: u8, theirs: u8) -> Protection {
+    Protection::Keys {
+        send: key(ours),
+        receive: key(theirs),
+    }
+}
+
+/// A packet of the peer's, 160 samples.
+fn plain(sequence: u16) -> Vec<u8> {
+    let mut packet = vec![0x80, 0];
+    packet.extend(sequence.to_be_bytes());
+    packet.extend((u32::from(sequence) * 160).to_be_bytes());
+    packet.extend(5_u32.to_be_bytes());
+    packet.extend([0x31; FRAME_SAMPLES]);
+    packet
+}
+
+fn sealed(guard: &mut crate::srtp::Guard, sequence: u16) -> Vec<u8> {
+    let mut packet = plain(sequence);
+    packet.resize(PACKET_BYTES, 0);
+    let length = guard.protect_rtp(&mut packet, HEADER_BYTES + FRAME_SAMPLES);
+    packet.truncate(length.unwrap());
+    packet
+}
+
+fn next_packet(bench: &mut Bench) -> Option<Vec<u8>> {
+    bench.stream.handle_timeout(bench.now);
+    bench.now += TICK;
+    let mut out = [0; PACKET_BYTES];
+    let (length, _) = bench.stream.poll_transmit(&mut out)?;
+    Some(out[..length].to_vec())
+}
+
+#[test]
+fn a_protected_stream_speaks_and_hears_only_under_its_keys() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    bench.stream.protect(&keys(1, 2), bench.now);
+    let mut peer = crate::srtp::Guard::new(&key(2), &key(1)).unwrap();
+    let mut packet = next_packet(&mut bench).unwrap();
+    assert_eq!(packet.len(), HEADER_BYTES + FRAME_SAMPLES + 10);
+    let sequence = u16::from_be_bytes([packet[2], packet[3]]);
+    assert!(sequence < 0x8000, "{sequence}");
+    assert_eq!(
+        peer.unprotect_rtp(&mut packet),
+        Ok(HEADER_BYTES + FRAME_SAMPLES)
+    );
+    assert!(
+        packet[HEADER_BYTES..][..FRAME_SAMPLES]
+            .iter()
+            .all(|code| *code == ULAW_SILENCE)
+    );
+
+    let from: SocketAddr = PEER.parse().unwrap();
+    let mut forged = sealed(&mut crate::srtp::Guard::new(&key(3), &key(3)).unwrap(), 7);
+    bench.stream.take(&mut forged, from, bench.now);
+    bench.stream.take(&mut plain(8), from, bench.now);
+    assert_eq!(bench.stream.stats().packets_received, 0);
+    assert_eq!(bench.stream.stats().not_authentic, 2);
+    let genuine = sealed(&mut peer, 9);
+    bench.stream.take(&mut genuine.clone(), from, bench.now);
+    bench.stream.take(&mut genuine.clone(), from, bench.now);
+    let stats = bench.stream.stats();
+    assert_eq!((stats.packets_received, stats.duplicates), (1, 1));
+}
+
+#[test]
+fn what_is_not_authentic_neither_confirms_a_source_nor_moves_it() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    bench.stream.protect(&keys(1, 2), bench.now);
+    let mut peer = crate::srtp::Guard::new(&key(2), &key(1)).unwrap();
+    // From the very address of the SDP.
+    let from: SocketAddr = PEER.parse().unwrap();
+    let natted: SocketAddr = "198.51.100.20:7000".parse().unwrap();
+    for sequence in 0..5 {
+        bench.stream.take(&mut plain(sequence), from, bench.now);
+    }
+    assert_eq!(bench.stream.last_received(), None);
+    // From nowhere that anybody has heard of, but authentic.
+    bench
+        .stream
+        .take(&mut sealed(&mut peer, 1), natted, bench.now);
+    assert_eq!(bench.stream.destination(), Some(natted));
+    let other: SocketAddr = "203.0.113.77:9000".parse().unwrap();
+    let captured = sealed(&mut peer, 2);
+    bench.now += Duration::from_secs(1);
+    bench.stream.take(&mut captured.clone(), other, bench.now);
+    assert_eq!(
+        bench.stream.destination(),
+        Some(natted),
+        "he is still heard"
+    );
+    bench.now += Duration::from_secs(4);
+    bench.stream.take(&mut captured.clone(), other, bench.now);
+    assert_eq!(
+        bench.stream.destination(),
+        Some(natted),
+        "a copy of his packet"
+    );
+    bench.now += Duration::from_secs(1);
+    bench
+        .stream
+        .take(&mut sealed(&mut peer, 3), other, bench.now);
+    assert_eq!(bench.stream.destination(), Some(other), "himself");
+    // Many from strangers are not even looked at.
+    let before = bench.stream.stats();
+    for _ in 0..50 {
+        bench.stream.take(&mut plain(9), natted, bench.now);
+    }
+    let after = bench.stream.stats();
+    assert!(after.not_authentic - before.not_authentic <= 1);
+    assert!(after.rejected_source - before.rejected_source >= 49);
+}
+
+#[test]
+fn an_unchanged_key_goes_on_and_a_new_one_begins_a_stream() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    bench.stream.protect(&keys(1, 2), bench.now);
+    let mut peer = crate::srtp::Guard::new(&key(2), &key(1)).unwrap();
+    let ssrc_of = |bench: &mut Bench, peer: &mut crate::srtp::Guard| {
+        let mut packet = next_packet(bench).unwrap();
+        peer.unprotect_rtp(&mut packet).unwrap();
+        packet[8..12].to_vec()
+    };
+    let first = ssrc_of(&mut bench, &mut peer);
+    bench.stream.protect(&keys(1, 2), bench.now);
+    assert_eq!(ssrc_of(&mut bench, &mut peer), first);
+    // The peer's key changes, ours stays.
+    bench.stream.protect(&keys(1, 4), bench.now);
+    assert_eq!(ssrc_of(&mut bench, &mut peer), first);
+    let from: SocketAddr = PEER.parse().unwrap();
+    let mut new_peer = crate::srtp::Guard::new(&key(4), &key(9)).unwrap();
+    bench
+        .stream
+        .take(&mut sealed(&mut new_peer, 1), from, bench.now);
+    assert_eq!(bench.stream.stats().packets_received, 1);
+    bench.stream.protect(&keys(9, 4), bench.now);
+    assert_ne!(ssrc_of(&mut bench, &mut new_peer), first);
+}
+
+#[test]
+fn nothing_passes_a_closed_door() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    bench.stream.protect(&Protection::Closed, bench.now);
+    assert_eq!(next_packet(&mut bench), None);
+    bench
+        .stream
+        .take(&mut plain(1), PEER.parse().unwrap(), bench.now);
+    assert_eq!(bench.stream.stats().packets_received, 0);
+    bench.now += Duration::from_secs(10);
+    let mut out = [0; crate::rtcp::REPORT_BYTES];
+    assert!(bench.stream.poll_report(&mut out, bench.now).is_none());
+    bench.stream.protect(&keys(1, 2), bench.now);
+    assert!(next_packet(&mut bench).is_some());
+}
+
+#[test]
+fn reports_are_protected_too() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    bench.stream.protect(&keys(1, 2), bench.now);
+    let mut peer = crate::srtp::Guard::new(&key(2), &key(1)).unwrap();
+    next_packet(&mut bench);
+    bench.now += Duration::from_secs(8);
+    let mut out = [0; crate::rtcp::REPORT_BYTES];
+    let (length, _) = bench.stream.poll_report(&mut out, bench.now).unwrap();
+    assert!(
+        crate::rtcp::read(&out[..length], 1).is_some(),
+        "its header is not encrypted"
+    );
+    let plain = peer.unprotect_rtcp(&mut out[..length]).unwrap();
+    assert_eq!(length - plain, 14);
+
+    let ssrc = u32::from_be_bytes([out[4], out[5], out[6], out[7]]);
+    let block = crate::rtcp::Block {
+        ssrc,
+        lost: 7,
+        ..crate::rtcp::Block::default()
+    };
+    let length = crate::rtcp::write(&mut out, 5, None, Duration::ZERO, Some(block));
+    let from = "192.0.2.1:4001".parse().unwrap();
+    let mut clear = out;
+    bench
+        .stream
+        .take_report(&mut clear[..length], from, bench.now);
+    assert_eq!(bench.stream.stats().packets_lost_remote, None);
+    let length = peer.protect_rtcp(&mut out, length).unwrap();
+    bench
+        .stream
+        .take_report(&mut out[..length], from, bench.now);
+    assert_eq!(bench.stream.stats().packets_lost_remote, Some(7));
+}
+
+#[test]
+fn keys_are_tones_where_no_events_were_agreed_on() {
+    let tone = |at: usize| {
+        let angle = 2.0 * std::f32::consts::PI * at as f32 / 8000.0;
+        let value = (angle * 770.0).sin() + (angle * 1336.0).sin();
+        crate::g711::encode_ulaw((value * 8_000.0) as i16)
+    };
+    for (events, heard) in [(None, "5"), (session(Codec::Pcmu).telephone_event, "")] {
+        let mut bench = Bench::new(Codec::Pcmu);
+        let session = Session {
+            telephone_event: events,
+            ..bench.stream.session
+        };
+        bench.stream.update(session, bench.now);
+        let mut digits = String::new();
+        for number in 0..10 {
+            let sound: Vec<u8> = (0..FRAME_SAMPLES)
+                .map(|at| tone(number * FRAME_SAMPLES + at))
+                .collect();
+            bench.peer_sends(0, &sound);
+            let (_, events) = bench.tick();
+            digits.extend(events.iter().filter_map(|event| match event {
+                StreamEvent::Digit(digit) => Some(*digit),
+                _ => None,
+            }));
+        }
+        assert_eq!(digits, heard);
+    }
 }

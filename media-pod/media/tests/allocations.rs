@@ -1,12 +1,14 @@
 //! A call that goes on asks for no memory: counted in the thread that carries it, which tells its count when asked.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use ringwire_media::FRAME_SAMPLES;
+use ringwire_media::cover::Protection;
 use ringwire_media::plane::{Agent, CallHandle, Parts, Plane, Turn};
+use ringwire_media::ports::Wanted;
 use ringwire_media::stream::{Codec, RtpStream, Session, StreamConfig};
 use ringwire_sip_allocations::count;
 
@@ -27,15 +29,17 @@ impl Agent for Echo {
     }
 }
 
-fn socket() -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_nonblocking(true).unwrap();
-    socket
-}
-
 fn open(plane: &Plane, remote: SocketAddr) -> (CallHandle, SocketAddr) {
-    let rtp = socket();
-    let to = rtp.local_addr().unwrap();
+    let bind = IpAddr::from([127, 0, 0, 1]);
+    let wanted = Wanted {
+        bind,
+        range: (24_000, 24_099),
+        remote: Some(remote),
+        signalling: None,
+        thread: None,
+    };
+    let seat = plane.seat(&wanted).unwrap();
+    let to = SocketAddr::new(bind, seat.port());
     let config = StreamConfig {
         session: Session {
             codec: Codec::Pcma,
@@ -51,13 +55,13 @@ fn open(plane: &Plane, remote: SocketAddr) -> (CallHandle, SocketAddr) {
         ssrc: 1,
         sequence: 1,
         timestamp: 1,
-        jitter_target_millis: 40,
+        jitter_target_millis: None,
         cushion_millis: 20,
         reports: true,
+        protection: Protection::None,
     };
     let handle = plane.open(Parts {
-        rtp,
-        reports: socket(),
+        seat,
         stream: RtpStream::new(config, Instant::now()),
         agent: Box::new(Echo),
         tell: Box::new(|_| {}),

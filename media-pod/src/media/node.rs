@@ -1,4 +1,5 @@
-//! The media pod's shell: links from registrars, the [`Switch`] between them and the calls, and the threads that carry these.
+//! The media pod's shell: links from registrars, the [`Switch`] between them and the calls, and the calls' dialogs. Their packets have
+//! threads of their own ([`ringwire_media::plane`]).
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,18 +11,20 @@ use ringwire_config::Reason;
 use ringwire_config::gateway::MediaConfig;
 use ringwire_config::token::Incarnation;
 use ringwire_control::Reporter;
+use ringwire_media::dtls;
 use ringwire_media::plane::Plane;
 use ringwire_sip::transaction::Transport;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::call::{NewCall, TakeOver};
+use super::CallMetrics;
+use super::call::{self, NewCall, TakeOver};
 use super::exchange::{CallKey, FromCall, ToCall, ToDialog};
-use super::ports::Ports;
+use super::retired;
 use super::shared::Shared;
 use super::switch::{Incoming, Output, Switch};
-use super::{retired, worker};
 use crate::link::LinkStream;
 use crate::registrar::Identity;
 use crate::streams::{Idle, Sent, StreamEvent, Streams};
@@ -53,29 +56,29 @@ pub struct Params {
     pub drain: CancellationToken,
     /// While draining: end the calls that are left now.
     pub hurry: CancellationToken,
-    /// How many threads carry calls.
-    pub workers: usize,
+    /// Carries the calls' packets.
+    pub plane: Plane,
+    /// Counts what became of their sound.
+    pub calls: CallMetrics,
     /// Told once, when calls can be taken.
     pub ready: Box<dyn FnOnce() + Send>,
     /// Told that the loop turns.
     pub beat: Box<dyn Fn() + Send>,
 }
 
-/// How a call is told something, and where it runs.
-struct Inbox {
-    sender: mpsc::Sender<ToCall>,
-    worker: usize,
-}
-
 struct Node {
     switch: Switch,
     streams: Streams,
-    inboxes: HashMap<CallKey, Inbox>,
-    workers: Vec<mpsc::Sender<NewCall>>,
-    next_worker: usize,
+    shared: Arc<Shared>,
+    /// How calls are told something.
+    inboxes: HashMap<CallKey, mpsc::Sender<ToCall>>,
+    dialogs: JoinSet<()>,
+    /// Whose dialogs they are.
+    keys: HashMap<tokio::task::Id, CallKey>,
 }
 
-/// Runs a media pod until it has drained.
+/// Runs a media pod until it has drained. The calls' dialogs are tasks beside it, so it has to run in a [`tokio::task::LocalSet`], best
+/// alone on a thread ([`crate::alone`]).
 pub async fn run(params: Params) {
     let Params {
         mut config,
@@ -86,7 +89,8 @@ pub async fn run(params: Params) {
         connector,
         drain,
         hurry,
-        workers,
+        plane,
+        calls,
         ready,
         beat,
     } = params;
@@ -98,32 +102,32 @@ pub async fn run(params: Params) {
     let config = retired::keep(config);
     let mut changes = config.clone();
     changes.mark_changed();
-    let plane = match Plane::start(workers) {
-        Ok(plane) => plane,
+    // Without it calls cannot be carried as they are to be.
+    let certificate = match dtls::Identity::generate() {
+        Ok(certificate) => Arc::new(certificate),
         Err(error) => {
-            tracing::error!(%error, "no threads for calls");
+            tracing::error!(%error, "no certificate for encrypted media");
             std::process::abort();
         }
     };
     let shared = Arc::new(Shared {
         config,
+        certificate,
         connector,
-        ports: Ports::new(),
         plane: plane.clone(),
+        calls,
         identity,
         reporter: reporter.clone(),
         node: from_calls_in,
     });
-    let (workers, threads): (Vec<_>, Vec<_>) = (0..workers.max(1))
-        .map(|index| worker::start(index, &shared))
-        .unzip();
     let (events_in, mut events) = mpsc::channel(1_024);
     let mut node = Node {
         switch: Switch::new(incarnation, rand::random()),
         streams: Streams::new(events_in),
+        shared: Arc::clone(&shared),
         inboxes: HashMap::new(),
-        workers,
-        next_worker: 0,
+        dialogs: JoinSet::new(),
+        keys: HashMap::new(),
     };
     node.configure(shared.config.borrow().as_deref());
     reporter.update(|state| state.ready = true);
@@ -165,6 +169,7 @@ pub async fn run(params: Params) {
                     node.on_call(message);
                 }
             }
+            Some(ended) = node.dialogs.join_next_with_id() => node.on_ended(ended),
             Some(link) = links.recv() => {
                 let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
                 let flow = node.streams.add(link, (Transport::Tcp, nowhere), Idle::Forever, &CancellationToken::new());
@@ -197,15 +202,15 @@ pub async fn run(params: Params) {
     // What was said last has to leave before the streams close.
     tokio::time::sleep(Duration::from_millis(100)).await;
     node.streams.close_all();
-    drop(node);
-    let _ = tokio::task::spawn_blocking(move || {
-        for thread in threads {
-            let _ = thread.join();
-        }
-        // The agents get their last words.
-        plane.wind_up(LAST_WORDS);
+    // A call that waits for something must not hold up the end.
+    let Node { mut dialogs, .. } = node;
+    let _ = tokio::time::timeout(LAST_WORDS, async {
+        while dialogs.join_next().await.is_some() {}
     })
     .await;
+    drop(dialogs);
+    // The agents get their last words.
+    let _ = tokio::task::spawn_blocking(move || plane.wind_up(LAST_WORDS)).await;
     tracing::info!("media stopped");
 }
 
@@ -267,7 +272,7 @@ impl Node {
         let Some(inbox) = self.inboxes.get(key) else {
             return;
         };
-        if let Err(TrySendError::Full(unread)) = inbox.sender.try_send(message) {
+        if let Err(TrySendError::Full(unread)) = inbox.try_send(message) {
             tracing::warn!(call_id = %key.call_id, "a call has more messages than it reads");
             if let ToCall::Dialog(ToDialog::Request { server, request }) = unread {
                 self.switch.refuse_busy(server, &request, Instant::now());
@@ -275,7 +280,7 @@ impl Node {
         }
     }
 
-    /// Gives a new call to a thread: to that of the call whose place it takes, else to the next one.
+    /// Begins a new call.
     fn begin(&mut self, incoming: Incoming) {
         let Incoming {
             key,
@@ -284,15 +289,8 @@ impl Node {
             decision,
             replaces,
         } = incoming;
-        let replaced = replaces.map(|(old, replaces)| (self.inboxes.get(&old), replaces));
-        let worker = if let Some((Some(inbox), _)) = &replaced {
-            inbox.worker
-        } else {
-            self.next_worker = (self.next_worker + 1) % self.workers.len();
-            self.next_worker
-        };
-        let takes_over = replaced.map(|(inbox, replaces)| TakeOver {
-            from: inbox.map(|inbox| inbox.sender.clone()),
+        let takes_over = replaces.map(|(old, replaces)| TakeOver {
+            from: self.inboxes.get(&old).cloned(),
             replaces,
         });
         let (sender, inbox) = mpsc::channel(INBOX);
@@ -304,16 +302,31 @@ impl Node {
             takes_over,
             inbox,
         };
-        if self.workers[worker].try_send(call).is_err() {
-            return self.switch.decline(&key, Instant::now());
+        let dialog = self
+            .dialogs
+            .spawn_local(call::run(call, Arc::clone(&self.shared)));
+        self.keys.insert(dialog.id(), key.clone());
+        self.inboxes.insert(key, sender);
+    }
+
+    /// A call that could not even be ended in order is over; the others go on.
+    fn on_ended(&mut self, ended: Result<(tokio::task::Id, ()), JoinError>) {
+        match ended {
+            Ok((task, ())) => drop(self.keys.remove(&task)),
+            Err(error) => {
+                tracing::error!(%error, "a call failed");
+                if let Some(key) = self.keys.remove(&error.id()) {
+                    self.on_call(FromCall::Ended(key));
+                }
+            }
         }
-        self.inboxes.insert(key, Inbox { sender, worker });
+        ringwire_sip::transaction::give_back(&mut self.keys);
     }
 
     fn hang_up_all(&mut self) {
         for inbox in self.inboxes.values() {
             let reason = Reason::Draining;
-            let _ = inbox.sender.try_send(ToCall::HangUp { reason });
+            let _ = inbox.try_send(ToCall::HangUp { reason });
         }
     }
 }

@@ -10,11 +10,12 @@ use ringwire_config::gateway::MediaConfig;
 use ringwire_config::state::AgentReport;
 use ringwire_config::{ObjectRef, Reason};
 use ringwire_control::Reporter;
+use ringwire_media::dtls;
 use ringwire_media::plane::Plane;
 use tokio::sync::{mpsc, watch};
 
+use super::CallMetrics;
 use super::exchange::FromCall;
-use super::ports::Ports;
 use super::verdict;
 use crate::registrar::Identity;
 
@@ -24,10 +25,12 @@ pub struct Shared {
     pub config: watch::Receiver<Option<Arc<MediaConfig>>>,
     /// Makes the agents' connections.
     pub connector: Connector,
-    /// RTP ports.
-    pub ports: Ports,
-    /// Carries the calls' packets.
+    /// Who we are in handshakes for encrypted media.
+    pub certificate: Arc<dtls::Identity>,
+    /// Carries the calls' packets, and has the ports for them.
     pub plane: Plane,
+    /// Counts what became of their sound.
+    pub calls: CallMetrics,
     /// Where the pod runs.
     pub identity: Identity,
     pub(super) reporter: Reporter,
@@ -83,13 +86,24 @@ impl Shared {
         });
     }
 
+    /// A call has told whether sound goes both ways with that provider, or which way is missing.
+    pub fn heard_sound(&self, provider: &ObjectRef, one_way: Option<String>) {
+        let now = this_second();
+        let news = self
+            .reporter
+            .read(|state| verdict::after_sound(state.sound.get(provider), one_way, now));
+        if let Some(report) = news {
+            self.reporter
+                .update(|state| drop(state.sound.insert(provider.clone(), report)));
+        }
+    }
+
     fn judge(
         &self,
         agent: &ObjectRef,
         judge: impl Fn(Option<&AgentReport>, Timestamp) -> Option<AgentReport>,
     ) {
-        let now = Timestamp::now();
-        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let now = this_second();
         let news = self
             .reporter
             .read(|state| judge(state.agents.get(agent), now));
@@ -98,6 +112,12 @@ impl Shared {
                 .update(|state| drop(state.agents.insert(agent.clone(), report)));
         }
     }
+}
+
+/// Now, as reports tell it: so that a second's news are one.
+fn this_second() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 /// Adds to a count; none is kept of nothing.

@@ -47,7 +47,7 @@ pub struct Incoming {
     reason = "a call's own messages are the usual ones, and go through a queue by value in any case"
 )]
 pub enum Output {
-    /// A new call; to be told of with [`Switch::decline`] if nobody takes it.
+    /// A new call.
     New(Box<Incoming>),
     /// Something for a call.
     To(CallKey, ToCall),
@@ -193,17 +193,6 @@ impl Switch {
             }
         }
         self.pump(now);
-    }
-
-    /// Nobody takes a new call: another media pod may.
-    pub fn decline(&mut self, key: &CallKey, now: Instant) {
-        let known = self.calls.remove(key);
-        if let Some((invite, request)) =
-            known.and_then(|known| Some((known.invite, known.unanswered?)))
-        {
-            self.by_invite.remove(&invite);
-            self.answer(invite, &request, 503, true, now);
-        }
     }
 
     /// A call reads too slowly to be told of this request.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::CallMetrics;
 use ringwire_agent::connect::{self, Connector};
 use ringwire_config::gateway::{GatewaySettings, MediaConfig};
 use ringwire_config::shard::Role;
@@ -11,6 +12,7 @@ use ringwire_config::state::PodState;
 use ringwire_config::token::Incarnation;
 use ringwire_config::{NotUnderstood, ObjectRef, fixture};
 use ringwire_control::Reporter;
+use ringwire_media::plane::Plane;
 use ringwire_sip::message::{HeaderName, Message, Request, StreamItem, StreamParser};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::UdpSocket;
@@ -30,7 +32,7 @@ struct Bench {
     reporter: Reporter,
     drain: CancellationToken,
     config: watch::Sender<Option<Arc<MediaConfig>>>,
-    pod: tokio::task::JoinHandle<()>,
+    pod: tokio::task::JoinHandle<Result<(), crate::alone::Failed>>,
 }
 
 fn config(agents: &[&str]) -> MediaConfig {
@@ -71,11 +73,12 @@ impl Bench {
             connector: Connector::new(connect::public_tls().unwrap()).unwrap(),
             drain: drain.clone(),
             hurry: CancellationToken::new(),
-            workers: 1,
+            plane: Plane::start(1).unwrap(),
+            calls: CallMetrics::default(),
             ready: Box::new(|| {}),
             beat: Box::new(|| {}),
         };
-        let pod = tokio::spawn(node::run(params));
+        let pod = tokio::spawn(crate::alone::run("media", move || node::run(params)));
         let link_stream: Box<dyn LinkStream> = Box::new(theirs);
         assert!(links_in.send(link_stream).await.is_ok());
         Self {
@@ -182,7 +185,7 @@ impl Bench {
     async fn stop(self) {
         self.drain.cancel();
         let ended = tokio::time::timeout(Duration::from_secs(12), self.pod).await;
-        ended.expect("the pod stops").unwrap();
+        ended.expect("the pod stops").unwrap().unwrap();
     }
 }
 

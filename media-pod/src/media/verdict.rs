@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use ringwire_config::Reason;
-use ringwire_config::state::{AgentError, AgentReport};
+use ringwire_config::state::{AgentError, AgentReport, SoundReport};
 
 /// A call of this length that the agent did not break off proves as much as a word of it: some only listen.
 pub const BORNE: Duration = Duration::from_secs(2);
@@ -69,6 +69,22 @@ pub fn after_failure(
     (before != Some(&report)).then_some(report)
 }
 
+/// What is reported of a provider's sound after a call has told that it goes both ways, or one way only; `None`: nothing is new. That it
+/// goes both ways is told once even if nothing else was known: another pod may have told of another call.
+pub fn after_sound(
+    before: Option<&SoundReport>,
+    one_way: Option<String>,
+    now: Timestamp,
+) -> Option<SoundReport> {
+    let stands = before.is_some_and(|report| match (&report.one_way, &one_way) {
+        (None, None) => true,
+        // Each call has other ports; that would be news without end.
+        (Some(_), Some(_)) => now.duration_since(report.at) < SAME_FAILURE,
+        _ => false,
+    });
+    (!stands).then_some(SoundReport { one_way, at: now })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +112,19 @@ mod tests {
         assert!(works.reachable);
         assert_eq!(works.last_error, again.last_error, "it was the last one");
         assert_eq!(after_proof(Some(&works), at(71)), None);
+    }
+
+    #[test]
+    fn one_way_sound_stands_until_a_call_has_both() {
+        let missing = |text: &str| Some(text.to_owned());
+        let told = after_sound(None, missing("a"), at(1)).unwrap();
+        assert_eq!(after_sound(Some(&told), missing("b"), at(30)), None);
+        let again = after_sound(Some(&told), missing("b"), at(61)).unwrap();
+        assert_eq!(again.one_way.as_deref(), Some("b"));
+        let both = after_sound(Some(&again), None, at(62)).unwrap();
+        assert_eq!((both.one_way.as_deref(), both.at), (None, at(62)));
+        assert_eq!(after_sound(Some(&both), None, at(900)), None);
+        assert!(after_sound(None, None, at(1)).is_some());
     }
 
     #[test]

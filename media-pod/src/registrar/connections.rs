@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use ringwire_config::state::CutOff;
 use ringwire_sip::transaction::{Flow, Transmit, Transport, TransportError};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::edge::Peer;
 use super::tls;
@@ -82,11 +84,18 @@ pub struct Connections {
     clients: tls::Clients,
     /// Our own address, or any.
     bind: IpAddr,
+    /// Where handshakes of TLS are worked on.
+    elsewhere: Handle,
 }
 
 impl Connections {
     /// None yet. What they bring goes to `events`, what becomes of those that are being made to `made`.
-    pub fn new(events: mpsc::Sender<StreamEvent>, made: mpsc::Sender<Made>, bind: IpAddr) -> Self {
+    pub fn new(
+        events: mpsc::Sender<StreamEvent>,
+        made: mpsc::Sender<Made>,
+        bind: IpAddr,
+        elsewhere: Handle,
+    ) -> Self {
         Self {
             streams: Streams::new(events),
             outgoing: HashMap::new(),
@@ -94,6 +103,7 @@ impl Connections {
             made,
             clients: tls::Clients::default(),
             bind,
+            elsewhere,
         }
     }
 
@@ -130,8 +140,13 @@ impl Connections {
         let flow = self.streams.add(stream, way, idle, &ended);
         if let Some(connection) = flow.connection {
             self.outgoing.insert(destination, connection);
+            let registers = waiting.iter().any(|bytes| bytes.starts_with(b"REGISTER "));
             for bytes in waiting {
                 self.streams.send(connection, bytes);
+            }
+            // Calls are to come in over it: only where one keep-alive was answered does a later one without answer tell anything.
+            if registers {
+                self.streams.ping(connection);
             }
         }
         Ok(())
@@ -228,7 +243,7 @@ impl Connections {
         let from = (!self.bind.is_unspecified()
             && self.bind.is_ipv4() == destination.remote.is_ipv4())
         .then_some(SocketAddr::new(self.bind, 0));
-        let made = self.made.clone();
+        let (made, elsewhere) = (self.made.clone(), self.elsewhere.clone());
         tokio::spawn(async move {
             let connecting = async {
                 let stream = connect_from(from, destination.remote)
@@ -236,7 +251,11 @@ impl Connections {
                     .map_err(|error| transport_error(&error))?;
                 let _ = stream.set_nodelay(true);
                 Ok(match secure {
-                    Some(client) => Box::new(client.connect(stream).await?) as Carrier,
+                    Some(client) => {
+                        let agreeing = elsewhere.spawn(client.connect(stream));
+                        let agreed = AbortOnDropHandle::new(agreeing).await;
+                        Box::new(agreed.unwrap_or(Err(TransportError::Closed))?) as Carrier
+                    }
                     None => Box::new(stream),
                 })
             };
@@ -245,5 +264,52 @@ impl Connections {
             let _ = made.send((destination, result)).await;
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const LATER: &[u8] = b"OPTIONS sip:later.test SIP/2.0\r\n\r\n";
+
+    /// What a carrier hears over a connection that is made for this message, until [`LATER`] is sent.
+    async fn heard(message: &[u8]) -> Vec<u8> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ((events, _events), (made, mut stands)) = (mpsc::channel(8), mpsc::channel(8));
+        let any = IpAddr::from([0, 0, 0, 0]);
+        let mut connections = Connections::new(events, made, any, Handle::current());
+        let destination = Destination {
+            transport: Transport::Tcp,
+            remote: listener.local_addr().unwrap(),
+            peer: 0,
+        };
+        let transmit = |bytes: &[u8]| Transmit {
+            flow: destination.flow(),
+            bytes: bytes.to_vec(),
+            otherwise: None,
+        };
+        connections.send(transmit(message), None).unwrap();
+        connections.made(stands.recv().await.unwrap()).unwrap();
+        connections.send(transmit(LATER), None).unwrap();
+        let (mut carrier, _) = listener.accept().await.unwrap();
+        let mut heard = Vec::new();
+        while !heard.ends_with(LATER) {
+            carrier.read_buf(&mut heard).await.unwrap();
+        }
+        heard.truncate(heard.len() - LATER.len());
+        heard
+    }
+
+    #[tokio::test]
+    async fn whoever_we_register_with_is_asked_at_once_whether_he_answers_keep_alives() {
+        let register = b"REGISTER sip:carrier.test SIP/2.0\r\n\r\n";
+        let asked = [&register[..], b"\r\n\r\n"].concat();
+        assert_eq!(heard(register).await, asked);
+        let other = b"OPTIONS sip:carrier.test SIP/2.0\r\n\r\n";
+        assert_eq!(heard(other).await, other);
     }
 }

@@ -1,5 +1,6 @@
 //! Keeps the answers of DNS up to date, by TTL, away from any packet's path.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,12 +9,11 @@ use std::time::{Duration, Instant};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::rdata::{NAPTR, SRV};
 use hickory_resolver::proto::rr::{RData, RecordType};
-use rand::Rng;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::names::{Lookup, Place, Question, Way};
+use super::names::{Lookup, Place, Question, Share, Way, lot};
 
 /// Names are asked for at most this often, whatever their TTL says.
 const SHORTEST: Duration = Duration::from_secs(5);
@@ -123,6 +123,7 @@ async fn look_up(resolver: &TokioResolver, question: &Question) -> (Lookup, Dura
                 address,
                 port: None,
                 way: None,
+                share: Share::default(),
             };
             (addresses.into_iter().map(place).collect(), until)
         }),
@@ -188,10 +189,16 @@ async fn service(
                 continue;
             };
             until = until.min(valid);
+            let share = Share {
+                priority: server.priority,
+                weight: server.weight,
+                server: lot(&format!("{}:{}", server.target, server.port).to_ascii_lowercase()),
+            };
             places.extend(found.into_iter().map(|address| Place {
                 address,
                 port: Some(server.port),
                 way: Some(way),
+                share,
             }));
         }
         if !places.is_empty() {
@@ -203,6 +210,7 @@ async fn service(
         address,
         port: None,
         way,
+        share: Share::default(),
     };
     Ok((addresses.into_iter().map(place).collect(), until))
 }
@@ -247,11 +255,11 @@ async fn naptr(resolver: &TokioResolver, name: &str) -> Vec<(Way, String, Option
     services.collect()
 }
 
-/// The servers of an SRV name in the order to try them, and until when that is good. Whatever goes wrong means: none.
+/// The servers of an SRV name, by priority, and until when that is good. Whatever goes wrong means: none.
 async fn srv(resolver: &TokioResolver, name: &str) -> (Vec<SRV>, Instant) {
     match resolver.lookup(absolute(name), RecordType::SRV).await {
         Ok(found) => {
-            let servers = found
+            let mut servers: Vec<SRV> = found
                 .answers()
                 .iter()
                 .filter_map(|record| match &record.data {
@@ -260,48 +268,16 @@ async fn srv(resolver: &TokioResolver, name: &str) -> (Vec<SRV>, Instant) {
                     _ => None,
                 })
                 .collect();
-            (in_order(servers, &mut rand::rng()), found.valid_until())
+            servers.sort_by_key(|server| (server.priority, Reverse(server.weight)));
+            (servers, found.valid_until())
         }
         Err(_) => (Vec::new(), Instant::now() + LONGEST),
     }
 }
 
-/// By priority; within one priority drawn at random, by weight (RFC 2782).
-fn in_order(mut servers: Vec<SRV>, rng: &mut impl Rng) -> Vec<SRV> {
-    servers.sort_by_key(|server| (server.priority, server.weight));
-    let mut ordered = Vec::with_capacity(servers.len());
-    while let Some(first) = servers.first() {
-        let priority = first.priority;
-        let count = servers
-            .iter()
-            .take_while(|server| server.priority == priority)
-            .count();
-        let weight = |server: &SRV| u32::from(server.weight);
-        let total: u32 = servers[..count].iter().map(weight).sum();
-        let drawn = rng.random_range(0..=total);
-        let mut sum = 0;
-        let at = servers[..count]
-            .iter()
-            .position(|server| {
-                sum += weight(server);
-                sum >= drawn
-            })
-            .unwrap_or(0);
-        ordered.push(servers.remove(at));
-    }
-    ordered
-}
-
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
-    use rand::rngs::StdRng;
-
     use super::*;
-
-    fn server(priority: u16, weight: u16, port: u16) -> SRV {
-        SRV::new(priority, weight, port, "sip.carrier.test.".parse().unwrap())
-    }
 
     #[test]
     fn each_question_is_asked_when_it_is_due_and_once_at_a_time() {
@@ -325,29 +301,5 @@ mod tests {
         agenda.want(&both, later);
         agenda.answered(&a, later + Duration::from_secs(60));
         assert_eq!(agenda.take(later), Some(a));
-    }
-
-    #[test]
-    fn servers_are_tried_by_priority_and_drawn_by_weight() {
-        let mut rng = StdRng::seed_from_u64(1);
-        let mut first = BTreeMap::new();
-        for _ in 0..10_000 {
-            let servers = vec![
-                server(20, 5, 4),
-                server(10, 30, 1),
-                server(10, 10, 2),
-                server(10, 0, 3),
-            ];
-            let ports: Vec<u16> = in_order(servers, &mut rng)
-                .iter()
-                .map(|server| server.port)
-                .collect();
-            assert_eq!(ports[3], 4, "the lower priority comes last: {ports:?}");
-            *first.entry(ports[0]).or_insert(0_u32) += 1;
-        }
-        let share = |port| f64::from(first.get(&port).copied().unwrap_or(0)) / 10_000.0;
-        assert!((0.70..0.77).contains(&share(1)), "{first:?}");
-        assert!((0.21..0.28).contains(&share(2)), "{first:?}");
-        assert!((0.005..0.05).contains(&share(3)), "{first:?}");
     }
 }

@@ -28,6 +28,7 @@ use ringwire_control::Reporter;
 use ringwire_sip::message::{Message, parse_datagram};
 use ringwire_sip::transaction::{Flow, Transmit, Transport};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -181,6 +182,8 @@ struct Shell {
     /// SIP over TLS for carriers that connect to us.
     tls: Option<tls::Listener>,
     secured: mpsc::Sender<tls::Accepted>,
+    /// Where handshakes of TLS are worked on.
+    elsewhere: Handle,
     wanted_names: watch::Sender<Arc<BTreeSet<Question>>>,
     reporter: Reporter,
     refusals: Ledger,
@@ -193,8 +196,9 @@ struct Shell {
     ports: (u16, u16),
 }
 
-/// Runs a registrar until `stop`.
-pub async fn run(params: Params) -> Result<(), StartError> {
+/// Runs a registrar until `stop`, best alone on a thread ([`crate::alone`]). The handshakes of TLS, which take long, are worked on
+/// `elsewhere`.
+pub async fn run(params: Params, elsewhere: Handle) -> Result<(), StartError> {
     let Params {
         mut config,
         mut owns,
@@ -246,8 +250,9 @@ pub async fn run(params: Params) -> Result<(), StartError> {
         ),
         banned: intake.banned(),
         intake,
-        connections: Connections::new(events_in, made_in, identity.bind),
+        connections: Connections::new(events_in, made_in, identity.bind, elsewhere.clone()),
         tls: None,
+        elsewhere,
         secured: secured_in,
         wanted_names,
         reporter,
@@ -359,7 +364,7 @@ impl Shell {
             &mut self.tls,
             config.tls.as_ref(),
             self.bind,
-            &self.banned,
+            (&self.banned, &self.elsewhere),
             &self.secured,
         );
         if let Err(error) = configured {

@@ -1,5 +1,6 @@
 //! Where carriers are, as far as it is known. Looked up by the shell ([`super::lookup`]), used by the edge without waiting.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use ringwire_config::object::ObjectRef;
 use ringwire_config::route::ResolvedAddresses;
 use ringwire_sip::message::{Scheme, Uri};
 use ringwire_sip::transaction::Transport;
+use sha2::{Digest, Sha256};
 
 /// A server that did not answer is passed over for so long, where there are others.
 const AVOIDED_FOR: Duration = Duration::from_secs(60);
@@ -75,12 +77,63 @@ pub struct Place {
     pub port: Option<u16>,
     /// The transport; `None`: DNS gives none.
     pub way: Option<Way>,
+    /// Whose turn it is among others.
+    pub share: Share,
+}
+
+/// How much a server is to get of what goes to its name (RFC 2782). Addresses of one server have the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// The lower ones are tried first.
+    pub priority: u16,
+    /// The part within its priority.
+    pub weight: u16,
+    /// Tells servers apart: the [`lot`] of the server's name and port.
+    pub server: u64,
+}
+
+impl Share {
+    /// Who comes first for this one, which has a lot of its own. The first of one priority is each server with the chance that its weight
+    /// gives it, then the second among the others, and so on: waiting times with those rates, drawn by hash. So it needs no memory, the
+    /// same in every pod, and a server that comes or goes takes or leaves only what is its own.
+    fn compare(self, other: Self, lot: u64) -> Ordering {
+        let waits = |share: Self| share.waits(lot);
+        let by_weight = || waits(self).total_cmp(&waits(other));
+        self.priority.cmp(&other.priority).then_with(by_weight)
+    }
+
+    fn waits(self, lot: u64) -> f64 {
+        let drawn = (mixed(lot ^ self.server) >> 32) as u32;
+        // Between 0 and 1, never either.
+        let uniform = (f64::from(drawn) + 0.5) / 4_294_967_296.0;
+        // RFC 2782: a very small chance beside others, and the same one among its like.
+        let rate = match self.weight {
+            0 => 0.01,
+            weight => f64::from(weight),
+        };
+        -uniform.ln() / rate
+    }
+}
+
+/// The lot of somebody who looks for a server, or of a server: the same for the same text, in every version.
+pub fn lot(of: &str) -> u64 {
+    let digest = Sha256::digest(of.as_bytes());
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&digest[..8]);
+    u64::from_be_bytes(bytes)
+}
+
+/// A number in which each bit depends on each bit of another (`SplitMix64`).
+fn mixed(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
 }
 
 /// What is known of one question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
-    /// These places, the ones to try first in front; never empty.
+    /// These places, in no order but that of one server's addresses; never empty.
     Found(Vec<Place>),
     /// It could not be looked up; the text says why.
     Failed(String),
@@ -160,12 +213,14 @@ impl Names {
         given.chain(found.flatten().copied()).collect()
     }
 
-    /// The servers that a host stands for, the ones to try first in front; `port` and `way` where they are given.
+    /// The servers that a host stands for, the ones that who has this [`lot`] is to try first in front; `port` and `way` where they are
+    /// given.
     pub fn targets(
         &self,
         host: &Host,
         port: Option<u16>,
         way: Option<Way>,
+        lot: u64,
     ) -> Result<Vec<Target>, Nowhere> {
         let target = |address, found_port: Option<u16>, found_way: Option<Way>| {
             let transport = way.or(found_way).unwrap_or(Way::Udp).transport();
@@ -186,10 +241,14 @@ impl Names {
         match self.known.get(&question) {
             None => Err(Nowhere::Unknown(question)),
             Some(Lookup::Failed(error)) => Err(Nowhere::Failed(error.clone())),
-            Some(Lookup::Found(places)) => Ok(places
-                .iter()
-                .map(|place| target(place.address, place.port, place.way))
-                .collect()),
+            Some(Lookup::Found(places)) => {
+                let mut places: Vec<&Place> = places.iter().collect();
+                places.sort_by(|one, other| one.share.compare(other.share, lot));
+                let targets = places.into_iter();
+                Ok(targets
+                    .map(|place| target(place.address, place.port, place.way))
+                    .collect())
+            }
         }
     }
 
@@ -315,6 +374,7 @@ mod tests {
             address: address.parse().unwrap(),
             port: Some(port),
             way: Some(Way::Udp),
+            share: Share::default(),
         }
     }
 
@@ -334,10 +394,10 @@ mod tests {
     fn a_given_port_asks_for_addresses_only() {
         let names = known();
         assert_eq!(
-            names.targets(&carrier(), Some(5080), None),
+            names.targets(&carrier(), Some(5080), None, 0),
             Err(Nowhere::Unknown(Question::Addresses("carrier.test".into())))
         );
-        let targets = names.targets(&carrier(), None, None).unwrap();
+        let targets = names.targets(&carrier(), None, None, 0).unwrap();
         assert_eq!(targets[0].remote, "192.0.2.1:5070".parse().unwrap());
         assert_eq!(targets[0].transport, Transport::Udp);
     }
@@ -349,10 +409,11 @@ mod tests {
             address: "192.0.2.1".parse().unwrap(),
             port: None,
             way: Some(Way::Tls),
+            share: Share::default(),
         };
         let question = Question::Service("carrier.test".into(), Some(Way::Tls));
         names.update(question, Lookup::Found(vec![place]));
-        let targets = names.targets(&carrier(), None, Some(Way::Tls)).unwrap();
+        let targets = names.targets(&carrier(), None, Some(Way::Tls), 0).unwrap();
         assert_eq!(targets[0].remote.port(), 5061);
         assert_eq!(targets[0].transport, Transport::Tls);
     }
@@ -373,7 +434,7 @@ mod tests {
     #[test]
     fn a_server_that_did_not_answer_is_passed_over_for_a_minute() {
         let (mut names, now) = (known(), Instant::now());
-        let targets = names.targets(&carrier(), None, None).unwrap();
+        let targets = names.targets(&carrier(), None, None, 0).unwrap();
         assert!(names.has_other(&targets, targets[0], now));
         names.avoid(targets[0], now);
         assert_eq!(names.pick(&targets, now), Some(targets[1]));
@@ -385,6 +446,63 @@ mod tests {
             "any is better than none"
         );
         assert_eq!(names.pick(&targets, now + AVOIDED_FOR), Some(targets[0]));
+    }
+
+    /// Where each of 10,000 goes first, by port, with servers of these priorities, weights and ports, two addresses each.
+    fn first_choices(servers: &[(u16, u16, u16)]) -> Vec<u16> {
+        let places = servers.iter().flat_map(|&(priority, weight, port)| {
+            ["192.0.2.1", "192.0.2.2"].map(|address| Place {
+                share: Share {
+                    priority,
+                    weight,
+                    server: lot(&format!("sip.carrier.test:{port}")),
+                },
+                ..place(address, port)
+            })
+        });
+        let mut names = Names::default();
+        let question = Question::Service("carrier.test".into(), None);
+        names.update(question, Lookup::Found(places.collect()));
+        let chosen = (0..10_000).map(|who| {
+            let lot = lot(&format!("default/trunk-{who}"));
+            let targets = names.targets(&carrier(), None, None, lot).unwrap();
+            let ports: Vec<u16> = targets.iter().map(|target| target.remote.port()).collect();
+            let last = servers.iter().max().unwrap().2;
+            assert!(ports.ends_with(&[last, last]), "{ports:?}");
+            for pair in targets.chunks(2) {
+                assert_eq!(pair[0].remote.port(), pair[1].remote.port(), "{targets:?}");
+                assert!(pair[0].remote.ip() < pair[1].remote.ip(), "{targets:?}");
+            }
+            ports[0]
+        });
+        chosen.collect()
+    }
+
+    #[test]
+    fn servers_are_tried_by_priority_and_shared_by_weight() {
+        let chosen = first_choices(&[(20, 5, 4), (10, 30, 1), (10, 10, 2), (10, 0, 3)]);
+        let share = |port| chosen.iter().filter(|chosen| **chosen == port).count();
+        assert!((7_200..7_800).contains(&share(1)), "{}", share(1));
+        assert!((2_200..2_800).contains(&share(2)), "{}", share(2));
+        assert!(share(3) < 50, "{}", share(3));
+        // The same among their like, without any weight.
+        let chosen = first_choices(&[(20, 5, 4), (10, 0, 1), (10, 0, 2)]);
+        let half = chosen.iter().filter(|chosen| **chosen == 1).count();
+        assert!((4_700..5_300).contains(&half), "{half}");
+    }
+
+    #[test]
+    fn a_server_that_comes_takes_its_share_and_moves_nobody_else() {
+        let before = first_choices(&[(20, 5, 4), (10, 30, 1), (10, 10, 2)]);
+        let after = first_choices(&[(20, 5, 4), (10, 30, 1), (10, 10, 2), (10, 40, 3)]);
+        let pairs = || before.iter().zip(&after);
+        assert!(
+            pairs()
+                .filter(|(_, after)| **after != 3)
+                .all(|(before, after)| before == after)
+        );
+        let moved = pairs().filter(|(_, after)| **after == 3).count();
+        assert!((4_700..5_300).contains(&moved), "{moved}");
     }
 
     #[test]

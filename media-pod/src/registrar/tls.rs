@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client};
 use tokio_util::sync::CancellationToken;
@@ -173,12 +174,12 @@ pub struct Listener {
 
 impl Listener {
     /// Makes `listener` what the configuration asks for: opened, closed, moved, or with a new certificate for whoever connects from
-    /// now on. A certificate that cannot be used changes nothing.
+    /// now on. A certificate that cannot be used changes nothing. Handshakes are worked on `elsewhere`.
     pub fn configure(
         listener: &mut Option<Self>,
         wanted: Option<&ServerTls>,
         bind: IpAddr,
-        banned: &watch::Receiver<Banned>,
+        (banned, elsewhere): (&watch::Receiver<Banned>, &Handle),
         accepted: &mpsc::Sender<Accepted>,
     ) -> Result<(), UnusableTls> {
         let Some(wanted) = wanted else {
@@ -192,8 +193,8 @@ impl Listener {
             _ => {
                 let (config, current) = watch::channel(fresh);
                 let stop = CancellationToken::new();
-                let told = (banned.clone(), accepted.clone());
-                tokio::spawn(listen(address, current, told, stop.clone()));
+                let around = (banned.clone(), accepted.clone(), elsewhere.clone());
+                tokio::spawn(listen(address, current, around, stop.clone()));
                 *listener = Some(Self {
                     address,
                     config,
@@ -222,7 +223,7 @@ type Pending = Arc<Mutex<HashMap<IpAddr, usize>>>;
 async fn listen(
     address: SocketAddr,
     config: watch::Receiver<Arc<ServerConfig>>,
-    (banned, accepted): (watch::Receiver<Banned>, mpsc::Sender<Accepted>),
+    (banned, accepted, elsewhere): (watch::Receiver<Banned>, mpsc::Sender<Accepted>, Handle),
     stop: CancellationToken,
 ) {
     let serving = async {
@@ -250,7 +251,7 @@ async fn listen(
             };
             let acceptor = TlsAcceptor::from(Arc::clone(&config.borrow()));
             let accepted = accepted.clone();
-            tokio::spawn(async move {
+            elsewhere.spawn(async move {
                 let _ = stream.set_nodelay(true);
                 let agreed = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
                 let result = match agreed {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use ringwire_media::drops;
 use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -223,7 +224,7 @@ impl Intake {
         mut offended: mpsc::Receiver<IpAddr>,
         stop: CancellationToken,
     ) {
-        let kernel = KernelDrops::of(&socket);
+        let kernel = drops::inode(&socket);
         let socket = match tokio::net::UdpSocket::from_std(socket) {
             Ok(socket) => socket,
             // The registrar sees that nothing will ever come, and says so.
@@ -267,7 +268,8 @@ impl Intake {
             }
             if now >= kernel_at {
                 kernel_at = now + KERNEL_PAUSE;
-                if let Some(drops) = kernel.as_ref().and_then(KernelDrops::read) {
+                let own = drops::all().find(|(inode, _)| Some(*inode) == kernel);
+                if let Some((_, drops)) = own {
                     self.counts.kernel.store(drops, Ordering::Relaxed);
                 }
             }
@@ -375,43 +377,6 @@ fn set_filter(socket: &SockRef<'_>, banned: &Banned, room: &mut usize) {
     }
 }
 
-/// Where the kernel counts the datagrams of a socket that it dropped.
-struct KernelDrops {
-    table: &'static str,
-    inode: String,
-}
-
-impl KernelDrops {
-    fn of(socket: &UdpSocket) -> Option<Self> {
-        use std::os::fd::AsRawFd as _;
-        let link = format!("/proc/self/fd/{}", socket.as_raw_fd());
-        let target = std::fs::read_link(link).ok()?;
-        let inode = target
-            .to_str()?
-            .strip_prefix("socket:[")?
-            .strip_suffix(']')?;
-        let table = match socket.local_addr().ok()? {
-            SocketAddr::V4(_) => "/proc/self/net/udp",
-            SocketAddr::V6(_) => "/proc/self/net/udp6",
-        };
-        Some(Self {
-            table,
-            inode: inode.to_owned(),
-        })
-    }
-
-    fn read(&self) -> Option<u64> {
-        drops_of(&std::fs::read_to_string(self.table).ok()?, &self.inode)
-    }
-}
-
-/// The last column of the line with this inode (the tenth column).
-fn drops_of(table: &str, inode: &str) -> Option<u64> {
-    let mut lines = table.lines().map(str::split_ascii_whitespace);
-    let mut line = lines.find(|line| line.clone().nth(9) == Some(inode))?;
-    line.next_back()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -506,14 +471,5 @@ mod tests {
         drop(udp);
         let end = tokio::time::timeout(Duration::from_secs(5), inbox.recv()).await;
         assert!(end.unwrap().is_none());
-    }
-
-    #[test]
-    fn the_kernels_count_is_the_last_column_of_the_sockets_line() {
-        let table = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n \
-             27: 00000000:13C4 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 48213 2 0000000000000000 77\n \
-             28: 00000000:13C5 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 48214 2 0000000000000000 5\n";
-        assert_eq!(drops_of(table, "48213"), Some(77));
-        assert_eq!(drops_of(table, "4821"), None);
     }
 }

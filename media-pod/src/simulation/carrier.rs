@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ringwire_sip::dialog::{Action, CallEvent, EndedBy, RespondTo};
 use ringwire_sip::message::{HeaderName, Host, Message, NameAddr, Uri};
-use ringwire_sip::sdp::{Capabilities, Codec, LocalMedia};
+use ringwire_sip::sdp::{Capabilities, Codec, Encryption, LocalMedia};
 use ringwire_sip::transaction::{
     ClientId, Endpoint, EndpointConfig, Event, Flow, Transmit, Transport, TransportError,
 };
@@ -62,6 +62,7 @@ impl Carrier {
                 codecs: vec![Codec::Pcma],
                 telephone_event: true,
                 ptime_millis: 20,
+                encryption: Encryption::None,
             },
             local: LocalMedia {
                 address: address.ip(),

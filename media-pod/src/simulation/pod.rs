@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use ringwire_config::token::{Incarnation, TokenKey};
+use ringwire_media::dtls;
 use ringwire_sip::dialog::{CallEvent, EndedBy};
 use ringwire_sip::sdp::LocalMedia;
 
@@ -15,6 +16,7 @@ use crate::media::switch::{Incoming, Output, Switch};
 pub struct Pod {
     pub switch: Switch,
     legs: HashMap<CallKey, Leg>,
+    certificate: dtls::Identity,
     /// How the calls ended.
     pub ended: Vec<EndedBy>,
 }
@@ -26,6 +28,7 @@ impl Pod {
         Self {
             switch,
             legs: HashMap::new(),
+            certificate: dtls::Identity::generate().unwrap(),
             ended: Vec::new(),
         }
     }
@@ -97,7 +100,16 @@ impl Pod {
             session_id: 9,
             version: 1,
         };
-        let leg = Leg::new(key.clone(), invite, server, &decision, local, now);
+        let certificate = &self.certificate;
+        let leg = Leg::new(
+            key.clone(),
+            invite,
+            server,
+            &decision,
+            local,
+            certificate,
+            now,
+        );
         let mut leg = leg.unwrap_or_else(|refused| panic!("{}", refused.status));
         leg.uas.ring(now);
         leg.uas.accept(now);

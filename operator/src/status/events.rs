@@ -6,10 +6,11 @@ use ringwire_config::Reason;
 use ringwire_crds::{Condition, clip, condition};
 
 /// The conditions whose turns are told.
-const TOLD: [&str; 3] = [
+const TOLD: [&str; 4] = [
     condition::READY,
     condition::REGISTERED,
     condition::BACKEND_REACHABLE,
+    condition::ONE_WAY_AUDIO,
 ];
 
 /// Longest note; the API server refuses more than 1024 bytes.
@@ -59,6 +60,7 @@ pub fn turns(old: &[Condition], new: &[Condition], regarding: &ObjectReference) 
         let type_ = match condition.status.as_str() {
             "False" if is_wanted(&condition.reason) => EventType::Normal,
             "False" => EventType::Warning,
+            "True" if condition.type_ == condition::ONE_WAY_AUDIO => EventType::Warning,
             // A registration is news; that an object is fine from the start is none.
             "True" if before.is_some() => EventType::Normal,
             "Unknown" if condition.reason == Reason::PodUnreachable.as_str() => EventType::Warning,

@@ -100,6 +100,7 @@ impl Calls {
         let mut lines = text.lines();
         let names: Vec<&str> = lines.next().unwrap().split(';').collect();
         let last: Vec<&str> = lines.last().unwrap().split(';').collect();
+        self.tell_errors();
         let value = |name: &str| -> u64 {
             let at = names.iter().position(|found| *found == name);
             last[at.unwrap_or_else(|| panic!("no {name} in {names:?}"))]
@@ -110,6 +111,18 @@ impl Calls {
             good: value("SuccessfulCall(C)"),
             failed: value("FailedCall(C)"),
             ringing: self.ringing(),
+        }
+    }
+
+    /// What went wrong, in sipp's own words.
+    fn tell_errors(&self) {
+        for entry in std::fs::read_dir(self.scratch.path()).unwrap().flatten() {
+            if entry.file_name().to_string_lossy().ends_with("_errors.log") {
+                let text = std::fs::read_to_string(entry.path()).unwrap();
+                for line in text.lines().filter(|line| !line.is_empty()).take(3) {
+                    eprintln!("sipp: {line}");
+                }
+            }
         }
     }
 

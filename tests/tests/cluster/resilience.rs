@@ -1,17 +1,25 @@
 //! Pods that work on while others are away, and a media pod that drains.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use ringwire_tests::cluster::{
-    self, ApiServerAway, SYSTEM, Space, assert_echoed, carrier, carrier_up, contacts, helm,
-    kubectl, pods, wait_contacts,
+    self, ApiServerAway, CARRIER, PodProcess, SYSTEM, Space, assert_echoed, carrier, carrier_up,
+    contacts, helm, kubectl, pods, ready_pods, wait_contacts,
 };
+use ringwire_tests::sipp;
 use ringwire_tests::wait::{self, seconds};
+use serde_json::Value;
 
 /// A Space that takes calls, with refreshes every few seconds.
 fn taking_calls(name: &str) -> Space {
+    taking_calls_of(name, &[])
+}
+
+/// The same, with these options of the carrier.
+fn taking_calls_of(name: &str, more: &[&str]) -> Space {
     let space = Space::new(name);
-    carrier_up(&["--max-expires", "10"]);
+    carrier_up(&[&["--max-expires", "10"], more].concat());
     space.apply(&space.complete());
     space.wait_answering();
     space
@@ -180,6 +188,115 @@ fn a_stopping_media_pod_lets_its_calls_end_and_new_ones_go_to_the_next() {
             Err(left["status"]["phase"].to_string())
         }
     });
+}
+
+/// The default gateway has two media pods as long as this lives.
+struct TwoMediaPods;
+
+impl TwoMediaPods {
+    fn start() -> Self {
+        scale("2");
+        Self
+    }
+
+    /// Their names, once both are ready and take calls.
+    #[track_caller]
+    fn wait(space: &Space) -> [String; 2] {
+        wait::until_ok(seconds(90), "calls at two media pods", || {
+            let ready = ready_pods("media");
+            let call = space.call(&["--duration", "0.2"]).end();
+            let calls = |pod: &String| {
+                let log = cluster::log(SYSTEM, pod);
+                let mut records = log.iter().filter(|line| line["target"] == "ringwire::call");
+                records.any(|record| record["call_id"] != "")
+            };
+            let all = call["status"] == 200 && ready.iter().all(calls);
+            let names = <[String; 2]>::try_from(ready);
+            names
+                .map_err(|ready| format!("{ready:?}"))
+                .and_then(|two| all.then_some(two).ok_or(call.to_string()))
+        })
+    }
+}
+
+impl Drop for TwoMediaPods {
+    fn drop(&mut self) {
+        scale("1");
+    }
+}
+
+fn scale(replicas: &str) {
+    let replicas = format!("--replicas={replicas}");
+    let scale = ["scale", "mediagateway/default", &replicas];
+    kubectl(&[&["--namespace", SYSTEM], &scale[..]].concat()).unwrap();
+}
+
+#[test]
+fn callers_do_not_notice_that_a_media_pod_hangs_or_dies_or_stops() {
+    // One process of the carrier: with two, a 200 may overtake its 180, which sipp does not bear.
+    let space = taking_calls_of("another", &["--children", "1"]);
+    let two = TwoMediaPods::start();
+    let [bad, good] = TwoMediaPods::wait(&space);
+    let number = space.phone_number(0);
+    // Ten brief calls a second, all of which have to succeed.
+    let calls = |count: &str| {
+        let arguments = [
+            "-s",
+            &number,
+            "-key",
+            "trunk",
+            &space.user,
+            "-m",
+            count,
+            "-r",
+            "10",
+            "-d",
+            "200",
+        ];
+        let scenario = "../../hack/carrier/call.xml";
+        let carrier = (CARRIER.parse::<IpAddr>().unwrap(), 5060).into();
+        sipp::start_from(cluster::here(), scenario, carrier, &arguments)
+    };
+    let taken = |pod: &str| {
+        let log = cluster::log(SYSTEM, pod);
+        let records = log.iter().filter(|line| line["target"] == "ringwire::call");
+        records.count()
+    };
+    // Nobody is talking there: what an agent has begun ends with its pod.
+    let process = PodProcess::find(&bad);
+    process.signal("STOP");
+    calls("30").end();
+    let tried_another = || {
+        let logs = ready_pods("registrar").into_iter();
+        let lines = logs.flat_map(|pod| cluster::log(SYSTEM, &pod));
+        let said = "a media pod said nothing for 300 ms";
+        lines.filter(|line| line["message"] == said).count()
+    };
+    println!("    {} calls were asked of the other pod", tried_another());
+    assert!(
+        tried_another() > 0,
+        "none was offered to the pod that hangs"
+    );
+    let before = taken(&good);
+    let calling = calls("60");
+    wait::until(seconds(5), "calls", || {
+        (taken(&good) > before).then_some(())
+    });
+    process.signal("KILL");
+    calling.end();
+    drop(process);
+    let [bad, good] = TwoMediaPods::wait(&space);
+    let before = (taken(&bad), taken(&good));
+    let calling = calls("100");
+    wait::until(seconds(8), "calls at both pods", || {
+        (taken(&bad) > before.0 && taken(&good) > before.1).then_some(())
+    });
+    kubectl(&["--namespace", SYSTEM, "delete", "pod", &bad, "--wait=false"]).unwrap();
+    calling.end();
+    drop(two);
+    let one = |gateway: &Value| gateway["status"]["readyReplicas"] == 1;
+    let limit = seconds(30);
+    cluster::wait_object(SYSTEM, "mediagateway", "default", limit, "one pod", one);
 }
 
 #[test]

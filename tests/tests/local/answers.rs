@@ -15,7 +15,7 @@ use crate::{agent_gateway, echo_gateway, local_set};
 
 /// The record of the phone's call must say this.
 #[track_caller]
-fn assert_refused(gateway: &Gateway, phone: &Phone, status: u16, reason: &str) -> Value {
+pub fn assert_refused(gateway: &Gateway, phone: &Phone, status: u16, reason: &str) -> Value {
     let record = gateway.record_of(phone.call_id());
     assert_eq!(
         (&record["status"], &record["reason"]),

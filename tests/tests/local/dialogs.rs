@@ -132,6 +132,31 @@ fn ringwire_call_goes_where_sipp_sends_it_if_it_may() {
     assert_eq!(gateway.record()["reason"], "CallerHungUp");
 }
 
+/// `ringwire call` to a server that plays this scenario and sends the audio of its call back.
+#[track_caller]
+fn call_server(scenario: &str) -> gateway::TestCall {
+    // The first argument is where sipp's own requests would go.
+    let nowhere = Address::claim();
+    let server = sipp::start(scenario, nowhere.port(5060), &["-rtp_echo"]);
+    let target = format!("sip:1@{}", server.ip());
+    let call = gateway::call(&target, Address::claim().ip(), &ECHO_EXPECTED);
+    assert!(call.success, "{}", call.result);
+    server.end();
+    call
+}
+
+#[test]
+fn ringwire_call_is_answered_by_one_of_the_forks_of_sipp() {
+    let call = call_server("forked.xml");
+    assert_eq!(call.result["codec"], "PCMA", "{}", call.result);
+}
+
+#[test]
+fn ringwire_call_has_early_media_with_sipp_and_acknowledges_it() {
+    let call = call_server("early.xml");
+    assert_eq!(call.result["codec"], "PCMA", "{}", call.result);
+}
+
 #[test]
 fn sipp_and_we_change_the_session_at_the_same_moment() {
     let gateway = echo_gateway();

@@ -4,10 +4,12 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use ringwire_tests::address::Address;
-use ringwire_tests::carrier::Carrier;
+use ringwire_tests::carrier::{Carrier, Counters};
 use ringwire_tests::dns::Dns;
 use ringwire_tests::gateway::{self, Gateway};
-use ringwire_tests::manifests::{NUMBER, account, echo, number, registering_trunk, static_trunk};
+use ringwire_tests::manifests::{
+    NUMBER, account, echo, number, object, registering_trunk, static_trunk,
+};
 use ringwire_tests::wait::{self, seconds};
 
 use crate::ECHO_EXPECTED;
@@ -108,6 +110,48 @@ fn a_server_that_moves_is_followed_and_all_its_addresses_may_call() {
         &gateway,
         &[new.to_string(), extra.to_string(), "2001:db8::7".to_owned()],
     );
+}
+
+/// Trunks that share a name with two servers, of weight 10 and 90.
+const SHARING: usize = 200;
+
+#[test]
+fn trunks_share_the_servers_of_a_name_by_weight_and_stay_where_they_are() {
+    let users: Vec<String> = (0..SHARING).map(|n| format!("user{n}:secret{n}")).collect();
+    // Refreshed every few seconds, so after each look-up.
+    let options = ["--max-expires", "10", "--users", &users.join(" ")];
+    let carriers = [(); 2].map(|()| Carrier::start(&options));
+    let [light, heavy] = carriers.each_ref().map(Carrier::ip);
+    let dns = Dns::start(&format!(
+        "_sip._udp IN SRV 10 10 5060 light\n_sip._udp IN SRV 10 90 5060 heavy\n\
+         light IN A {light}\nheavy IN A {heavy}\n"
+    ));
+    let set = (0..SHARING).map(|n| {
+        let secret = account(&format!("user{n}"), &format!("secret{n}"));
+        let spec = format!(
+            "{{server: carrier.test, transport: UDP, credentialsSecretRef: {{name: account{n}}}}}"
+        );
+        let secret = secret.replace("{name: account}", &format!("{{name: account{n}}}"));
+        [object("SipProvider", &format!("trunk{n}"), &spec), secret].join("---\n")
+    });
+    let set: Vec<String> = set.collect();
+    let _gateway = Gateway::start_asking(&dns, &[("all.yaml", &set.join("---\n"))]);
+    let counters = carriers.each_ref().map(Carrier::counters);
+    let bound = || counters.each_ref().map(Counters::contacts);
+    let first = wait::until_ok(seconds(20), "all trunks are registered", || {
+        let bound = bound();
+        let all = bound.iter().sum::<u64>() == SHARING as u64;
+        all.then_some(bound).ok_or_else(|| format!("{bound:?}"))
+    });
+    println!("{first:?} of {SHARING} trunks are at the servers of weight 10 and 90");
+    // Outside of this is what one draw in two million would do.
+    assert!((3..=44).contains(&first[0]), "{first:?}");
+    let registers = || counters.iter().map(Counters::registers).sum::<u64>();
+    let before = registers();
+    wait::until(seconds(20), "each trunk has been refreshed", || {
+        (registers() >= before + SHARING as u64).then_some(())
+    });
+    assert_eq!(bound(), first, "a trunk has moved");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use ringwire_tests::address::Address;
 use ringwire_tests::agent::{Agent, Manner};
 use ringwire_tests::audio;
 use ringwire_tests::gateway::{self, Gateway};
-use ringwire_tests::manifests::{NUMBER, echo, web_socket};
+use ringwire_tests::manifests::{NUMBER, echo, number, static_trunk, web_socket};
 use ringwire_tests::phone::Phone;
 use ringwire_tests::wait::{self, seconds};
 
@@ -43,13 +43,27 @@ fn a_caller_who_is_gone_is_asked_and_then_given_up() {
     agent.wait("closed");
 }
 
+/// Asks after five seconds of silence.
+fn impatient_gateway() -> Gateway {
+    let more = "allowedSources: [127.0.0.0/8], mediaTimeoutSeconds: 5";
+    let set = [
+        static_trunk("127.0.0.1", more),
+        number("main", NUMBER, "trunk", "bot"),
+        echo("bot", ""),
+    ];
+    Gateway::start(&[("all.yaml", &set.join("---\n"))])
+}
+
 #[test]
 fn a_caller_who_is_silent_but_there_keeps_his_call() {
-    let gateway = echo_gateway();
+    let gateway = impatient_gateway();
     let mut phone = Phone::udp(gateway.sip());
     phone.call();
-    for turn in 1..=2 {
-        let options = phone.wait_request("OPTIONS", seconds(40));
+    for turn in 1..=3 {
+        let silent = Instant::now();
+        let options = phone.wait_request("OPTIONS", seconds(8));
+        let asked = silent.elapsed();
+        assert!((4..7).contains(&asked.as_secs()), "asked after {asked:?}");
         phone.respond(&options, 200);
         assert_eq!(gateway.active_calls(), 1, "turn {turn}");
     }
@@ -59,13 +73,13 @@ fn a_caller_who_is_silent_but_there_keeps_his_call() {
 
 #[test]
 fn a_call_on_hold_may_be_silent() {
-    let gateway = echo_gateway();
+    let gateway = impatient_gateway();
     let mut phone = Phone::udp(gateway.sip());
     phone.call();
     let offer = format!("{}a=inactive\n", phone.offer());
     let answer = phone.ask("INVITE", "", &offer);
     phone.confirm(&answer, "");
-    let came = phone.receive(seconds(36));
+    let came = phone.receive(seconds(11));
     assert!(came.is_none(), "during hold came {}", came.unwrap().text);
     phone.hang_up();
 }

@@ -1,5 +1,6 @@
 //! SIP over TLS, with carriers that prove who they are and ones that do not, and with a certificate of our own that is renewed.
 
+use std::io::{Read, Write};
 use std::process::Stdio;
 
 use ringwire_tests::address::{Address, Loopback6};
@@ -254,6 +255,35 @@ fn our_certificate_is_shown_renewed_and_missed() {
     gateway.write("server.yaml", &text);
     std::thread::sleep(seconds(1));
     assert!(shown(tls, &file).contains("second.test"));
+}
+
+#[test]
+fn openssl_asks_whether_we_are_still_there() {
+    let authority = Authority::new("ours");
+    let Issued { certificate, key } = authority.issue("first.test");
+    let set = [
+        media_gateway("{sip: {tls: {secretRef: {name: server}}}}"),
+        secret("server", &[("tls.crt", &certificate), ("tls.key", &key)]),
+    ];
+    let gateway = Gateway::start(&[("all.yaml", &set.join("---\n"))]);
+    let mut client = process::command("openssl")
+        .args(["s_client", "-quiet", "-connect"])
+        .arg(format!("{}:5061", gateway.ip()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (mut there, mut back) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
+    // RFC 5626 section 3.5.1. Without an answer the connection is closed in the end, and there is nothing more to read.
+    for _ in 0..3 {
+        there.write_all(b"\r\n\r\n").unwrap();
+        let mut answer = [0; 2];
+        back.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"\r\n");
+    }
+    client.kill().unwrap();
+    client.wait().unwrap();
 }
 
 #[test]

@@ -109,6 +109,8 @@ pub struct ProviderFindings {
     pub unaddressed: Option<Verdict>,
     /// Whether callers have to prove that they know a password.
     pub callers_log_in: bool,
+    /// Whether keys of media stand in SIP messages.
+    pub sdes: bool,
 }
 
 /// What is known of a PhoneNumber without asking the pods.

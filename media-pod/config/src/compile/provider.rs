@@ -95,6 +95,7 @@ pub(super) fn compile(
         }),
         unaddressed: None,
         callers_log_in: spec.incoming_credentials_secret_ref.is_some(),
+        sdes: spec.media_encryption.is_sdes(),
     };
     let Some(server) = server else {
         // The schema refuses this; an object from before the rule may still say it.
@@ -137,6 +138,8 @@ pub(super) fn compile(
         } else {
             spec.codecs.clone()
         },
+        media_encryption: spec.media_encryption,
+        media_timeout_seconds: spec.media_timeout_seconds,
         called_number_from: spec.called_number_from,
         country_code: spec.country_code.clone(),
         limits: Limits {

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use ringwire_crds::{
     Condition, MediaGateway, MediaGatewayStatus, PhoneNumber, PhoneNumberState, PhoneNumberStatus,
     RefusalStatus, RegistrationState as StateColumn, RegistrationStatus, SipProvider,
-    SipProviderStatus, Time, VoiceAgent, VoiceAgentStatus, clip, condition,
+    SipProviderStatus, Time, Transport, VoiceAgent, VoiceAgentStatus, clip, condition,
 };
 
 use crate::address;
@@ -91,14 +91,24 @@ pub fn sip_provider(
         .map(|status| status.conditions.as_slice())
         .unwrap_or_default();
     let generation = object.metadata.generation;
+    let transport = report
+        .and_then(|(_, report)| report.transport)
+        .unwrap_or(findings.transport);
     let conditions = [
         (condition::READY, &ready),
         (condition::REGISTERED, &registered),
         (condition::CREDENTIALS_RESOLVED, &findings.credentials),
         (condition::GATEWAY_ACCEPTED, &findings.accepted),
     ]
-    .map(|(kind, verdict)| condition(kind, verdict, generation, old_conditions, now))
-    .into();
+    .map(|(kind, verdict)| (kind, verdict.clone()))
+    .into_iter()
+    .chain(keys_in_clear(findings, transport).map(|verdict| (condition::KEYS_IN_CLEAR, verdict)))
+    .chain(
+        one_way(gateway_pods(), &id, old_conditions)
+            .map(|verdict| (condition::ONE_WAY_AUDIO, verdict)),
+    )
+    .map(|(kind, verdict)| condition(kind, &verdict, generation, old_conditions, now))
+    .collect();
 
     let mut resolved: Vec<String> = gateway_pods()
         .filter(|pod| pod.reachable)
@@ -126,14 +136,41 @@ pub fn sip_provider(
             .then(|| registration_status(&registered, findings, report)),
         active_calls: observed.sum(|state| state.calls.providers.get(&id).copied().unwrap_or(0)),
         server: findings.server.clone(),
-        transport: report
-            .and_then(|(_, report)| report.transport)
-            .or(Some(findings.transport)),
+        transport: Some(transport),
         resolved_addresses: resolved,
         refused_sources,
         refusals: refusals(gateway_pods(), &id),
         conditions,
     }
+}
+
+/// Who reads the SIP messages can hear the calls.
+fn keys_in_clear(findings: &ProviderFindings, transport: Transport) -> Option<Verdict> {
+    (findings.sdes && transport != Transport::TLS).then(|| {
+        let message = format!(
+            "spec.mediaEncryption sends the keys of calls in SIP messages, which go over {transport:?}: who can read those can hear \
+             the calls; set spec.transport to TLS if the carrier has it"
+        );
+        Verdict::yes(Reason::KeysInClear, message)
+    })
+}
+
+/// Sound goes one way only, as the last call says that told something. Pods forget at a restart; the object remembers.
+fn one_way<'a>(
+    pods: impl Iterator<Item = &'a ObservedPod>,
+    id: &ObjectRef,
+    old: &[Condition],
+) -> Option<Verdict> {
+    let newest = pods
+        .filter_map(|pod| pod.state.sound.get(id))
+        .max_by_key(|report| report.at);
+    let message = if let Some(report) = newest {
+        report.one_way.clone()?
+    } else {
+        let told = |condition: &&Condition| condition.type_ == condition::ONE_WAY_AUDIO;
+        old.iter().find(told)?.message.clone()
+    };
+    Some(Verdict::yes(Reason::OneWayAudio, message))
 }
 
 /// The refusals of a provider's calls, of all pods together, the latest first.

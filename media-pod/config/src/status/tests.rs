@@ -194,6 +194,7 @@ fn provider_findings(unaddressed: Option<Verdict>, address_chosen: bool) -> Prov
         revision: Some("1".into()),
         registers: true,
         callers_log_in: false,
+        sdes: false,
         address_chosen,
         unaddressed,
     }
@@ -220,6 +221,38 @@ fn a_private_address_that_somebody_chose_is_no_mismatch() {
         let findings = provider_findings(None, chosen);
         let verdict = registered(&findings, Some((&pod, &report)), &Observed::default());
         assert_eq!(verdict.reason, reason);
+    }
+}
+
+#[test]
+fn keys_in_messages_that_anybody_can_read_are_told_of() {
+    let spec = serde_json::json!({"apiVersion": "ringwire.dev/v1alpha1", "kind": "SipProvider",
+        "metadata": {"name": "trunk", "namespace": "voice"}, "spec": {"server": "carrier.test"}});
+    let provider: SipProvider = serde_json::from_value(spec).unwrap();
+    for (sdes, transport, told) in [
+        (true, Transport::UDP, true),
+        (true, Transport::TCP, true),
+        (true, Transport::TLS, false),
+        (false, Transport::UDP, false),
+    ] {
+        let findings = ProviderFindings {
+            transport,
+            sdes,
+            ..provider_findings(None, true)
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let status = sip_provider(&provider, &findings, &Observed::default(), now);
+        let kinds = status.conditions.iter();
+        let seen: Vec<_> = kinds
+            .filter(|own| own.type_ == condition::KEYS_IN_CLEAR)
+            .map(|own| (own.status.as_str(), own.reason.as_str()))
+            .collect();
+        let expected: &[_] = if told {
+            &[("True", "KeysInClear")]
+        } else {
+            &[]
+        };
+        assert_eq!(seen, expected, "{sdes} {transport:?}");
     }
 }
 

@@ -1,29 +1,27 @@
-//! One call in its thread: datagrams in and out, audio to and from its agent.
+//! One call in its thread: packets out, audio to and from its agent.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 
+use super::pair::Pairs;
 use super::wheel::Slot;
 use super::{Agent, LastHeard, Parts, Turn};
+use crate::ports::Seat;
 use crate::rtcp::REPORT_BYTES;
 use crate::stream::{PACKET_BYTES, RtpStream, StreamEvent};
 
-/// Datagrams that are read before others get their turn.
-const BATCH: usize = 32;
-
-/// What of a call became ready.
+/// What became ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// Its RTP socket.
+    /// A port for RTP.
     Rtp,
-    /// Its socket for reports.
+    /// A port for reports.
     Reports,
-    /// Its agent's connection.
+    /// The connection to a call's agent.
     Agent,
 }
 
@@ -35,7 +33,7 @@ impl Part {
         Token(index * Self::ALL.len() + self as usize)
     }
 
-    /// Whose part it is, and which.
+    /// Which pair's or call's part it is.
     pub fn of(token: Token) -> (usize, Self) {
         let parts = Self::ALL.len();
         (token.0 / parts, Self::ALL[token.0 % parts])
@@ -45,8 +43,11 @@ impl Part {
 /// The caller's side.
 pub struct Media {
     pub stream: RtpStream,
-    rtp: UdpSocket,
-    reports: UdpSocket,
+    pub seat: Seat,
+    /// The version of its sources that its port knows of.
+    pub version: u32,
+    /// It waits for a turn for what it heard.
+    pub news: bool,
     tell: Box<dyn Fn(StreamEvent) + Send>,
     heard: Arc<LastHeard>,
 }
@@ -57,6 +58,8 @@ pub struct Call {
     pub id: Option<u64>,
     /// None once the call has ended: then the agent has its last words.
     pub media: Option<Media>,
+    /// The pair of ports that knows of it.
+    pub pair: Option<usize>,
     /// None once it is gone.
     agent: Option<Box<dyn Agent>>,
     /// The agent takes no more part.
@@ -67,28 +70,20 @@ pub struct Call {
     pub slot: Option<Slot>,
 }
 
-impl Media {
-    fn watch(&mut self, registry: &Registry, index: usize) -> io::Result<()> {
-        let (rtp, reports) = (Part::Rtp.token(index), Part::Reports.token(index));
-        registry.register(&mut self.rtp, rtp, Interest::READABLE)?;
-        registry.register(&mut self.reports, reports, Interest::READABLE)
-    }
-}
-
 impl Call {
     /// A call with its parts.
     pub fn new(id: u64, parts: Parts, heard: Arc<LastHeard>) -> Self {
         let Parts {
-            rtp,
-            reports,
+            seat,
             stream,
             agent,
             tell,
         } = parts;
         let media = Media {
+            version: stream.peer().source.version(),
+            news: false,
             stream,
-            rtp: UdpSocket::from_std(rtp),
-            reports: UdpSocket::from_std(reports),
+            seat,
             tell,
             heard,
         };
@@ -104,6 +99,7 @@ impl Call {
         Self {
             id: None,
             media: None,
+            pair: None,
             agent: Some(agent),
             left: false,
             closing: None,
@@ -111,11 +107,8 @@ impl Call {
         }
     }
 
-    /// Watches its sockets.
+    /// Watches its agent's connection.
     pub fn watch(&mut self, registry: &Registry, index: usize) -> io::Result<()> {
-        if let Some(media) = &mut self.media {
-            media.watch(registry, index)?;
-        }
         if let Some(source) = self.agent.as_mut().and_then(|agent| agent.source()) {
             let both = Interest::READABLE | Interest::WRITABLE;
             registry.register(source, Part::Agent.token(index), both)?;
@@ -123,28 +116,25 @@ impl Call {
         Ok(())
     }
 
-    /// Another caller's sockets and stream take the place of this one's.
+    /// Another caller's place and stream are this one's from now on.
     pub fn succeed(
         &mut self,
-        registry: &Registry,
-        index: usize,
-        (rtp, reports): (std::net::UdpSocket, std::net::UdpSocket),
+        seat: Seat,
         succeed: impl FnOnce(RtpStream) -> RtpStream,
         tell: Box<dyn Fn(StreamEvent) + Send>,
-    ) -> io::Result<()> {
+    ) {
         let Some(before) = self.media.take() else {
-            return Ok(());
+            return;
         };
-        let mut media = Media {
-            stream: succeed(before.stream),
-            rtp: UdpSocket::from_std(rtp),
-            reports: UdpSocket::from_std(reports),
+        let stream = succeed(before.stream);
+        self.media = Some(Media {
+            version: stream.peer().source.version(),
+            news: false,
+            stream,
+            seat,
             tell,
             heard: before.heard,
-        };
-        media.watch(registry, index)?;
-        self.media = Some(media);
-        Ok(())
+        });
     }
 
     /// The call begins for its agent, who may have spoken already.
@@ -152,7 +142,7 @@ impl Call {
         if let Some(agent) = &mut self.agent {
             agent.start();
         }
-        self.on_ready(Part::Agent, false, scratch, now)
+        self.on_ready(false, scratch, now)
     }
 
     /// Asks something of the agent.
@@ -182,35 +172,19 @@ impl Call {
         self.closing.is_some() && self.agent.is_none()
     }
 
-    /// Reads what came in.
-    pub fn on_ready(
-        &mut self,
-        part: Part,
-        hung_up: bool,
-        scratch: &mut [u8],
-        now: Instant,
-    ) -> Turn {
-        let Some(media) = &mut self.media else {
-            let turn = match &mut self.agent {
-                Some(agent) if part == Part::Agent => agent.close(hung_up, scratch),
-                _ => Turn::Done,
-            };
-            return self.settle(turn);
-        };
-        match part {
-            Part::Rtp => media.receive(scratch, now),
-            Part::Reports => media.receive_reports(scratch, now),
-            Part::Agent => {
-                let left = self.left;
-                let turn = self.agent.as_mut().map_or(Turn::Done, |agent| {
-                    if left {
-                        return agent.close(hung_up, scratch);
-                    }
-                    agent.ready(hung_up, scratch, &mut media.stream, now)
-                });
-                self.settle(turn)
+    /// Reads what the agent has sent.
+    pub fn on_ready(&mut self, hung_up: bool, scratch: &mut [u8], now: Instant) -> Turn {
+        let Self {
+            media, agent, left, ..
+        } = self;
+        let turn = match (media, agent) {
+            (Some(media), Some(agent)) if !*left => {
+                agent.ready(hung_up, scratch, &mut media.stream, now)
             }
-        }
+            (_, Some(agent)) => agent.close(hung_up, scratch),
+            (_, None) => Turn::Done,
+        };
+        self.settle(turn)
     }
 
     /// An agent that is gone is not spoken to any more; its owner knows from itself.
@@ -224,27 +198,30 @@ impl Call {
     }
 
     /// Sends what is to be sent, and gives the agent what is for it.
-    pub fn pump(&mut self, now: Instant) {
+    pub fn pump(&mut self, pairs: &Pairs, now: Instant) {
         let Some(media) = &mut self.media else { return };
         let Media {
-            stream,
-            rtp,
-            reports,
-            tell,
-            ..
+            stream, seat, tell, ..
         } = media;
+        let pair = pairs.get(seat.slot());
         // What the agent has just said may be due at once.
         if stream.poll_timeout().is_some_and(|due| due <= now) {
             stream.handle_timeout(now);
         }
+        while let Some((datagram, to)) = stream.poll_handshake() {
+            pair.send(&datagram, to);
+        }
         let mut packet = [0; PACKET_BYTES];
         while let Some((length, to)) = stream.poll_transmit(&mut packet) {
-            // A full buffer loses a packet, as the network might.
-            let _ = rtp.send_to(&packet[..length], to);
+            pair.send(&packet[..length], to);
         }
         let mut report = [0; REPORT_BYTES];
         if let Some((length, to)) = stream.poll_report(&mut report, now) {
-            let _ = reports.send_to(&report[..length], to);
+            if stream.is_muxed() {
+                pair.send(&report[..length], to);
+            } else {
+                pair.send_report(&report[..length], to);
+            }
         }
         while let Some(event) = stream.poll_event() {
             let agent = self.agent.as_mut().filter(|_| !self.left);
@@ -266,8 +243,14 @@ impl Call {
                     StreamEvent::Frame { .. } | StreamEvent::Digit(_) | StreamEvent::MarkPlayed(_),
                     None,
                 ) => {}
+                (event @ StreamEvent::SourceMoved { .. }, _) => {
+                    pairs.counts.moved();
+                    tell(event);
+                }
                 (
-                    event @ (StreamEvent::AgentAudioOverflow | StreamEvent::SourceMoved { .. }),
+                    event @ (StreamEvent::AgentAudioOverflow
+                    | StreamEvent::EncryptionFailed(_)
+                    | StreamEvent::OneWay(_)),
                     _,
                 ) => {
                     tell(event);
@@ -292,47 +275,22 @@ impl Call {
 }
 
 impl Media {
-    fn receive(&mut self, scratch: &mut [u8], now: Instant) -> Turn {
-        let Self {
-            stream, rtp, heard, ..
-        } = self;
-        let before = stream.last_received();
-        let turn = drain(rtp, scratch, |datagram, from| {
-            stream.receive(datagram, from, now);
-        });
-        if stream.last_received() != before {
-            heard.note(now);
-        }
-        turn
+    /// Takes a datagram of its port for RTP.
+    pub fn take(&mut self, datagram: &mut [u8], from: SocketAddr, now: Instant) {
+        self.hear(now, |stream| stream.take(datagram, from, now));
     }
 
-    fn receive_reports(&mut self, scratch: &mut [u8], now: Instant) -> Turn {
-        let Self {
-            stream, reports, ..
-        } = self;
-        drain(reports, scratch, |datagram, from| {
-            stream.receive_report(datagram, from, now);
-        })
+    /// Tries one on the call's key.
+    pub fn prove(&mut self, datagram: &mut [u8], from: SocketAddr, now: Instant) -> bool {
+        self.hear(now, |stream| stream.prove(datagram, from, now))
     }
-}
 
-/// Reads datagrams. A flood must not hold up this thread's other calls.
-fn drain(socket: &UdpSocket, scratch: &mut [u8], mut take: impl FnMut(&[u8], SocketAddr)) -> Turn {
-    for _ in 0..BATCH {
-        match socket.recv_from(scratch) {
-            Ok((length, from)) => {
-                let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-                take(&scratch[..length], from);
-            }
-            // The caller's machine says that nobody listens there (any more): what came before or after counts.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::ConnectionRefused | ErrorKind::Interrupted
-                ) => {}
-            // Nothing is left, or nothing can be read now: the next datagram tells.
-            Err(_) => return Turn::Done,
+    fn hear<T>(&mut self, now: Instant, take: impl FnOnce(&mut RtpStream) -> T) -> T {
+        let before = self.stream.last_received();
+        let taken = take(&mut self.stream);
+        if self.stream.last_received() != before {
+            self.heard.note(now);
         }
+        taken
     }
-    Turn::More
 }

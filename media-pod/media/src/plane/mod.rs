@@ -1,17 +1,17 @@
 //! The packet loops: threads that carry calls' RTP, each with its sockets, its calls and the connections to their agents.
 //!
-//! A call belongs to one thread from [`Plane::open`] to its end, so nothing on a packet's way is locked or waits, and no memory is asked
+//! A call gets a place on a port first ([`Plane::seat`]), and belongs to that port's thread from [`Plane::open`] to its end, so nothing on a packet's way is locked or waits, and no memory is asked
 //! for. Signalling lives elsewhere: it holds a [`CallHandle`], by which it has things done in the call's thread, and is told of what
 //! happens there. How an agent is spoken to is [`Agent`]'s, which knows no sockets but its own.
 
 mod call;
+mod pair;
 mod thread;
 mod wheel;
 
 use std::io;
-use std::net::UdpSocket;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use mio::Waker;
 use mio::event::Source;
 
 use crate::FRAME_SAMPLES;
+use crate::ports::{Counts, Ports, Seat, Wanted};
 use crate::stream::{RtpStream, StreamConfig, StreamEvent, StreamStats};
 
 use thread::Order;
@@ -84,10 +85,8 @@ pub trait Agent: Send {
 
 /// What a call is made of.
 pub struct Parts {
-    /// Its socket for RTP, which does not wait.
-    pub rtp: UdpSocket,
-    /// That for reports.
-    pub reports: UdpSocket,
+    /// Its place on a port.
+    pub seat: Seat,
     /// Its audio.
     pub stream: RtpStream,
     /// Who answers.
@@ -103,7 +102,7 @@ pub struct Plane(Arc<Threads>);
 
 struct Threads {
     doors: Vec<Door>,
-    next: AtomicUsize,
+    ports: Ports,
 }
 
 /// The way into a thread.
@@ -147,21 +146,54 @@ impl Drop for Orders {
 impl Plane {
     /// Starts `threads` of them, at least one.
     pub fn start(threads: usize) -> io::Result<Self> {
-        let doors = (0..threads.max(1)).map(thread::start);
+        let counts: Vec<Arc<Counts>> = (0..threads.max(1)).map(|_| Arc::default()).collect();
+        let doors = counts.iter().cloned().enumerate();
+        let doors = doors.map(|(index, counts)| thread::start(index, counts));
         Ok(Self(Arc::new(Threads {
             doors: doors.collect::<io::Result<_>>()?,
-            next: AtomicUsize::new(0),
+            ports: Ports::new(counts),
         })))
     }
 
-    /// Gives a call to a thread. Its agent is told that it begins, its stream is started by its owner.
+    /// The ports. What they count outlives the plane.
+    pub fn ports(&self) -> &Ports {
+        &self.0.ports
+    }
+
+    /// Whether there is a place for a call now.
+    ///
+    /// # Errors
+    /// Every port of the range is taken.
+    pub fn has_seat(&self, wanted: &Wanted) -> io::Result<()> {
+        if self.ports().has_seat(wanted) {
+            return Ok(());
+        }
+        // One has to be opened, and stays.
+        self.seat(wanted).map(drop)
+    }
+
+    /// A place for a call on a port.
+    ///
+    /// # Errors
+    /// Every port of the range is taken.
+    pub fn seat(&self, wanted: &Wanted) -> io::Result<Seat> {
+        let Threads { doors, ports } = &*self.0;
+        let open = |thread: usize, slot, sockets| {
+            doors[thread].order(Order::Bind(slot, Box::new(sockets)));
+        };
+        let close = |thread: usize, slot| doors[thread].order(Order::Unbind(slot));
+        ports.seat(wanted, open, close)
+    }
+
+    /// Gives a call to its port's thread. Its agent is told that it begins, its stream is started by its owner.
     pub fn open(&self, parts: Parts) -> CallHandle {
         static IDS: AtomicU64 = AtomicU64::new(0);
-        let Threads { doors, next } = &*self.0;
-        let door = &doors[next.fetch_add(1, Ordering::Relaxed) % doors.len()];
+        let thread = parts.seat.thread();
+        let door = &self.0.doors[thread];
         let handle = CallHandle {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             door: door.clone(),
+            thread,
             heard: Arc::new(LastHeard::new(Instant::now())),
             ended: false,
         };
@@ -215,6 +247,7 @@ impl LastHeard {
 pub struct CallHandle {
     id: u64,
     door: Door,
+    thread: usize,
     heard: Arc<LastHeard>,
     ended: bool,
 }
@@ -230,14 +263,16 @@ impl CallHandle {
         self.door.order(Order::Agent(self.id, Box::new(act)));
     }
 
-    /// Another caller takes this one's place: his sockets and stream, the same agent. See [`RtpStream::into_successor`].
-    pub fn succeed(
-        &self,
-        (rtp, reports): (UdpSocket, UdpSocket),
-        config: StreamConfig,
-        tell: Box<dyn Fn(StreamEvent) + Send>,
-    ) {
-        let successor = Box::new((rtp, reports, config, tell));
+    /// The thread that carries it ([`Wanted::thread`]).
+    pub fn thread(&self) -> usize {
+        self.thread
+    }
+
+    /// Another caller takes this one's place: his port, which has to be of the same thread, and his stream, the same agent. See
+    /// [`RtpStream::into_successor`].
+    pub fn succeed(&self, seat: Seat, config: StreamConfig, tell: Box<dyn Fn(StreamEvent) + Send>) {
+        debug_assert_eq!(seat.thread(), self.thread);
+        let successor = Box::new((seat, config, tell));
         self.door.order(Order::Succeed(self.id, successor));
     }
 

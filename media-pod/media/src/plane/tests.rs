@@ -1,6 +1,9 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use super::*;
+use crate::cover::{Cover, Protection};
+use crate::ports::demux::Why;
+use crate::srtp::{MasterKey, OVERHEAD, Profile};
 use crate::stream::{Codec, Session};
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -85,10 +88,19 @@ impl Agent for Parrot {
     }
 }
 
-fn socket() -> UdpSocket {
-    let socket = UdpSocket::bind(LOOPBACK).unwrap();
-    socket.set_nonblocking(true).unwrap();
-    socket
+/// A place for a call, and where its packets are to be sent.
+fn seat(plane: &Plane, remote: SocketAddr) -> (Seat, SocketAddr) {
+    let bind = IpAddr::from([127, 0, 0, 1]);
+    let wanted = Wanted {
+        bind,
+        range: (23_000, 23_999),
+        remote: Some(remote),
+        signalling: None,
+        thread: None,
+    };
+    let seat = plane.seat(&wanted).unwrap();
+    let to = SocketAddr::new(bind, seat.port());
+    (seat, to)
 }
 
 fn config(remote: SocketAddr) -> StreamConfig {
@@ -107,9 +119,10 @@ fn config(remote: SocketAddr) -> StreamConfig {
         ssrc: 1,
         sequence: 1,
         timestamp: 1,
-        jitter_target_millis: 0,
+        jitter_target_millis: Some(0),
         cushion_millis: 20,
         reports: true,
+        protection: Protection::None,
     }
 }
 
@@ -133,13 +146,11 @@ fn caller() -> UdpSocket {
 impl Bench {
     fn open(plane: &Plane, breaks_at: u8, farewell: u32) -> Self {
         let caller = caller();
-        let rtp = socket();
-        let to = rtp.local_addr().unwrap();
+        let (seat, to) = seat(plane, caller.local_addr().unwrap());
         let (heard_in, heard) = mpsc::channel();
         let (events_in, events) = mpsc::channel();
         let handle = plane.open(Parts {
-            rtp,
-            reports: socket(),
+            seat,
             stream: RtpStream::new(config(caller.local_addr().unwrap()), Instant::now()),
             agent: Box::new(Parrot {
                 heard: heard_in,
@@ -171,6 +182,19 @@ impl Bench {
         say(&self.caller, self.to, &mut self.sent, code);
     }
 
+    /// Says that until the agent hears it: packets that come in while the thread is busy may be too late for their turn.
+    fn is_heard(&mut self, code: u8) {
+        let begun = Instant::now();
+        loop {
+            assert!(begun.elapsed() < LIMIT, "the call has ended");
+            self.say(code);
+            let tick = Duration::from_millis(20);
+            if self.heard.recv_timeout(tick) == Ok(Heard::Frame(code)) {
+                break;
+            }
+        }
+    }
+
     /// Waits until the agent heard that; what it heard before is passed over.
     fn expect(&self, wanted: &Heard) {
         while self.heard.recv_timeout(LIMIT).unwrap() != *wanted {}
@@ -183,13 +207,18 @@ impl Bench {
 }
 
 fn say(caller: &UdpSocket, to: SocketAddr, sent: &mut u16, code: u8) {
+    caller.send_to(&packet(sent, code), to).unwrap();
+}
+
+/// The next packet of a caller.
+fn packet(sent: &mut u16, code: u8) -> Vec<u8> {
     *sent += 1;
     let mut packet = vec![0x80, 0];
     packet.extend(sent.to_be_bytes());
     packet.extend((u32::from(*sent) * 160).to_be_bytes());
     packet.extend([0, 0, 0, 9]);
     packet.extend([code; FRAME_SAMPLES]);
-    caller.send_to(&packet, to).unwrap();
+    packet
 }
 
 fn hear(caller: &UdpSocket, code: u8) {
@@ -269,24 +298,12 @@ fn a_fault_in_one_call_ends_this_one_and_no_other() {
         broken.events.recv_timeout(LIMIT).is_err(),
         "its owner sees that nobody will tell any more"
     );
-    for _ in 0..4 {
-        other.say(7);
-    }
-    other.hear(7);
+    other.is_heard(7);
     // What is asked of it now is passed over.
     broken.handle.with_agent(|agent| agent.digit('1'));
     broken.handle.end(|_| panic!("it has no counters"));
     plane.wind_up(Duration::ZERO);
-    // A packet alone may come too late for its turn.
-    let begun = Instant::now();
-    loop {
-        assert!(begun.elapsed() < LIMIT, "the other call has ended");
-        other.say(8);
-        let tick = Duration::from_millis(20);
-        if other.heard.recv_timeout(tick) == Ok(Heard::Frame(8)) {
-            break;
-        }
-    }
+    other.is_heard(8);
 }
 
 #[test]
@@ -297,11 +314,11 @@ fn another_caller_takes_the_place_and_the_agent_stays() {
         call.say(1);
     }
     call.hear(1);
-    let (successor, rtp) = (caller(), socket());
-    let to = rtp.local_addr().unwrap();
+    let successor = caller();
+    let (seat, to) = seat(&plane, successor.local_addr().unwrap());
     let (events_in, events) = mpsc::channel::<StreamEvent>();
     call.handle.succeed(
-        (rtp, socket()),
+        seat,
         config(successor.local_addr().unwrap()),
         Box::new(move |event| drop(events_in.send(event))),
     );
@@ -351,4 +368,155 @@ fn an_agent_without_a_call_has_its_last_words() {
     }));
     let all: Vec<Heard> = heard.iter().collect();
     assert_eq!(all, [Heard::Stop, Heard::Gone]);
+}
+
+#[test]
+fn calls_share_a_port_and_each_hears_its_own() {
+    let plane = Plane::start(1).unwrap();
+    let mut calls = Vec::new();
+    for code in 10..16 {
+        let mut call = Bench::open(&plane, 0, 0);
+        for _ in 0..4 {
+            call.say(code);
+        }
+        call.hear(code);
+        calls.push(call);
+    }
+    assert!(
+        calls.iter().all(|call| call.to == calls[0].to),
+        "those who are known need no ports of their own"
+    );
+    for (call, code) in calls.iter_mut().zip(20..) {
+        for _ in 0..4 {
+            call.say(code);
+        }
+    }
+    for (call, code) in calls.iter().zip(20..) {
+        call.hear(code);
+    }
+    let stats = plane.ports().stats();
+    assert_eq!((stats.pairs, stats.calls), (1, 6));
+    assert_eq!(stats.nobody, [0; 3]);
+    for call in calls {
+        let (told, stats) = mpsc::channel();
+        call.handle
+            .end(move |counters| told.send(counters).unwrap());
+        assert_eq!(stats.recv_timeout(LIMIT).unwrap().packets_received, 8);
+    }
+    plane.wind_up(LIMIT);
+    assert_eq!(plane.ports().stats().calls, 0);
+}
+
+#[test]
+fn a_strangers_packets_are_counted_and_reach_no_agent() {
+    let plane = Plane::start(1).unwrap();
+    let mut call = Bench::open(&plane, 0, 0);
+    let stranger = UdpSocket::bind("127.0.0.9:0").unwrap();
+    let mut sent = 0;
+    for _ in 0..10 {
+        say(&stranger, call.to, &mut sent, 99);
+    }
+    for _ in 0..4 {
+        call.say(7);
+    }
+    call.hear(7);
+    let heard: Vec<Heard> = call.heard.try_iter().collect();
+    assert!(!heard.contains(&Heard::Frame(99)), "{heard:?}");
+    let stats = plane.ports().stats();
+    assert_eq!(stats.nobody[Why::Stranger as usize], 10);
+}
+
+#[test]
+fn the_port_of_a_call_that_is_over_hears_no_more_of_it() {
+    let plane = Plane::start(1).unwrap();
+    let mut old = Bench::open(&plane, 0, 0);
+    for _ in 0..4 {
+        old.say(1);
+    }
+    old.hear(1);
+    let Bench {
+        caller: before,
+        to,
+        handle,
+        heard,
+        mut sent,
+        ..
+    } = old;
+    drop(handle);
+    heard.iter().find(|heard| *heard == Heard::Gone).unwrap();
+    let mut new = Bench::open(&plane, 0, 0);
+    assert_eq!(new.to, to);
+    for _ in 0..6 {
+        say(&before, to, &mut sent, 99);
+    }
+    for _ in 0..4 {
+        new.say(2);
+    }
+    new.hear(2);
+    let heard: Vec<Heard> = new.heard.try_iter().collect();
+    assert!(!heard.contains(&Heard::Frame(99)), "{heard:?}");
+    assert_eq!(plane.ports().stats().nobody[Why::Former as usize], 6);
+}
+
+#[test]
+fn a_caller_is_heard_from_another_port_than_his_sdp_says() {
+    let plane = Plane::start(1).unwrap();
+    let mut call = Bench::open(&plane, 0, 0);
+    // As if a NAT had changed it.
+    call.caller = caller();
+    for _ in 0..5 {
+        call.say(5);
+    }
+    call.hear(5);
+    let moves = plane.ports().stats().moves;
+    assert_eq!(moves, 0, "found is not moved");
+}
+
+#[test]
+fn encrypted_callers_are_found_by_their_keys_at_any_address() {
+    for (profile, length) in [(Profile::Aes128Sha1_80, 30), (Profile::Aes128Gcm, 28)] {
+        let plane = Plane::start(1).unwrap();
+        let key = |byte: u8| MasterKey::new(profile, &vec![byte; length]).unwrap();
+        let mut calls: Vec<(Bench, Cover, UdpSocket)> = (1..4)
+            .map(|number| {
+                let call = Bench::open(&plane, 0, 0);
+                let keys = |send, receive| Protection::Keys {
+                    send: key(send),
+                    receive: key(receive),
+                };
+                let ours = keys(number, 100 + number);
+                call.handle
+                    .with(move |stream, now| stream.protect(&ours, now));
+                let theirs = Cover::new(&keys(100 + number, number), Instant::now());
+                (call, theirs, UdpSocket::bind("127.0.0.9:0").unwrap())
+            })
+            .collect();
+        let begun = Instant::now();
+        let mut found = [false; 3];
+        while found.contains(&false) {
+            assert!(begun.elapsed() < LIMIT, "{profile:?}: {found:?}");
+            for (((call, cover, socket), code), found) in calls.iter_mut().zip(40..).zip(&mut found)
+            {
+                let mut packet = packet(&mut call.sent, code);
+                let plain = packet.len();
+                packet.resize(plain + OVERHEAD, 0);
+                let length = cover.seal_rtp(&mut packet, plain).unwrap();
+                socket.send_to(&packet[..length], call.to).unwrap();
+                *found |= call
+                    .heard
+                    .try_iter()
+                    .any(|heard| heard == Heard::Frame(code));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // In the clear nobody is heard, wherever he is.
+        let before = plane.ports().stats().nobody[Why::Stranger as usize];
+        let mut sent = 0;
+        let stranger = UdpSocket::bind("127.0.0.8:0").unwrap();
+        say(&stranger, calls[0].0.to, &mut sent, 99);
+        while plane.ports().stats().nobody[Why::Stranger as usize] == before {
+            assert!(begun.elapsed() < 2 * LIMIT, "it was not counted");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! A thread of the plane's: it sleeps until something comes in, is asked for or is due, and does that.
 
 use std::io::{self, ErrorKind};
-use std::net::UdpSocket;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 
-use super::call::{Call, Part};
+use super::call::{Call, Media, Part};
+use super::pair::Pairs;
 use super::wheel::Wheel;
 use super::{Agent, Door, LastHeard, Parts, Turn};
+use crate::ports::demux::Route;
+use crate::ports::{Counts, Seat, Sockets};
 use crate::stream::{RtpStream, StreamConfig, StreamEvent, StreamStats};
 
 /// Something is asked for.
@@ -21,8 +24,14 @@ const WAKER: Token = Token(usize::MAX);
 /// What became ready that is looked at in one turn.
 const EVENTS: usize = 1024;
 
-/// Memory for what is read at a time: half a second of an agent's audio, and more than any datagram with RTP.
+/// Memory for what is read at a time: half a second of an agent's audio.
 const SCRATCH: usize = 16 << 10;
+
+/// Memory for a datagram: more than any with RTP.
+const DATAGRAM: usize = 4 << 10;
+
+/// Datagrams of a port that are read before others get their turn: a flood there must not hold up this thread's other calls.
+const BATCH: usize = 64;
 
 /// Sending the last words may take so long.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -38,6 +47,9 @@ pub type Told = Box<dyn FnOnce(StreamStats) + Send>;
 
 /// What a thread is asked for. Calls that have ended meanwhile are passed over.
 pub enum Order {
+    /// A new pair of ports, and its number.
+    Bind(usize, Box<Sockets>),
+    Unbind(usize),
     Open(u64, Box<(Parts, Arc<LastHeard>)>),
     Stream(u64, ForStream),
     Agent(u64, ForAgent),
@@ -49,39 +61,41 @@ pub enum Order {
 }
 
 /// What takes a caller's place.
-pub type Successor = (
-    UdpSocket,
-    UdpSocket,
-    StreamConfig,
-    Box<dyn Fn(StreamEvent) + Send>,
-);
+pub type Successor = (Seat, StreamConfig, Box<dyn Fn(StreamEvent) + Send>);
 
 struct Thread {
     poll: Poll,
     /// Bounded by the messages of the calls' dialogs: each causes a few of these.
     orders: Receiver<Order>,
+    pairs: Pairs,
     calls: Slab<Call>,
     by_id: std::collections::HashMap<u64, usize>,
     wheel: Wheel,
     scratch: Vec<u8>,
+    datagram: Vec<u8>,
     /// What had more to read than its turn was long.
     again: Vec<(usize, Part)>,
+    /// Calls that heard what somebody has to know of.
+    news: Vec<usize>,
     tell_idle: Vec<Sender<()>>,
 }
 
 /// Starts a thread.
-pub fn start(index: usize) -> io::Result<Door> {
+pub fn start(index: usize, counts: Arc<Counts>) -> io::Result<Door> {
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let (sender, orders) = mpsc::channel();
     let thread = Thread {
         poll,
         orders,
+        pairs: Pairs::new(counts),
         calls: Slab::new(),
         by_id: std::collections::HashMap::new(),
         wheel: Wheel::new(Instant::now()),
         scratch: vec![0; SCRATCH],
+        datagram: vec![0; DATAGRAM],
         again: Vec::new(),
+        news: Vec::new(),
         tell_idle: Vec::new(),
     };
     std::thread::Builder::new()
@@ -125,6 +139,7 @@ impl Thread {
                 let hung_up = event.is_read_closed() || event.is_error();
                 self.on_ready(index, part, hung_up, now);
             }
+            self.tell_news(now);
             // What came in took its time.
             let now = if events.is_empty() {
                 now
@@ -147,22 +162,95 @@ impl Thread {
     }
 
     fn on_ready(&mut self, index: usize, part: Part, hung_up: bool, now: Instant) {
-        self.read(index, part, now, |call, scratch| {
-            call.on_ready(part, hung_up, scratch, now)
+        if part != Part::Agent {
+            return self.receive(index, part, now);
+        }
+        self.read(index, now, |call, scratch| {
+            call.on_ready(hung_up, scratch, now)
         });
     }
 
-    /// A turn that reads. What is not drained has another one: one, however often it is told of.
-    fn read(
+    /// Reads what came in on a port.
+    fn receive(&mut self, slot: usize, part: Part, now: Instant) {
+        let mut buffer = std::mem::take(&mut self.datagram);
+        let mut more = true;
+        for _ in 0..BATCH {
+            let pair = self.pairs.get_mut(slot);
+            let Some((length, from)) = pair.and_then(|pair| pair.read(part, &mut buffer)) else {
+                more = false;
+                break;
+            };
+            self.take_datagram((slot, part), &mut buffer[..length], from, now);
+        }
+        self.datagram = buffer;
+        if more {
+            self.have_again(slot, part);
+        }
+    }
+
+    fn take_datagram(
         &mut self,
-        index: usize,
-        part: Part,
+        (slot, part): (usize, Part),
+        datagram: &mut [u8],
+        from: SocketAddr,
         now: Instant,
-        act: impl FnOnce(&mut Call, &mut [u8]) -> Turn,
     ) {
-        let more = self.turn(index, now, act) == Some(Turn::More);
-        if more && !self.again.contains(&(index, part)) {
+        let Self { pairs, calls, .. } = self;
+        let Some(pair) = pairs.get_mut(slot) else {
+            return;
+        };
+        match pair.route(part, datagram, from, calls, now) {
+            Route::Call(index) => self.hear(index, now, |media| {
+                if part == Part::Rtp {
+                    media.take(datagram, from, now);
+                } else {
+                    media.stream.take_report(datagram, from, now);
+                }
+            }),
+            Route::Proved(index) => self.hear(index, now, |_| {}),
+            Route::Nobody(why) => pairs.counts.nobody(why),
+        }
+    }
+
+    /// A call takes what came in for it. That is little, so it has no turn of its own: what follows from it comes when all is read.
+    fn hear(&mut self, index: usize, now: Instant, take: impl FnOnce(&mut Media)) {
+        let Some(call) = self.calls.get_mut(index) else {
+            return;
+        };
+        let Some(media) = &mut call.media else { return };
+        let taken = catch_unwind(AssertUnwindSafe(|| take(&mut *media)));
+        if taken.is_err() {
+            return self.remove(index);
+        }
+        if media.stream.has_news() && !std::mem::replace(&mut media.news, true) {
+            self.news.push(index);
+        }
+        follow(call, index, &mut self.pairs, now);
+    }
+
+    /// Calls have their turns that heard what somebody has to know of.
+    fn tell_news(&mut self, now: Instant) {
+        while let Some(index) = self.news.pop() {
+            let media = self
+                .calls
+                .get_mut(index)
+                .and_then(|call| call.media.as_mut());
+            if media.is_some_and(|media| std::mem::take(&mut media.news)) {
+                self.turn(index, now, |_, _| {});
+            }
+        }
+    }
+
+    fn have_again(&mut self, index: usize, part: Part) {
+        if !self.again.contains(&(index, part)) {
             self.again.push((index, part));
+        }
+    }
+
+    /// A turn that reads. What is not drained has another one: one, however often it is told of.
+    fn read(&mut self, index: usize, now: Instant, act: impl FnOnce(&mut Call, &mut [u8]) -> Turn) {
+        if self.turn(index, now, act) == Some(Turn::More) {
+            self.have_again(index, Part::Agent);
         }
     }
 
@@ -178,18 +266,20 @@ impl Thread {
             calls,
             wheel,
             scratch,
+            pairs,
             ..
         } = self;
         let call = calls.get_mut(index)?;
         let done = catch_unwind(AssertUnwindSafe(|| {
             let done = act(call, scratch);
-            call.pump(now);
+            call.pump(pairs, now);
             done
         }));
         let Ok(done) = done else {
             self.remove(index);
             return None;
         };
+        follow(call, index, pairs, now);
         if call.is_over() {
             self.remove(index);
         } else if let Some(due) = call.poll_timeout() {
@@ -204,9 +294,10 @@ impl Thread {
 
     /// Sockets are not watched any more once they are closed.
     fn remove(&mut self, index: usize) {
-        let Some(call) = self.calls.try_remove(index) else {
+        let Some(mut call) = self.calls.try_remove(index) else {
             return;
         };
+        leave(&mut call, index, &mut self.pairs, Instant::now());
         if let Some(id) = call.id {
             self.by_id.remove(&id);
         }
@@ -228,17 +319,25 @@ impl Thread {
     fn take_order(&mut self, order: Order) {
         let now = Instant::now();
         match order {
+            Order::Bind(slot, sockets) => {
+                // A call that is given a pair that cannot be watched is none.
+                let _ = self.pairs.open(self.poll.registry(), slot, *sockets);
+            }
+            Order::Unbind(slot) => self.pairs.close(slot),
             Order::Open(id, parts) => {
                 let (parts, heard) = *parts;
                 let index = self.calls.insert(Call::new(id, parts, heard));
                 self.by_id.insert(id, index);
+                if !settle(&mut self.calls[index], index, &mut self.pairs, now) {
+                    return self.remove(index);
+                }
                 self.begin(index, now, |call, scratch| call.start(scratch, now));
             }
             Order::Dismiss(agent) => {
                 let index = self.calls.insert(Call::of_agent(agent));
                 self.begin(index, now, |call, scratch| {
                     call.close(now + CLOSE_LIMIT);
-                    call.on_ready(Part::Agent, false, scratch, now)
+                    call.on_ready(false, scratch, now)
                 });
             }
             Order::Stream(id, act) => {
@@ -255,13 +354,17 @@ impl Thread {
                 let Some(index) = self.by_id.get(&id).copied() else {
                     return;
                 };
-                let (rtp, reports, config, tell) = *successor;
-                let registry = self.poll.registry().try_clone();
-                let succeeded = self.turn(index, now, |call, _| {
+                let (seat, config, tell) = *successor;
+                leave(&mut self.calls[index], index, &mut self.pairs, now);
+                self.turn(index, now, |call, _| {
                     let succeed = |before: RtpStream| before.into_successor(config, now);
-                    call.succeed(&registry?, index, (rtp, reports), succeed, tell)
+                    call.succeed(seat, succeed, tell);
                 });
-                if !matches!(succeeded, Some(Ok(()))) {
+                let call = self.calls.get_mut(index);
+                let lost = call.is_some_and(|call| {
+                    call.media.is_some() && !settle(call, index, &mut self.pairs, now)
+                });
+                if lost {
                     self.remove(index);
                 }
             }
@@ -269,13 +372,13 @@ impl Thread {
                 let Some(index) = self.by_id.get(&id).copied() else {
                     return;
                 };
-                self.read(index, Part::Agent, now, |call, scratch| {
+                self.read(index, now, |call, scratch| {
                     let stats = call.media.as_ref().map(|media| media.stream.stats());
                     if let (Some(told), Some(stats)) = (told, stats) {
                         told(stats);
                     }
                     call.close(now + CLOSE_LIMIT);
-                    call.on_ready(Part::Agent, false, scratch, now)
+                    call.on_ready(false, scratch, now)
                 });
             }
             Order::TellIdle(told) => self.tell_idle.push(told),
@@ -292,7 +395,7 @@ impl Thread {
         let watched = self.calls[index].watch(self.poll.registry(), index);
         // A call whose sockets cannot be watched is none.
         match watched {
-            Ok(()) => self.read(index, Part::Agent, now, begin),
+            Ok(()) => self.read(index, now, begin),
             Err(_) => self.remove(index),
         }
     }
@@ -301,5 +404,46 @@ impl Thread {
         if let Some(index) = self.by_id.get(&id) {
             self.turn(*index, now, act);
         }
+    }
+}
+
+/// A call's port knows of it from now on. False if there is none.
+fn settle(call: &mut Call, index: usize, pairs: &mut Pairs, now: Instant) -> bool {
+    let Some(media) = &mut call.media else {
+        return false;
+    };
+    let slot = media.seat.slot();
+    let Some(pair) = pairs.get_mut(slot) else {
+        return false;
+    };
+    let source = media.stream.peer().source;
+    media.version = source.version();
+    media.seat.note(source, now);
+    pair.demux.open(index, source, now);
+    call.pair = Some(slot);
+    true
+}
+
+/// Tells a call's port what a turn has changed for it.
+fn follow(call: &mut Call, index: usize, pairs: &mut Pairs, now: Instant) {
+    let Some(slot) = call.pair else { return };
+    let Some(media) = &mut call.media else {
+        return leave(call, index, pairs, now);
+    };
+    let source = media.stream.peer().source;
+    if source.version() == media.version {
+        return;
+    }
+    media.version = source.version();
+    media.seat.note(source, now);
+    if let Some(pair) = pairs.get_mut(slot) {
+        pair.demux.follow(index, source, now);
+    }
+}
+
+/// A call's port knows of it no more.
+fn leave(call: &mut Call, index: usize, pairs: &mut Pairs, now: Instant) {
+    if let Some(pair) = call.pair.take().and_then(|slot| pairs.get_mut(slot)) {
+        pair.demux.close(index, now);
     }
 }

@@ -1,10 +1,13 @@
-//! Due times of many calls, a millisecond fine: putting one in and taking it out cost the same however many there are, and no memory is
-//! asked for once the wheel has been turned a few times.
+//! Due times of many calls, a millisecond fine: putting one in and taking it out cost the same however many there are, and memory is
+//! asked for only while there are more of them than ever before.
 
 use std::time::{Duration, Instant};
 
 /// Slots of one turn, a millisecond each. What is due later is looked at once a turn.
 const SLOTS: u64 = 256;
+
+/// Entries of one slot for which there is room from the beginning.
+const AT_FIRST: usize = 8;
 
 /// Which slot an entry is in; what is left behind in another one is old.
 pub type Slot = u64;
@@ -24,7 +27,7 @@ impl Wheel {
     pub fn new(now: Instant) -> Self {
         Self {
             epoch: now,
-            slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+            slots: (0..SLOTS).map(|_| Vec::with_capacity(AT_FIRST)).collect(),
             next: 0,
             entries: 0,
         }

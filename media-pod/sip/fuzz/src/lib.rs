@@ -11,7 +11,8 @@ use ringwire_sip::message::{
     HeaderName, Message, ParseFailure, Response, StreamItem, StreamParser, Uri, parse_datagram,
 };
 use ringwire_sip::sdp::{
-    Capabilities, Codec, LocalMedia, SessionDescription, answer, apply_answer, offer,
+    Capabilities, Codec, Encryption, LocalMedia, Secret, SessionDescription, answer, apply_answer,
+    offer,
 };
 use ringwire_sip::transaction::{Endpoint, EndpointConfig, Event, Flow};
 
@@ -189,6 +190,10 @@ fn own_media() -> (Capabilities, LocalMedia) {
         codecs: vec![Codec::Pcma, Codec::Pcmu],
         telephone_event: true,
         ptime_millis: 20,
+        encryption: Encryption::Sdes {
+            required: false,
+            secret: Secret::new([7; 32]),
+        },
     };
     let local = LocalMedia {
         address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9)),

@@ -11,7 +11,7 @@ use super::{Action, CallEvent, RespondTo};
 use crate::message::{
     HeaderName, Host, Message, Method, NameAddr, Request, Response, Uri, parse_datagram,
 };
-use crate::sdp::{Capabilities, Codec, LocalMedia};
+use crate::sdp::{Capabilities, Codec, Encryption, LocalMedia};
 use crate::transaction::{
     ClientId, Counts, Endpoint, EndpointConfig, Event, Flow, ServerId, Transport,
 };
@@ -26,6 +26,7 @@ pub(crate) fn capabilities() -> Capabilities {
         codecs: vec![Codec::Pcmu, Codec::Pcma],
         telephone_event: true,
         ptime_millis: 20,
+        encryption: Encryption::None,
     }
 }
 

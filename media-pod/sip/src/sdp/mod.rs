@@ -1,8 +1,12 @@
 //! Session descriptions (RFC 8866) and the offer/answer model (RFC 3264) for one audio stream.
 //!
-//! Reads leniently, writes strictly. Only what this gateway can do is negotiated: G.711 and DTMF events over plain RTP.
-//! No ICE, no bundling, no encryption here; attributes of those are ignored.
+//! Reads leniently, writes strictly. Only what this gateway can do is negotiated: one of its codecs and DTMF events over RTP, plain or
+//! encrypted. No ICE, no bundling here; attributes of those are ignored.
 
+mod codec;
+mod crypto;
+mod dtls;
+mod encryption;
 mod negotiate;
 mod parse;
 mod print;
@@ -10,6 +14,10 @@ mod print;
 use std::fmt;
 use std::net::IpAddr;
 
+pub use codec::{Codec, Parameters};
+pub use crypto::{Keying, SdesKeys, Secret, Suite};
+pub use dtls::{DtlsTerms, Fingerprint};
+pub use encryption::{Encryption, Security};
 pub use negotiate::{
     Capabilities, LocalMedia, Negotiated, OfferError, answer, apply_answer, offer, offer_again,
 };
@@ -59,8 +67,8 @@ pub struct Origin {
     pub address: String,
 }
 
-/// One `m=` line and what belongs to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One `m=` line and what belongs to it. Shown without the keys in it.
+#[derive(Clone, PartialEq, Eq)]
 pub struct MediaDescription {
     /// `audio`, `video`, `image`, …
     pub kind: String,
@@ -80,14 +88,42 @@ pub struct MediaDescription {
     pub attributes: Vec<Attribute>,
 }
 
+/// The value of the first attribute of that name; `Some("")` when it has none.
+fn attribute<'a>(attributes: &'a [Attribute], name: &str) -> Option<&'a str> {
+    let found = attributes
+        .iter()
+        .find(|(own, _)| own.eq_ignore_ascii_case(name))?;
+    Some(found.1.as_deref().unwrap_or(""))
+}
+
+impl fmt::Debug for MediaDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secret = |name: &str| {
+            ["crypto", "ice-pwd"]
+                .iter()
+                .any(|own| own.eq_ignore_ascii_case(name))
+        };
+        let shown: Vec<_> = self
+            .attributes
+            .iter()
+            .filter(|(name, _)| !secret(name))
+            .collect();
+        f.debug_struct("MediaDescription")
+            .field("kind", &self.kind)
+            .field("port", &self.port)
+            .field("protocol", &self.protocol)
+            .field("formats", &self.formats)
+            .field("connection", &self.connection)
+            .field("direction", &self.direction)
+            .field("attributes", &shown)
+            .finish_non_exhaustive()
+    }
+}
+
 impl MediaDescription {
     /// The value of the first attribute of that name; `Some("")` when it has none.
     pub fn attribute(&self, name: &str) -> Option<&str> {
-        let found = self
-            .attributes
-            .iter()
-            .find(|(own, _)| own.eq_ignore_ascii_case(name))?;
-        Some(found.1.as_deref().unwrap_or(""))
+        attribute(&self.attributes, name)
     }
 
     /// The wanted packet time, in milliseconds.
@@ -218,63 +254,5 @@ impl Direction {
 impl fmt::Display for Direction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-/// A codec that this gateway speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Codec {
-    /// G.711 µ-law.
-    Pcmu,
-    /// G.711 A-law.
-    Pcma,
-}
-
-impl Codec {
-    /// The encoding name of `rtpmap`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pcmu => "PCMU",
-            Self::Pcma => "PCMA",
-        }
-    }
-
-    /// The payload type that RFC 3551 gives it.
-    pub fn static_payload_type(self) -> u8 {
-        match self {
-            Self::Pcmu => 0,
-            Self::Pcma => 8,
-        }
-    }
-
-    /// The RTP clock rate in Hz.
-    pub fn clock_rate(self) -> u32 {
-        8000
-    }
-
-    /// Reads a codec's name, whatever its case.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Pcmu, Self::Pcma]
-            .into_iter()
-            .find(|codec| codec.name().eq_ignore_ascii_case(name))
-    }
-
-    /// The codec behind a payload type of this media.
-    fn of(media: &MediaDescription, payload_type: u8) -> Option<Self> {
-        match media.rtpmap(payload_type) {
-            Some((name, clock, 1)) => {
-                Self::from_name(name).filter(|codec| codec.clock_rate() == clock)
-            }
-            Some(_) => None,
-            None => [Self::Pcmu, Self::Pcma]
-                .into_iter()
-                .find(|codec| codec.static_payload_type() == payload_type),
-        }
-    }
-}
-
-impl fmt::Display for Codec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }

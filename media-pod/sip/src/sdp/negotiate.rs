@@ -2,10 +2,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Codec, Direction, MediaDescription, Origin, SessionDescription};
+use super::encryption::{self, Accepted, Encryption, Security};
+use super::{
+    Attribute, Codec, Direction, MediaDescription, Origin, Parameters, SessionDescription,
+};
 
-/// The payload type under which we offer DTMF events (RFC 4733).
+/// The payload type under which we offer DTMF events at 8,000 ticks a second (RFC 4733).
 const TELEPHONE_EVENT_OFFERED: u8 = 101;
+/// The clock of DTMF events that everybody has.
+const TELEPHONE_EVENT_CLOCK: u32 = 8000;
+/// Payload types that are given out as they are needed.
+const DYNAMIC: std::ops::RangeInclusive<u8> = 96..=127;
 /// The events that we understand: digits, `*`, `#`, A to D.
 const EVENTS: &str = "0-15";
 
@@ -16,8 +23,10 @@ pub struct Capabilities {
     pub codecs: Vec<Codec>,
     /// Whether DTMF events are taken (RFC 4733).
     pub telephone_event: bool,
-    /// The packet time that we send, in milliseconds.
+    /// The packet time that we send, in milliseconds, whatever the peer's `ptime` (a wish) and `maxptime` say.
     pub ptime_millis: u16,
+    /// Whether media is encrypted.
+    pub encryption: Encryption,
 }
 
 /// Our end of the stream. The caller picks an address of the family that the peer can reach.
@@ -40,6 +49,8 @@ pub struct Negotiated {
     pub codec: Codec,
     /// The payload type that we send it under.
     pub payload_type: u8,
+    /// What the peer's `fmtp` asks of our encoder.
+    pub parameters: Parameters,
     /// The payload type that it arrives under.
     pub receive_payload_type: u8,
     /// Every payload type under which audio may arrive, [`Self::receive_payload_type`] first: a peer that answered with several codecs
@@ -47,6 +58,8 @@ pub struct Negotiated {
     pub receive_codecs: Vec<(u8, Codec)>,
     /// The payload types of DTMF events: sent and received.
     pub telephone_event: Option<(u8, u8)>,
+    /// Their clock rate: the codec's, or 8,000 if the peer has no other.
+    pub telephone_event_clock: u32,
     /// Where RTP goes; `None` when the peer gave no usable address (`0.0.0.0`, the hold of RFC 2543).
     pub remote: Option<SocketAddr>,
     /// Where RTCP goes: `a=rtcp` (RFC 3605), else the port after RTP.
@@ -57,6 +70,8 @@ pub struct Negotiated {
     pub ptime_millis: u16,
     /// Whether the peer does not want to hear us (RFC 3264 section 8.4).
     pub on_hold: bool,
+    /// How it is encrypted; `None`: in the clear.
+    pub security: Option<Security>,
 }
 
 /// Why an offer or an answer can't be used.
@@ -74,6 +89,15 @@ pub enum OfferError {
     /// Only encrypted media is offered (SAVP or SAVPF).
     #[error("only encrypted media is offered")]
     EncryptionRequired,
+    /// Media in the clear is offered where it has to be encrypted.
+    #[error("media in the clear is offered, and encryption is required")]
+    InTheClear,
+    /// Encrypted media is offered, but in no way that we have or want.
+    #[error("no common encryption, offered: {offered}")]
+    NoCommonEncryption {
+        /// What the peer offered.
+        offered: String,
+    },
     /// No audio, or only audio that is switched off or not over RTP.
     #[error("no audio is offered")]
     NoAudio,
@@ -85,11 +109,14 @@ impl OfferError {
         match self {
             Self::Malformed(_) => 399,
             Self::NoCommonCodec { .. } => 305,
-            Self::EncryptionRequired => 302,
+            Self::EncryptionRequired | Self::InTheClear | Self::NoCommonEncryption { .. } => 302,
             Self::NoAudio => 304,
         }
     }
 }
+
+/// A stream of an offer that can be taken: where it is, the codec with its payload type, and its encryption.
+type Chosen<'a> = (usize, &'a MediaDescription, (Codec, u8), Accepted);
 
 /// Answers an offer: the first audio stream over RTP with a common codec is taken, every other is refused.
 ///
@@ -99,7 +126,7 @@ pub fn answer(
     caps: &Capabilities,
     local: &LocalMedia,
 ) -> Result<(SessionDescription, Negotiated), OfferError> {
-    let mut chosen = None;
+    let mut chosen: Option<Chosen> = None;
     let mut error = OfferError::NoAudio;
     for (index, media) in offer
         .media
@@ -107,21 +134,30 @@ pub fn answer(
         .enumerate()
         .filter(|(_, media)| media.kind == "audio" && media.port != 0)
     {
-        if is_plain_rtp(&media.protocol) {
-            if let Some((codec, payload_type)) = pick(media, caps) {
-                chosen = Some((index, media, codec, payload_type));
-                break;
+        let accepted = caps.encryption.accept(offer, media);
+        match accepted.and_then(|secured| Ok((secured, pick_or_name(media, caps)?))) {
+            Ok((secured, picked)) => {
+                // The same twice, with and without encryption: the first one with it, or else the first.
+                let better = chosen.as_ref().is_none_or(|(.., before)| before.is_none());
+                if better && (chosen.is_none() || secured.is_some()) {
+                    chosen = Some((index, media, picked, secured));
+                }
             }
-            error = OfferError::NoCommonCodec {
-                offered: names(media),
-            };
-        } else if is_encrypted_rtp(&media.protocol) && error == OfferError::NoAudio {
-            error = OfferError::EncryptionRequired;
+            Err(why) => {
+                let codecs = matches!(why, OfferError::NoCommonCodec { .. });
+                if codecs || error == OfferError::NoAudio {
+                    error = why;
+                }
+            }
         }
     }
-    let (chosen, media, codec, payload_type) = chosen.ok_or(error)?;
+    let (chosen, media, (codec, payload_type), secured) = chosen.ok_or(error)?;
+    let (security, keys) = secured.unzip();
     let (remote, remote_rtcp) = remote(offer, media)?;
-    let event = caps.telephone_event.then(|| event_type(media)).flatten();
+    let is_muxed = encryption::is_muxed(media);
+    let remote_rtcp = reports(security.as_ref(), is_muxed, (remote, remote_rtcp));
+    let event = caps.telephone_event.then(|| event_type(media, codec));
+    let event = event.flatten();
     // Without an address nothing can be sent, whatever the direction says.
     let local_direction = Direction::new(
         media.direction.receives() && remote.is_some(),
@@ -130,26 +166,34 @@ pub fn answer(
     let negotiated = Negotiated {
         codec,
         payload_type,
+        parameters: Parameters::of(media, payload_type),
         receive_payload_type: payload_type,
         receive_codecs: vec![(payload_type, codec)],
-        telephone_event: event.map(|number| (number, number)),
+        telephone_event: event.map(|(number, _)| (number, number)),
+        telephone_event_clock: event.map_or(TELEPHONE_EVENT_CLOCK, |(_, clock)| clock),
         remote,
         remote_rtcp,
         local_direction,
         ptime_millis: caps.ptime_millis,
         on_hold: is_hold(media, remote),
+        security,
     };
     let answers = offer.media.iter().enumerate().map(|(index, media)| {
         if index == chosen {
             let codecs = [(payload_type, codec)];
-            audio(
+            let answer = audio(
                 &media.protocol,
                 local,
                 &codecs,
                 event,
                 negotiated.ptime_millis,
                 local_direction,
-            )
+            );
+            let mut answer = secure(answer, keys.clone().unwrap_or_default());
+            if is_muxed && !encryption::is_muxed(&answer) {
+                answer.attributes.push(("rtcp-mux".to_owned(), None));
+            }
+            answer
         } else {
             refused(media)
         }
@@ -160,25 +204,20 @@ pub fn answer(
 
 /// Our offer: all codecs in our order, and DTMF events.
 pub fn offer(caps: &Capabilities, local: &LocalMedia) -> SessionDescription {
-    let codecs: Vec<_> = caps
-        .codecs
-        .iter()
-        .map(|codec| (codec.static_payload_type(), *codec))
-        .collect();
-    let event = caps.telephone_event.then_some(TELEPHONE_EVENT_OFFERED);
+    let (codecs, event) = formats(caps, None);
+    let (protocol, keys) = caps.encryption.offer();
     let media = audio(
-        "RTP/AVP",
+        protocol,
         local,
         &codecs,
         event,
         caps.ptime_millis,
         Direction::SendRecv,
     );
-    description(local, "0 0".to_owned(), vec![media])
+    description(local, "0 0".to_owned(), vec![secure(media, keys)])
 }
 
-/// Our offer inside a session: no stream of what we said before disappears, and DTMF events keep their payload type
-/// (RFC 3264 section 8).
+/// Our offer inside a session: no stream of what we said before disappears, and formats keep their payload types (RFC 3264 section 8).
 pub fn offer_again(
     caps: &Capabilities,
     local: &LocalMedia,
@@ -189,17 +228,9 @@ pub fn offer_again(
         .media
         .iter()
         .position(|media| media.kind == "audio" && media.port != 0);
-    let (Some(at), Some(fresh)) = (audio_at, offer.media.pop()) else {
-        return self::offer(caps, local);
-    };
+    let Some(at) = audio_at else { return offer };
     let before = &said.media[at];
-    let codecs: Vec<_> = fresh
-        .payload_types()
-        .filter_map(|number| Some((number, Codec::of(&fresh, number)?)))
-        .collect();
-    let event = caps
-        .telephone_event
-        .then(|| event_type(before).unwrap_or(TELEPHONE_EVENT_OFFERED));
+    let (codecs, event) = formats(caps, Some(before));
     let again = audio(
         &before.protocol,
         local,
@@ -209,7 +240,7 @@ pub fn offer_again(
         Direction::SendRecv,
     );
     offer.media = said.media.iter().map(refused).collect();
-    offer.media[at] = again;
+    offer.media[at] = secure(again, encryption::said(before).collect());
     offer.timing.clone_from(&said.timing);
     offer
 }
@@ -233,9 +264,7 @@ pub fn apply_answer(
     if media.kind != "audio" || media.port == 0 {
         return Err(OfferError::NoAudio);
     }
-    if is_encrypted_rtp(&media.protocol) {
-        return Err(OfferError::EncryptionRequired);
-    }
+    let security = caps.encryption.agree(ours, answer, media)?;
     let offered: Vec<(u8, Codec)> = ours
         .payload_types()
         .filter_map(|number| Some((number, Codec::of(ours, number)?)))
@@ -253,31 +282,31 @@ pub fn apply_answer(
         });
     };
     let (remote, remote_rtcp) = remote(answer, media)?;
+    let is_muxed = encryption::is_muxed(ours) && encryption::is_muxed(media);
+    let remote_rtcp = reports(security.as_ref(), is_muxed, (remote, remote_rtcp));
+    let event = event_type(media, codec).and_then(|(send, clock)| {
+        let (receive, _) = events(ours).find(|(_, own)| *own == clock)?;
+        Some((send, receive, clock))
+    });
     let allowed = media.direction.reverse().and(ours.direction);
     Ok(Negotiated {
         codec,
         payload_type,
+        parameters: Parameters::of(media, payload_type),
         receive_payload_type,
         receive_codecs: accepted
             .iter()
             .map(|(_, receive, codec)| (*receive, *codec))
             .collect(),
-        telephone_event: event_type(media).zip(event_type(ours)),
+        telephone_event: event.map(|(send, receive, _)| (send, receive)),
+        telephone_event_clock: event.map_or(TELEPHONE_EVENT_CLOCK, |(.., clock)| clock),
         remote,
         remote_rtcp,
         local_direction: Direction::new(allowed.sends() && remote.is_some(), allowed.receives()),
         ptime_millis: caps.ptime_millis,
         on_hold: is_hold(media, remote),
+        security,
     })
-}
-
-fn is_plain_rtp(protocol: &str) -> bool {
-    protocol.eq_ignore_ascii_case("RTP/AVP") || protocol.eq_ignore_ascii_case("RTP/AVPF")
-}
-
-fn is_encrypted_rtp(protocol: &str) -> bool {
-    let protocol = protocol.to_ascii_uppercase();
-    protocol.ends_with("RTP/SAVP") || protocol.ends_with("RTP/SAVPF")
 }
 
 fn is_hold(media: &MediaDescription, remote: Option<SocketAddr>) -> bool {
@@ -294,13 +323,87 @@ fn pick(media: &MediaDescription, caps: &Capabilities) -> Option<(Codec, u8)> {
     })
 }
 
-/// The payload type of DTMF events at our clock rate.
-fn event_type(media: &MediaDescription) -> Option<u8> {
-    media.payload_types().find(|number| {
-        media.rtpmap(*number).is_some_and(|(name, clock, _)| {
-            name.eq_ignore_ascii_case("telephone-event") && clock == 8000
-        })
+/// The same, or what is offered instead.
+fn pick_or_name(media: &MediaDescription, caps: &Capabilities) -> Result<(Codec, u8), OfferError> {
+    pick(media, caps).ok_or_else(|| OfferError::NoCommonCodec {
+        offered: names(media),
     })
+}
+
+/// Where reports go: where RTP does, if both sides have them on one port (RFC 5761). A handshake is for that port alone.
+fn reports(
+    security: Option<&Security>,
+    is_muxed: bool,
+    (remote, remote_rtcp): (Option<SocketAddr>, Option<SocketAddr>),
+) -> Option<SocketAddr> {
+    match security {
+        _ if is_muxed => remote,
+        Some(Security::Dtls(_)) => None,
+        _ => remote_rtcp,
+    }
+}
+
+/// The stream with its keys.
+fn secure(mut media: MediaDescription, keys: Vec<Attribute>) -> MediaDescription {
+    media.attributes.extend(keys);
+    media
+}
+
+/// The payload types of DTMF events, and their clock rates.
+fn events(media: &MediaDescription) -> impl Iterator<Item = (u8, u32)> {
+    media.payload_types().filter_map(|number| {
+        let (name, clock, _) = media.rtpmap(number)?;
+        let events = name.eq_ignore_ascii_case("telephone-event") && clock > 0;
+        events.then_some((number, clock))
+    })
+}
+
+/// The payload type of DTMF events that goes with a codec, and its clock rate: that of the codec (RFC 4733 section 2.1). Many who speak
+/// Opus offer events at 8,000 only, and mean it.
+fn event_type(media: &MediaDescription, codec: Codec) -> Option<(u8, u32)> {
+    let at = |clock| events(media).find(|(_, own)| *own == clock);
+    at(codec.clock_rate()).or_else(|| at(TELEPHONE_EVENT_CLOCK))
+}
+
+/// Codecs, and the clock rates of DTMF events, each with its payload type.
+type Formats = (Vec<(u8, Codec)>, Vec<(u8, u32)>);
+
+/// What we offer: codecs and DTMF events at each of their clocks, with payload types. What has one already keeps it, and none of what was
+/// said `before` gets another meaning.
+fn formats(caps: &Capabilities, before: Option<&MediaDescription>) -> Formats {
+    let said = || before.into_iter().flat_map(MediaDescription::payload_types);
+    let mut taken: Vec<u8> = said().chain([TELEPHONE_EVENT_OFFERED]).collect();
+    let mut choose = |known: Option<u8>, usual: Option<u8>| {
+        let free = |taken: &[u8]| DYNAMIC.into_iter().find(|number| !taken.contains(number));
+        let number = known.or(usual).or_else(|| free(&taken));
+        taken.extend(number);
+        number
+    };
+    let mut codecs: Vec<(u8, Codec)> = Vec::new();
+    for codec in &caps.codecs {
+        let known = before.and_then(|media| {
+            media
+                .payload_types()
+                .find(|number| Codec::of(media, *number) == Some(*codec))
+        });
+        let number = choose(known, codec.static_payload_type());
+        codecs.extend(number.map(|number| (number, *codec)));
+    }
+    let mut clocks: Vec<u32> = Vec::new();
+    for (_, codec) in codecs.iter().filter(|_| caps.telephone_event) {
+        if !clocks.contains(&codec.clock_rate()) {
+            clocks.push(codec.clock_rate());
+        }
+    }
+    let event = |clock: u32| {
+        let known = before.and_then(|media| events(media).find(|(_, own)| *own == clock));
+        let usual = (clock == TELEPHONE_EVENT_CLOCK
+            && !said().any(|it| it == TELEPHONE_EVENT_OFFERED))
+        .then_some(TELEPHONE_EVENT_OFFERED);
+        Some((choose(known.map(|(number, _)| number), usual)?, clock))
+    };
+    let events = clocks.into_iter().filter_map(event).collect();
+    (codecs, events)
 }
 
 /// The offered formats for a message to people.
@@ -388,20 +491,21 @@ fn audio(
     protocol: &str,
     local: &LocalMedia,
     codecs: &[(u8, Codec)],
-    event: Option<u8>,
+    event: impl IntoIterator<Item = (u8, u32)>,
     ptime_millis: u16,
     direction: Direction,
 ) -> MediaDescription {
+    let event: Vec<_> = event.into_iter().collect();
     let mut attributes = Vec::new();
     let mut push = |name: &str, value: String| attributes.push((name.to_owned(), Some(value)));
     for (number, codec) in codecs {
-        push(
-            "rtpmap",
-            format!("{number} {}/{}", codec.name(), codec.clock_rate()),
-        );
+        push("rtpmap", format!("{number} {}", codec.rtpmap()));
+        if let Some(fmtp) = codec.fmtp() {
+            push("fmtp", format!("{number} {fmtp}"));
+        }
     }
-    if let Some(number) = event {
-        push("rtpmap", format!("{number} telephone-event/8000"));
+    for (number, clock) in &event {
+        push("rtpmap", format!("{number} telephone-event/{clock}"));
         push("fmtp", format!("{number} {EVENTS}"));
     }
     push("ptime", ptime_millis.to_string());
@@ -412,7 +516,7 @@ fn audio(
         formats: codecs
             .iter()
             .map(|(number, _)| *number)
-            .chain(event)
+            .chain(event.iter().map(|(number, _)| *number))
             .map(|number| number.to_string())
             .collect(),
         connection: None,

@@ -80,6 +80,8 @@ impl SessionDescription {
                         }
                         (Some(direction), None) => session_direction = Some(direction),
                         (None, Some(media)) => media.attributes.push(attribute(value)),
+                        // Keys belong to a stream (RFC 4568 section 5.1).
+                        (None, None) if value.starts_with("crypto:") => {}
                         (None, None) => session.attributes.push(attribute(value)),
                     }
                 }

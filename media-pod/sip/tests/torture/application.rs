@@ -7,7 +7,7 @@ use super::{refusal, refused, request, response, rfc4475};
 use ringwire_sip::message::{
     HeaderName, Message, Method, NameAddr, ParseError, Request, Response, Scheme, Uri,
 };
-use ringwire_sip::sdp::{Capabilities, Codec, LocalMedia};
+use ringwire_sip::sdp::{Capabilities, Codec, Encryption, LocalMedia};
 use ringwire_sip::transaction::{Endpoint, EndpointConfig, Event, Flow};
 use ringwire_sip::uas::{UasCall, UasParams};
 
@@ -20,6 +20,7 @@ fn call(invite: Request) -> Option<Response> {
             codecs: vec![Codec::Pcma, Codec::Pcmu],
             telephone_event: true,
             ptime_millis: 20,
+            encryption: Encryption::None,
         },
         local: LocalMedia {
             address: "198.51.100.7".parse().unwrap(),

@@ -2,8 +2,10 @@
 
 use std::time::Instant;
 
+use ringwire_media::codec::{Decoder, SOUND_SAMPLES};
 use ringwire_media::compare::{self, Comparison};
 use ringwire_media::g711::{decode_alaw, decode_ulaw, encode_ulaw};
+use ringwire_media::resample::Resampler;
 use ringwire_media::rtp::Packet;
 use ringwire_media::stream::{self, RtpStream, Session};
 use ringwire_media::{FRAME_MILLIS, FRAME_SAMPLES};
@@ -20,6 +22,41 @@ const COMPARED_SAMPLES: usize = 20 * RATE;
 /// Delays that are looked for.
 const MAX_DELAY_MILLIS: u32 = 2000;
 
+/// What we send, as the other side decodes it. G.711 is not among it.
+struct Monitor {
+    codec: stream::Codec,
+    decoder: Box<dyn Decoder>,
+    /// None if the decoder gives 8 kHz.
+    resampler: Option<Resampler>,
+    sound: Box<[i16; SOUND_SAMPLES]>,
+}
+
+impl Monitor {
+    fn new(codec: stream::Codec) -> Option<Self> {
+        let decoder = codec.decoder(RATE as u32)?;
+        let rate = decoder.sample_rate();
+        let resampler = Resampler::new(rate, RATE as u32).filter(|_| rate != RATE as u32);
+        Some(Self {
+            codec,
+            decoder,
+            resampler,
+            sound: Box::new([0; SOUND_SAMPLES]),
+        })
+    }
+
+    fn decode(&mut self, payload: &[u8]) -> Vec<i16> {
+        let count = self.decoder.decode(payload, &mut self.sound[..]);
+        let sound = &self.sound[..count];
+        let Some(resampler) = &mut self.resampler else {
+            return sound.to_vec();
+        };
+        let mut narrow = vec![0; count];
+        let count = resampler.process(sound, &mut narrow);
+        narrow.truncate(count);
+        narrow
+    }
+}
+
 /// Both directions of one call.
 pub struct Audio {
     play: Vec<i16>,
@@ -30,6 +67,7 @@ pub struct Audio {
     sent: Vec<i16>,
     heard: Vec<i16>,
     heard_limit: usize,
+    monitor: Option<Monitor>,
 }
 
 impl Audio {
@@ -43,6 +81,7 @@ impl Audio {
             sent: Vec::new(),
             heard: Vec::new(),
             heard_limit,
+            monitor: None,
         }
     }
 
@@ -72,30 +111,28 @@ impl Audio {
         if packet.payload_type != session.send_payload_type {
             return;
         }
-        let offset = packet.timestamp.wrapping_sub(self.base) as usize;
-        let decode = match session.codec {
-            stream::Codec::Pcmu => decode_ulaw,
-            stream::Codec::Pcma => decode_alaw,
+        let ticks = packet.timestamp.wrapping_sub(self.base) as usize;
+        let offset = ticks * RATE / session.codec.clock_rate() as usize;
+        let decoded = |decode: fn(u8) -> i16| packet.payload.iter().map(move |code| decode(*code));
+        let sound: Vec<i16> = match session.codec {
+            stream::Codec::Pcmu => decoded(decode_ulaw).collect(),
+            stream::Codec::Pcma => decoded(decode_alaw).collect(),
+            codec => {
+                if self.monitor.as_ref().is_none_or(|own| own.codec != codec) {
+                    self.monitor = Monitor::new(codec);
+                }
+                let monitor = self.monitor.as_mut();
+                monitor.map_or(Vec::new(), |monitor| monitor.decode(packet.payload))
+            }
         };
-        place(
-            &mut self.sent,
-            offset,
-            packet.payload,
-            decode,
-            COMPARED_SAMPLES,
-        );
+        place(&mut self.sent, offset, &sound, COMPARED_SAMPLES);
     }
 
     /// Notes a frame that came.
     pub fn heard(&mut self, frame: &[u8; FRAME_SAMPLES], timestamp_millis: u64) {
         let offset = (timestamp_millis / FRAME_MILLIS) as usize * FRAME_SAMPLES;
-        place(
-            &mut self.heard,
-            offset,
-            frame,
-            decode_ulaw,
-            self.heard_limit,
-        );
+        let sound = frame.map(decode_ulaw);
+        place(&mut self.heard, offset, &sound, self.heard_limit);
     }
 
     /// How much of what came back is what was sent; `None` if either is silent or shorter than 200 ms.
@@ -110,18 +147,16 @@ impl Audio {
     }
 }
 
-/// Writes decoded samples at an offset; what lies before and was never written is silence.
-fn place(track: &mut Vec<i16>, offset: usize, codes: &[u8], decode: fn(u8) -> i16, limit: usize) {
-    let end = offset.saturating_add(codes.len());
+/// Writes samples at an offset; what lies before and was never written is silence.
+fn place(track: &mut Vec<i16>, offset: usize, sound: &[i16], limit: usize) {
+    let end = offset.saturating_add(sound.len());
     if end > limit {
         return;
     }
     if track.len() < end {
         track.resize(end, 0);
     }
-    for (sample, code) in track[offset..end].iter_mut().zip(codes) {
-        *sample = decode(*code);
-    }
+    track[offset..end].copy_from_slice(sound);
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use ringwire_sip::digest::Credentials;
 use ringwire_sip::message::{
     HeaderName, Host, Message, Method, NameAddr, Request, Response, Scheme, Uri,
 };
-use ringwire_sip::sdp::{Capabilities, Codec, LocalMedia, Negotiated};
+use ringwire_sip::sdp::{Capabilities, Codec, Encryption, LocalMedia, Negotiated};
 use ringwire_sip::transaction::{
     ClientError, ClientId, Endpoint, EndpointConfig, Event, Transport, TransportError,
 };
@@ -25,9 +25,6 @@ use crate::registrar::tls;
 
 /// What we call ourselves in SIP.
 const USER_AGENT: &str = concat!("Ringwire/", env!("CARGO_PKG_VERSION"), " (test call)");
-
-/// Delay of the jitter buffer, as on a media pod.
-const JITTER_MILLIS: u32 = 40;
 
 /// Keys are sent so long after the answer, and pressed so long.
 const KEYS_AFTER: Duration = Duration::from_secs(1);
@@ -230,6 +227,7 @@ impl Call {
                 codecs: plan.codecs,
                 telephone_event: true,
                 ptime_millis: 20,
+                encryption: Encryption::None,
             },
             local: LocalMedia {
                 address: local.ip(),
@@ -596,9 +594,10 @@ impl Call {
             ssrc: rand::random(),
             sequence: rand::random(),
             timestamp,
-            jitter_target_millis: JITTER_MILLIS,
+            jitter_target_millis: None,
             cushion_millis: 0,
             reports: false,
+            protection: crate::negotiated::protection(negotiated, None),
         };
         self.rtp = Some(RtpStream::new(config, now));
     }
@@ -672,7 +671,9 @@ impl Call {
                 StreamEvent::Digit(key) => keys.push(key),
                 StreamEvent::MarkPlayed(_)
                 | StreamEvent::AgentAudioOverflow
-                | StreamEvent::SourceMoved { .. } => {}
+                | StreamEvent::SourceMoved { .. }
+                | StreamEvent::EncryptionFailed(_)
+                | StreamEvent::OneWay(_) => {}
             }
         }
         for key in keys {

@@ -144,6 +144,25 @@ enum CodecArg {
     Pcmu,
     #[value(name = "PCMA")]
     Pcma,
+    #[value(name = "G722")]
+    G722,
+    #[value(name = "Opus")]
+    Opus,
+    #[value(name = "L16")]
+    L16,
+}
+
+impl CodecArg {
+    /// The codecs that are meant, the best first.
+    fn codecs(self) -> impl Iterator<Item = Codec> {
+        Codec::named(match self {
+            Self::Pcmu => "PCMU",
+            Self::Pcma => "PCMA",
+            Self::G722 => "G722",
+            Self::Opus => "opus",
+            Self::L16 => "L16",
+        })
+    }
 }
 
 /// Places the call.
@@ -314,12 +333,10 @@ fn prepare(args: Args) -> Result<(Prepared, Transport), String> {
     } else {
         codec
     } {
-        let codec = match codec {
-            CodecArg::Pcmu => Codec::Pcmu,
-            CodecArg::Pcma => Codec::Pcma,
-        };
-        if !codecs.contains(&codec) {
-            codecs.push(codec);
+        for codec in codec.codecs() {
+            if !codecs.contains(&codec) {
+                codecs.push(codec);
+            }
         }
     }
     let plan = Plan {

@@ -181,8 +181,12 @@ impl Outcome {
             line(
                 "received",
                 &format!(
-                    "{} packets, {} lost, jitter {jitter:.1} ms",
-                    stats.packets_received, stats.packets_lost
+                    "{} packets, {} lost, jitter {jitter:.1} ms{}",
+                    stats.packets_received,
+                    stats.packets_lost,
+                    stats
+                        .mos
+                        .map_or_else(String::new, |mos| format!(", MOS {mos:.1}"))
                 ),
             );
             let oddities: Vec<String> = [
@@ -295,6 +299,7 @@ impl Outcome {
             "packetsReceived": stats.map(|stats| stats.packets_received),
             "packetsLost": stats.map(|stats| stats.packets_lost),
             "jitterMillis": stats.map(|stats| round(stats.jitter_millis)),
+            "mos": stats.and_then(|stats| stats.mos.map(round)),
             "echo": self.echo.map(|echo| json!({
                 "correlation": (echo.correlation * 10_000.0).round() / 10_000.0,
                 "delayMillis": echo.delay_millis(),

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use clap::Parser;
+use ringwire_media::cover::Protection;
 use ringwire_media::stream::{PACKET_BYTES, RtpStream, StreamConfig, StreamEvent};
 use ringwire_sip::dialog::{Action, CallEvent, RespondTo};
 use ringwire_sip::message::{Request, Response};
-use ringwire_sip::sdp::{Capabilities, LocalMedia};
+use ringwire_sip::sdp::{Capabilities, Encryption, LocalMedia};
 use ringwire_sip::transaction::{ClientId, Endpoint, EndpointConfig, Event, Flow, ServerId};
 use ringwire_sip::uas::{UasCall, UasParams};
 use tokio::net::{TcpListener, UdpSocket};
@@ -204,6 +205,7 @@ impl Peer {
                 codecs: self.manner.codecs.clone(),
                 telephone_event: true,
                 ptime_millis: 20,
+                encryption: Encryption::None,
             },
             local: LocalMedia {
                 address: local.ip(),
@@ -258,9 +260,10 @@ impl Peer {
             ssrc: 1,
             sequence: 1,
             timestamp: 1,
-            jitter_target_millis: 40,
+            jitter_target_millis: Some(40),
             cushion_millis: 20,
             reports: false,
+            protection: Protection::None,
         };
         let mut stream = RtpStream::new(config, now);
         stream.start(now);
@@ -324,9 +327,7 @@ async fn tcp_peer(manner: Manner) -> Running {
     let token = done.clone();
     let peer = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
-        Peer::new(Sip::over(stream).unwrap(), manner)
-            .run(token)
-            .await
+        Box::pin(Peer::new(Sip::over(stream).unwrap(), manner).run(token)).await
     });
     Running {
         address,

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::UdpSocket;
 use std::time::Instant;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use ringwire_config::gateway::MediaConfig;
 use ringwire_config::{Reason, address};
+use ringwire_media::ports::Wanted;
 use ringwire_sip::message::{CallerIdentity, HeaderName, Host, Request, Response};
 use ringwire_sip::sdp::LocalMedia;
 
@@ -20,6 +20,9 @@ use crate::media::exchange::{CallKey, FromCall};
 use crate::media::shared::Shared;
 use crate::private;
 use crate::record::CallRecord;
+
+/// In place of a port that is not known yet; nobody is told of it.
+const DISCARD: u16 = 9;
 
 /// Why a call does not begin.
 struct Refusal {
@@ -46,12 +49,13 @@ impl Refusal {
     }
 
     /// The INVITE cannot be answered as it is.
-    fn of(invite: &Request, response: Response) -> Self {
+    fn of(response: Response) -> Self {
         let warning = response.headers.get(&HeaderName::Warning);
         let detail = warning.unwrap_or(&response.reason).to_owned();
-        let encrypted = String::from_utf8_lossy(&invite.body).contains("RTP/SAVP");
+        // RFC 3261 section 20.43: the transport does not fit.
+        let encryption = warning.is_some_and(|warning| warning.starts_with("302 "));
         let reason = match response.status {
-            488 if encrypted => Reason::EncryptionRequired,
+            488 if encryption => Reason::EncryptionRequired,
             488 => Reason::CodecMismatch,
             _ => Reason::CallRefused,
         };
@@ -122,23 +126,50 @@ fn take(call: NewCall, shared: &Shared) -> Result<(Box<Call<'_>>, Option<TakeOve
     let config = shared.config.borrow().clone();
     let config = config.ok_or_else(|| elsewhere(Reason::InternalError, String::new()))?;
     let mut rng = StdRng::from_os_rng();
-    let media = open_media(shared, &config, &decision, &mut rng);
-    let (rtp, reports, local) = media.map_err(|error| {
+    let local = local_media(shared, &config, &decision, &mut rng);
+    let local = local.map_err(|error| {
         tracing::warn!(%error, "no RTP port for a call");
         elsewhere(Reason::AtCapacity, error.to_string())
     })?;
     let now = Instant::now();
-    let leg = Leg::new(key.clone(), invite.clone(), server, &decision, local, now)
-        .map_err(|response| Refusal::of(&invite, response))?;
+    let leg = Leg::new(
+        key.clone(),
+        invite.clone(),
+        server,
+        &decision,
+        local,
+        &shared.certificate,
+        now,
+    )
+    .map_err(Refusal::of)?;
+    let remote = leg
+        .uas
+        .negotiated()
+        .and_then(|negotiated| negotiated.remote);
+    let wanted = Wanted {
+        bind: shared.identity.bind,
+        range: config.settings.rtp_ports,
+        remote,
+        signalling: Some(decision.source.ip()),
+        thread: None,
+    };
+    // The port is chosen with the answer; by then it may be another one, but not none.
+    shared.plane.has_seat(&wanted).map_err(|error| {
+        tracing::warn!(%error, "no RTP port for a call");
+        elsewhere(Reason::AtCapacity, error.to_string())
+    })?;
     let call = Box::new(Call {
         shared,
         key,
         inbox,
         leg,
         rng,
-        sockets: Some((rtp, reports)),
+        local,
+        seat: None,
         signalling_ip: decision.source.ip(),
+        provider: decision.provider.clone(),
         agent: decision.agent.clone(),
+        media_timeout: decision.media_timeout,
         about: BTreeMap::new(),
         line: None,
         media: None,
@@ -160,13 +191,13 @@ fn take(call: NewCall, shared: &Shared) -> Result<(Box<Call<'_>>, Option<TakeOve
     Ok((call, takes_over))
 }
 
-/// The call's sockets for RTP and RTCP, and what our SDP says about them.
-fn open_media(
+/// What our SDP says about us; the port is not known yet.
+fn local_media(
     shared: &Shared,
     config: &MediaConfig,
     decision: &Decision,
     rng: &mut StdRng,
-) -> io::Result<(UdpSocket, UdpSocket, LocalMedia)> {
+) -> io::Result<LocalMedia> {
     let settings = &config.settings;
     let identity = &shared.identity;
     let node = identity
@@ -179,18 +210,10 @@ fn open_media(
     };
     // Without cluster the registrar found the address that leads to the caller; media leave from the same machine.
     let address = address::advertised(&settings.rtp, node, identity.pod_ip).or(by_contact);
-    let address = address.ok_or_else(|| io::Error::other("no address to advertise"))?;
-    let (socket, reports) = shared.ports.bind(identity.bind, settings.rtp_ports)?;
-    let rtp_port = socket.local_addr()?.port();
-    let session_id = u64::from(rng.random::<u32>());
-    Ok((
-        socket,
-        reports,
-        LocalMedia {
-            address,
-            rtp_port,
-            session_id,
-            version: 1,
-        },
-    ))
+    Ok(LocalMedia {
+        address: address.ok_or_else(|| io::Error::other("no address to advertise"))?,
+        rtp_port: DISCARD,
+        session_id: u64::from(rng.random::<u32>()),
+        version: 1,
+    })
 }

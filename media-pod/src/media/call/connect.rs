@@ -7,6 +7,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use ringwire_config::gateway::{Agent, GatewaySettings, MediaConfig};
 use ringwire_config::{ObjectRef, Reason};
+use ringwire_media::ports::Wanted;
 use ringwire_sip::message::HeaderName;
 
 use super::{Call, Line, sleep_until};
@@ -81,8 +82,7 @@ impl Call<'_> {
                 );
                 self.cushion_millis = entry.cushion_millis;
                 self.limit = Instant::now() + Duration::from_secs(entry.max_call_seconds.into());
-                self.answer().await;
-                true
+                self.answer().await
             }
             Err(Unreachable { reason, message }) => {
                 shared.agent_failed(agent, false, reason, &message);
@@ -109,10 +109,48 @@ impl Call<'_> {
         }
     }
 
-    /// 200, and with it the packets if all is agreed on.
-    pub(super) async fn answer(&mut self) {
-        self.leg.uas.accept(Instant::now());
+    /// 200, and with it the packets if all is agreed on. False if there is no port for them.
+    pub(super) async fn answer(&mut self) -> bool {
+        let seated = self.seat.is_some() || self.take_seat();
+        if seated {
+            self.leg.uas.accept(Instant::now());
+        }
         self.act().await;
+        seated
+    }
+
+    /// A place on a port, which our SDP names. False if there is none: then the call is refused.
+    pub(super) fn take_seat(&mut self) -> bool {
+        let shared = self.shared;
+        let range = shared
+            .config
+            .borrow()
+            .as_ref()
+            .map(|config| config.settings.rtp_ports);
+        let negotiated = self.leg.uas.negotiated();
+        let wanted = Wanted {
+            bind: shared.identity.bind,
+            range: range.unwrap_or_default(),
+            remote: negotiated.and_then(|negotiated| negotiated.remote),
+            signalling: Some(self.signalling_ip),
+            thread: match &self.line {
+                Some(Line::Inherited(media)) => Some(media.thread()),
+                Some(Line::Agent(_)) | None => None,
+            },
+        };
+        match shared.plane.seat(&wanted) {
+            Ok(seat) => {
+                self.local.rtp_port = seat.port();
+                self.leg.uas.set_local(self.local);
+                self.seat = Some(seat);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(call_id = %self.key.call_id, %error, "no RTP port for a call");
+                self.refuse(503, Reason::AtCapacity, error.to_string());
+                false
+            }
+        }
     }
 
     /// Refuses the call before its answer.

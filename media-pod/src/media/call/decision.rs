@@ -1,13 +1,18 @@
 //! What the registrar decided on a call, as its private headers say, and the call in the counters.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ringwire_config::ObjectRef;
+use ringwire_config::gateway::MediaEncryption;
 use ringwire_sip::message::{Request, Uri};
 use ringwire_sip::sdp::Codec;
 
 use crate::media::shared::Shared;
 use crate::private;
+
+/// No packets for so long, without hold, and the caller is asked, unless the provider says otherwise.
+const MEDIA_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the registrar decided.
 #[derive(Clone, Debug)]
@@ -22,6 +27,10 @@ pub struct Decision {
     pub agent: ObjectRef,
     /// The provider's codecs, the best first.
     pub codecs: Vec<Codec>,
+    /// Whether media is encrypted.
+    pub encryption: MediaEncryption,
+    /// After how many seconds without packets the caller is asked whether he is still there.
+    pub media_timeout: Duration,
     /// Our Contact's URI, still without user part.
     pub contact: Uri,
     /// Where the INVITE came from.
@@ -40,6 +49,15 @@ impl Decision {
             called: text(private::CALLED)?.to_owned(),
             agent: text(private::AGENT)?.parse().ok()?,
             codecs: codecs(text(private::CODECS)?),
+            encryption: match text(private::ENCRYPTION) {
+                None => MediaEncryption::None,
+                // What a newer registrar may ask for is not to be left out.
+                Some(name) => MediaEncryption::from_name(name)?,
+            },
+            media_timeout: match text(private::MEDIA_TIMEOUT) {
+                None => MEDIA_TIMEOUT,
+                Some(seconds) => Duration::from_secs(seconds.parse().ok()?),
+            },
             contact: Uri::parse(text(private::CONTACT)?).ok()?,
             source: text(private::SOURCE)?.parse().ok()?,
             counted_source: text(private::COUNTED_SOURCE).and_then(|text| text.parse().ok()),
@@ -61,12 +79,7 @@ impl Decision {
 }
 
 fn codecs(names: &str) -> Vec<Codec> {
-    let known = names.split(',').filter_map(|name| match name {
-        "PCMU" => Some(Codec::Pcmu),
-        "PCMA" => Some(Codec::Pcma),
-        _ => None,
-    });
-    known.collect()
+    names.split(',').flat_map(Codec::named).collect()
 }
 
 /// A call in the counters; out of them when it is dropped, even by a panic.

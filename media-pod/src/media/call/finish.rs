@@ -10,6 +10,9 @@ use crate::media::verdict::BORNE;
 /// The counters of a call come from another thread, which is not waited for any longer.
 const COUNTS_LIMIT: Duration = Duration::from_secs(1);
 
+/// So many packets are no accident: a second of sound.
+const HEARD: u64 = 50;
+
 impl Call<'_> {
     /// Ends a call whose logic failed in the middle: the dialog stands for itself, so the caller can still be told.
     pub(super) async fn end_broken(&mut self) {
@@ -70,11 +73,19 @@ impl Call<'_> {
         };
         // None where the thread that carried the call has failed it.
         if let Ok(Ok(stats)) = tokio::time::timeout(COUNTS_LIMIT, stats).await {
+            self.shared.calls.over(&stats);
             self.record.packets_received = stats.packets_received;
             self.record.packets_lost = stats.packets_lost;
             self.record.packets_sent = stats.packets_sent;
             self.record.packets_lost_remote = stats.packets_lost_remote;
+            self.record.packets_not_authentic = stats.not_authentic;
             self.record.jitter_millis = stats.jitter_millis;
+            self.record.round_trip_millis = stats.round_trip_millis;
+            self.record.mos = stats.mos;
+            self.record.mos_remote = stats.mos_remote;
+            if stats.both_ways && stats.packets_received >= HEARD {
+                self.shared.heard_sound(&self.provider, None);
+            }
         }
     }
 }

@@ -3,16 +3,38 @@
 use std::time::{Duration, Instant};
 
 use ringwire_config::ObjectRef;
+use ringwire_config::gateway::MediaEncryption;
 use ringwire_config::token::TOKEN_LENGTH;
+use ringwire_media::dtls;
 use ringwire_sip::dialog::{Action, RespondTo};
 use ringwire_sip::message::{NameAddr, Request, Response};
-use ringwire_sip::sdp::{Capabilities, LocalMedia};
+use ringwire_sip::sdp::{Capabilities, Encryption, LocalMedia, Secret};
 use ringwire_sip::transaction::ServerId;
 use ringwire_sip::uas::{UasCall, UasParams};
 
 use super::decision::Decision;
 use crate::media::exchange::{CallKey, FromCall, ToDialog};
+use crate::negotiated;
 use crate::private;
+
+/// What the provider wants, with a secret of the call's own.
+fn encryption(wanted: MediaEncryption, certificate: &dtls::Identity) -> Encryption {
+    let sdes = |required| Encryption::Sdes {
+        required,
+        secret: Secret::new(rand::random()),
+    };
+    let dtls = |required| Encryption::Dtls {
+        required,
+        fingerprint: negotiated::told(certificate),
+    };
+    match wanted {
+        MediaEncryption::None => Encryption::None,
+        MediaEncryption::SDES => sdes(true),
+        MediaEncryption::OptionalSDES => sdes(false),
+        MediaEncryption::DTLS => dtls(true),
+        MediaEncryption::OptionalDTLS => dtls(false),
+    }
+}
 
 /// See the module.
 pub struct Leg {
@@ -34,6 +56,7 @@ impl Leg {
         server: ServerId,
         decision: &Decision,
         local: LocalMedia,
+        certificate: &dtls::Identity,
         now: Instant,
     ) -> Result<Self, Response> {
         let mut contact = decision.contact.clone();
@@ -45,6 +68,7 @@ impl Leg {
                 codecs: decision.codecs.clone(),
                 telephone_event: true,
                 ptime_millis: 20,
+                encryption: encryption(decision.encryption, certificate),
             },
             local,
             server: crate::USER_AGENT.to_owned(),

@@ -12,7 +12,7 @@ mod succession;
 
 use std::collections::BTreeMap;
 use std::future::pending;
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,8 +20,10 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use ringwire_config::{ObjectRef, Reason};
 use ringwire_media::plane::{Agent, CallHandle};
+use ringwire_media::ports::Seat;
 use ringwire_media::stream::{StreamEvent, StreamStats};
 use ringwire_sip::message::Request;
+use ringwire_sip::sdp::LocalMedia;
 use ringwire_sip::transaction::ServerId;
 use tokio::sync::{mpsc, oneshot};
 
@@ -40,7 +42,7 @@ use crate::record::CallRecord;
 /// The dialog has so long to end after we said BYE.
 const END_LIMIT: Duration = Duration::from_secs(40);
 
-/// A new call, as the node hands it to a worker.
+/// A new call, as the node begins it.
 pub struct NewCall {
     /// Which call.
     pub key: CallKey,
@@ -88,10 +90,15 @@ struct Call<'a> {
     inbox: mpsc::Receiver<ToCall>,
     leg: Leg,
     rng: StdRng,
-    /// For RTP and reports, until the plane has them.
-    sockets: Option<(UdpSocket, UdpSocket)>,
+    /// What our SDP says about us.
+    local: LocalMedia,
+    /// Its place on a port, from the answer until the plane has it.
+    seat: Option<Seat>,
     signalling_ip: IpAddr,
+    provider: ObjectRef,
     agent: ObjectRef,
+    /// After how much silence the caller is asked whether he is still there.
+    media_timeout: Duration,
     /// What the agent is told of the call; gone with that.
     about: BTreeMap<String, String>,
     line: Option<Line>,
@@ -139,6 +146,10 @@ impl Call<'_> {
     async fn live(&mut self, takes_over: Option<TakeOver>) {
         let answered = if let Some(takes_over) = takes_over {
             Box::pin(self.take_over(takes_over)).await
+        } else if self.leg.uas.negotiated().is_none() && !self.take_seat() {
+            // An offer of ours may go out with the ringing.
+            self.act().await;
+            false
         } else {
             self.leg.uas.ring(Instant::now());
             self.act().await;

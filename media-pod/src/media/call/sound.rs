@@ -1,49 +1,47 @@
 //! A call's sound, which the plane carries: what the dialog has agreed on goes there, and what ends the call comes from there.
 
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::time::Instant;
 
 use rand::Rng;
 use ringwire_config::Reason;
+use ringwire_media::flow::Missing;
 use ringwire_media::plane::Parts;
 use ringwire_media::stream::{RtpStream, StreamConfig, StreamEvent};
-use ringwire_sip::sdp::{Codec, Negotiated};
+use ringwire_sip::sdp::{Negotiated, Security};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Call, Line, Succession};
 use crate::media::agent_link::FromAgent;
-
-/// No packets for so long, without hold, and the caller is asked whether he is still there.
-const SILENCE: Duration = Duration::from_secs(30);
-
-/// Default delay of the jitter buffer.
-const JITTER_MILLIS: u32 = 40;
 
 impl Call<'_> {
     /// When the caller has been silent for too long.
     pub(super) fn silence_due(&self) -> Option<Instant> {
         let media = self.media.as_ref().filter(|_| !self.on_hold)?;
         let heard = media.heard_at();
-        Some(heard.max(self.probed.unwrap_or(heard)) + SILENCE)
+        Some(heard.max(self.probed.unwrap_or(heard)) + self.media_timeout)
     }
 
     pub(super) fn media_changed(&mut self, negotiated: &Negotiated) {
         let now = Instant::now();
         let session = crate::negotiated::session(negotiated);
-        self.record.codec = Some(match negotiated.codec {
-            Codec::Pcmu => "PCMU",
-            Codec::Pcma => "PCMA",
-        });
+        let protection = crate::negotiated::protection(negotiated, Some(&self.shared.certificate));
+        self.record.codec = Some(negotiated.codec.name());
+        self.record.encryption = negotiated.security.as_ref().map(Security::name);
         self.probed = Some(now);
         self.on_hold = session.on_hold();
         if let Some(media) = &self.media {
-            media.with(move |stream, now| stream.update(session, now));
+            media.with(move |stream, now| {
+                stream.protect(&protection, now);
+                stream.update(session, now);
+            });
             return;
         }
         // What is agreed on while the agent is still being connected waits for the answer.
         if !self.leg.uas.is_answered() || self.line.is_none() {
             return;
         }
-        let (Some((rtp, reports)), Some(line)) = (self.sockets.take(), self.line.take()) else {
+        let (Some(seat), Some(line)) = (self.seat.take(), self.line.take()) else {
             return;
         };
         let config = StreamConfig {
@@ -52,9 +50,10 @@ impl Call<'_> {
             ssrc: self.rng.random(),
             sequence: self.rng.random(),
             timestamp: self.rng.random(),
-            jitter_target_millis: JITTER_MILLIS,
+            jitter_target_millis: None,
             cushion_millis: self.cushion_millis,
             reports: true,
+            protection,
         };
         // Bounded by what is told: a move of the source takes seconds, an overflow minutes of audio.
         let (events_in, events) = mpsc::unbounded_channel();
@@ -62,12 +61,11 @@ impl Call<'_> {
         self.media_events = Some(events);
         let media = match line {
             Line::Inherited(media) => {
-                media.succeed((rtp, reports), config, tell);
+                media.succeed(seat, config, tell);
                 media
             }
             Line::Agent(agent) => self.shared.plane.open(Parts {
-                rtp,
-                reports,
+                seat,
                 stream: RtpStream::new(config, now),
                 agent,
                 tell,
@@ -158,6 +156,11 @@ impl Call<'_> {
             Some(StreamEvent::SourceMoved { from, to }) => {
                 tracing::info!(call_id = %self.key.call_id, %from, %to, "the caller's RTP comes from a new address");
             }
+            Some(StreamEvent::OneWay(missing)) => self.on_one_way(*missing),
+            Some(StreamEvent::EncryptionFailed(detail)) => {
+                tracing::warn!(call_id = %self.key.call_id, %detail, "media cannot be encrypted");
+                self.end("gateway", Reason::EncryptionFailed, detail.clone());
+            }
             // The agent's own.
             Some(
                 StreamEvent::Frame { .. } | StreamEvent::Digit(_) | StreamEvent::MarkPlayed(_),
@@ -179,6 +182,33 @@ impl Call<'_> {
                 self.end("gateway", Reason::InternalError, detail);
             }
         }
+    }
+
+    /// Sound goes one way only: the commonest fault of a trunk, of which SIP says nothing.
+    fn on_one_way(&mut self, missing: Missing) {
+        let negotiated = self.leg.uas.negotiated();
+        let remote = negotiated.and_then(|negotiated| negotiated.remote);
+        let theirs = remote.map_or_else(|| "?".to_owned(), |address| address.to_string());
+        let ours = SocketAddr::new(self.local.address, self.local.rtp_port);
+        let (direction, detail) = match missing {
+            Missing::FromPeer => (
+                "from the caller",
+                format!(
+                    "no sound from the caller: nothing came to {ours}, which our SDP names, for 5 s; his names {theirs}"
+                ),
+            ),
+            Missing::ToPeer => (
+                "to the caller",
+                format!(
+                    "the caller does not hear the agent: his reports say that nothing of ours arrives, which goes from {ours} to \
+                     {theirs}"
+                ),
+            ),
+        };
+        tracing::warn!(call_id = %self.key.call_id, reason = %Reason::OneWayAudio, %detail, "sound goes one way only");
+        self.record.one_way = Some(direction);
+        self.shared.calls.one_way(missing == Missing::FromPeer);
+        self.shared.heard_sound(&self.provider, Some(detail));
     }
 
     /// Nothing more is carried: the caller hears nothing from now on, the agent has its last words.

@@ -96,8 +96,7 @@ impl Call<'_> {
                 self.cushion_millis = cushion_millis;
                 self.limit = limit;
                 self.succeeds = Some(succeeded);
-                self.answer().await;
-                true
+                self.answer().await
             }
             Err(status) => {
                 let detail = "the call that it was to replace could not be replaced".to_owned();
@@ -158,7 +157,7 @@ impl Call<'_> {
         self.stats = None;
         match line {
             // Its packets never stopped.
-            Line::Inherited(media) if self.sockets.is_none() => self.media = Some(media),
+            Line::Inherited(media) if self.seat.is_none() => self.media = Some(media),
             line => self.line = Some(line),
         }
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use rand::Rng;
 use rand::rngs::StdRng;
 use ringwire_config::Reason;
-use ringwire_config::gateway::{Provider, RegistrarConfig};
+use ringwire_config::gateway::{MediaEncryption, Provider, RegistrarConfig};
 use ringwire_config::object::{NodeAddresses, ObjectRef};
 use ringwire_config::route::{self, IncomingCall, Refusal};
 use ringwire_config::token::{self, Incarnation};
@@ -304,6 +304,13 @@ impl Edge {
             source_header(flow),
             flow_header(flow),
         ];
+        if route.provider.media_encryption != MediaEncryption::None {
+            let name = route.provider.media_encryption.name();
+            headers.push((private::name(private::ENCRYPTION), name.to_owned()));
+        }
+        if let Some(seconds) = route.provider.media_timeout_seconds {
+            headers.push((private::name(private::MEDIA_TIMEOUT), seconds.to_string()));
+        }
         if route.provider.limits.max_calls_per_source.is_some() {
             headers.push((private::name(private::COUNTED_SOURCE), counted.to_string()));
         }

@@ -39,7 +39,7 @@ pub use self::peers::{Peer, Peers};
 use self::proof::Proofs;
 use self::replies::reason_header;
 use self::timers::Timer;
-use super::names::{self, Lookup, Names, Nowhere, Question};
+use super::names::{self, Lookup, Names, Nowhere, Question, lot};
 use super::place::Local;
 use super::trunks::Trunks;
 use crate::link::Load;
@@ -547,7 +547,7 @@ fn contact_of(
     let (host, port, way) = names::server(provider);
     // A name without address: the trunk is to exist, so that it can say so, and has nowhere to send anyway.
     let nowhere = IpAddr::from([127, 0, 0, 1]);
-    let (transport, towards) = match names.targets(host, port, way) {
+    let (transport, towards) = match names.targets(host, port, way, lot(&provider.id.to_string())) {
         Ok(targets) => {
             let first = targets.first()?;
             let towards = match local.advertised {

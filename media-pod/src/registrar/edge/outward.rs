@@ -8,7 +8,7 @@ use ringwire_sip::transaction::{Flow, ServerId, Transport};
 
 use super::{Edge, Kind, PARK_LIMIT};
 use crate::private;
-use crate::registrar::names::{Nowhere, Way};
+use crate::registrar::names::{Nowhere, Way, lot};
 
 impl Edge {
     pub(super) fn on_pod_request(&mut self, id: ServerId, request: Request, now: Instant) {
@@ -78,7 +78,9 @@ impl Edge {
             Host::Ip(address) => gateway::Host::Address(*address),
             Host::Name(name) => gateway::Host::Name(name.to_ascii_lowercase()),
         };
-        let targets = self.names.targets(&host, target.port, way)?;
+        // What belongs to one call goes to one server.
+        let call = request.headers.call_id().map(lot).unwrap_or_default();
+        let targets = self.names.targets(&host, target.port, way, call)?;
         let picked = self.names.pick(&targets, now);
         let picked = picked.ok_or_else(|| Nowhere::Failed("no address".to_owned()))?;
         Ok(Flow {

@@ -9,7 +9,7 @@ use ringwire_sip::message::{Host as SipHost, NameAddr, Request, Uri};
 use ringwire_sip::registration::{self, Action, Registration, RegistrationConfig};
 use ringwire_sip::transaction::{ClientId, Flow, Transport};
 
-use crate::registrar::names::{self, Names, Nowhere, Target, Way};
+use crate::registrar::names::{self, Names, Nowhere, Target, Way, lot};
 
 /// Where there is another server, one that says nothing for so long is given up for it.
 pub const PATIENCE: Duration = Duration::from_millis(3500);
@@ -100,6 +100,8 @@ pub struct Trunk {
     pub account: Account,
     pub registration: Registration,
     pub stay: Stay,
+    /// By which it finds its server among others.
+    lot: u64,
     /// Who the server has to prove to be, over TLS.
     pub peer: u32,
     /// A request that is to be sent.
@@ -127,6 +129,7 @@ impl Trunk {
             account,
             registration,
             stay: Stay::Stays,
+            lot: lot(&id.to_string()),
             peer: 0,
             unsent: None,
             waits_for_name: false,
@@ -211,7 +214,7 @@ impl Trunk {
         let Account {
             host, port, way, ..
         } = &self.account;
-        names.targets(host, *port, *way)
+        names.targets(host, *port, *way, self.lot)
     }
 
     /// The server that was asked does not do its work: asks the next one, if there is one that has not failed as well.

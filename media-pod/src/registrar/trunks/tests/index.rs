@@ -109,6 +109,7 @@ impl World {
                     address: address.parse().unwrap(),
                     port: None,
                     way: None,
+                    share: Share::default(),
                 });
                 let lookup = if *found {
                     Lookup::Found(places.into())

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::trunk::PATIENCE;
 use super::*;
-use crate::registrar::names::{Lookup, Place};
+use crate::registrar::names::{Lookup, Place, Share};
 
 fn config() -> RegistrarConfig {
     config_of(["trunk".to_owned()])
@@ -34,6 +34,7 @@ fn names() -> Names {
         address: address.parse().unwrap(),
         port: Some(5070),
         way: None,
+        share: Share::default(),
     });
     let mut names = Names::default();
     let question = Question::Service("carrier.test".into(), None);

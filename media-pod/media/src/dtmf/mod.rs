@@ -1,9 +1,9 @@
 //! Telephone events (RFC 4733): pressed keys in RTP, received and sent.
 //!
 //! A key is reported at the first packet of its event, whatever is lost later; what makes an event is its RTP timestamp,
-//! so repeats, lost end packets and missing marker bits don't matter. Tones inside the audio are not looked for.
+//! so repeats, lost end packets and missing marker bits don't matter. Tones inside the audio are [`in_band`]'s.
 
-use crate::FRAME_SAMPLES;
+pub mod in_band;
 
 const DIGITS: &[u8; 16] = b"0123456789*#ABCD";
 /// Events whose packets may still arrive late and must not be reported again.
@@ -95,21 +95,24 @@ pub struct Generator {
     code: u8,
     sent: u16,
     frames: u16,
+    ticks: u16,
 }
 
 impl Generator {
     /// `None` if `digit` is not one of `0-9 * # A-D` (either case). The duration is rounded up to 20 ms, at least 40 ms
-    /// and at most 8 s.
-    pub fn new(digit: char, duration_millis: u32) -> Option<Self> {
+    /// and at most 8 s; `ticks` of the RTP clock are 20 ms, and an event has at most 65,535 of them.
+    pub fn new(digit: char, duration_millis: u32, ticks: u16) -> Option<Self> {
         let digit = digit.to_ascii_uppercase();
         let code = DIGITS
             .iter()
             .position(|known| char::from(*known) == digit)?;
-        let frames = duration_millis.div_ceil(20).clamp(2, 400) as u16;
+        let most = u32::from(u16::MAX / ticks.max(1)).clamp(2, 400);
+        let frames = duration_millis.div_ceil(20).clamp(2, most) as u16;
         Some(Self {
             code: code as u8,
             sent: 0,
             frames,
+            ticks,
         })
     }
 }
@@ -126,7 +129,7 @@ impl Iterator for Generator {
         self.sent += 1;
         let elapsed = self.sent.min(self.frames);
         let end = if elapsed == self.frames { 0x80 } else { 0 };
-        let duration = (elapsed * FRAME_SAMPLES as u16).to_be_bytes();
+        let duration = (elapsed.saturating_mul(self.ticks)).to_be_bytes();
         Some(EventPacket {
             payload: [self.code, end | VOLUME, duration[0], duration[1]],
             marker: self.sent == 1,
@@ -145,7 +148,7 @@ mod tests {
         digit: char,
         keep: impl Fn(usize) -> bool,
     ) -> Vec<char> {
-        Generator::new(digit, 100)
+        Generator::new(digit, 100, 160)
             .unwrap()
             .enumerate()
             .filter(|(index, _)| keep(*index))
@@ -205,12 +208,12 @@ mod tests {
         let mut receiver = Receiver::default();
         assert_eq!(receiver.receive(1, 0, &[16, 0, 0, 160]), None);
         assert_eq!(receiver.receive(1, 0, &[1, 0, 0]), None);
-        assert!(Generator::new('x', 100).is_none());
+        assert!(Generator::new('x', 100, 160).is_none());
     }
 
     #[test]
     fn a_press_ends_with_three_end_packets() {
-        let packets: Vec<_> = Generator::new('3', 100).unwrap().collect();
+        let packets: Vec<_> = Generator::new('3', 100, 160).unwrap().collect();
         assert_eq!(packets.len(), 7);
         assert!(packets[0].marker && !packets[1].marker);
         assert_eq!(
@@ -223,6 +226,16 @@ mod tests {
         assert_eq!(packets[6].payload, [3, 0x8a, 3, 32]);
     }
 
+    #[test]
+    fn durations_are_in_ticks_of_the_clock_and_fit_their_field() {
+        let packets: Vec<_> = Generator::new('1', 100, 960).unwrap().collect();
+        assert_eq!(packets[1].payload[2..], 1920_u16.to_be_bytes());
+        let longest: Vec<_> = Generator::new('1', 8000, 960).unwrap().collect();
+        assert_eq!(longest.len(), 68 + 2);
+        assert_eq!(longest[69].payload[2..], 65_280_u16.to_be_bytes());
+        assert_eq!(Generator::new('1', 8000, 160).unwrap().count(), 402);
+    }
+
     proptest! {
         #[test]
         fn any_loss_and_order_reports_each_press_at_most_once(
@@ -232,7 +245,7 @@ mod tests {
             let mut receiver = Receiver::default();
             let mut reported = [0; 4];
             for (event, index) in order {
-                let packet = Generator::new('9', 100).unwrap().nth(index).unwrap();
+                let packet = Generator::new('9', 100, 160).unwrap().nth(index).unwrap();
                 if receiver.receive(9, event * 3000, &packet.payload).is_some() {
                     reported[event as usize] += 1;
                 }

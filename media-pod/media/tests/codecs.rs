@@ -1,0 +1,282 @@
+//! A call in each codec, without a network: what the caller says reaches the agent, and what the agent says the caller.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ringwire_media::FRAME_SAMPLES;
+use ringwire_media::codec::{Codec, Decoder, Encoder, OpusParameters, PAYLOAD_BYTES};
+use ringwire_media::compare::compare;
+use ringwire_media::cover::Protection;
+use ringwire_media::g711::{decode_ulaw, encode_ulaw};
+use ringwire_media::resample::Resampler;
+use ringwire_media::rtp::Packet;
+use ringwire_media::stream::{
+    PACKET_BYTES, RtpStream, Session, StreamConfig, StreamEvent, TelephoneEvent,
+};
+use ringwire_media::tone::speech_like;
+use ringwire_sip_allocations::count;
+
+const PEER: &str = "192.0.2.1:4000";
+const TICK: Duration = Duration::from_millis(20);
+
+fn opus(parameters: OpusParameters) -> Codec {
+    Codec::Opus(parameters)
+}
+
+fn session(codec: Codec) -> Session {
+    Session {
+        codec,
+        send_payload_type: 97,
+        receive_payload_type: 98,
+        telephone_event: Some(TelephoneEvent {
+            send: 100,
+            receive: 101,
+            clock_rate: codec.clock_rate(),
+        }),
+        remote: Some(PEER.parse().unwrap()),
+        remote_rtcp: None,
+        send: true,
+        receive: true,
+    }
+}
+
+/// The caller, his call, and its agent, who sends back what he hears.
+struct Call {
+    stream: RtpStream,
+    now: Instant,
+    encoder: Box<dyn Encoder>,
+    decoder: Box<dyn Decoder>,
+    sequence: u16,
+    /// Whether the agent says what he hears.
+    echoes: bool,
+    agent_hears: Vec<i16>,
+    caller_hears: Vec<i16>,
+    /// Timestamp, payload type, marker and length of what was sent to the caller.
+    packets: Vec<(u32, u8, bool, usize)>,
+}
+
+impl Call {
+    fn new(codec: Codec) -> Self {
+        let now = Instant::now();
+        let config = StreamConfig {
+            session: session(codec),
+            signalling_ip: None,
+            ssrc: 77,
+            sequence: 65_534,
+            timestamp: u32::MAX - 100,
+            jitter_target_millis: Some(40),
+            cushion_millis: 20,
+            reports: true,
+            protection: Protection::None,
+        };
+        let mut stream = RtpStream::new(config, now);
+        stream.start(now);
+        let mut call = Self {
+            stream,
+            now,
+            encoder: codec.encoder(48_000).unwrap(),
+            decoder: codec.decoder(48_000).unwrap(),
+            sequence: 0,
+            echoes: true,
+            agent_hears: Vec::new(),
+            caller_hears: Vec::new(),
+            packets: Vec::new(),
+        };
+        // Room for all, so that nothing is asked for while memory is counted.
+        call.agent_hears.reserve(100_000);
+        call.caller_hears.reserve(500_000);
+        call.packets.reserve(2000);
+        call
+    }
+
+    /// 20 ms: the caller says this.
+    fn tick(&mut self, said: &[i16]) {
+        let mut payload = [0; PAYLOAD_BYTES];
+        let length = self.encoder.encode(said, &mut payload);
+        let ticks = self.encoder.clock_rate() / 50;
+        let packet = Packet {
+            marker: false,
+            payload_type: 98,
+            sequence: self.sequence,
+            timestamp: u32::from(self.sequence)
+                .wrapping_mul(ticks)
+                .wrapping_sub(ticks * 30),
+            ssrc: 5,
+            payload: &payload[..length],
+        };
+        let mut buffer = [0; 1500];
+        let length = packet.write(&mut buffer).unwrap();
+        self.sequence += 1;
+        self.stream.receive(
+            &buffer[..length],
+            PEER.parse::<SocketAddr>().unwrap(),
+            self.now,
+        );
+        self.stream.handle_timeout(self.now);
+        let mut out = [0; PACKET_BYTES];
+        let mut sound = [0; 960];
+        while let Some((length, _)) = self.stream.poll_transmit(&mut out) {
+            let packet = Packet::parse(&out[..length]).unwrap();
+            let Packet {
+                marker,
+                payload_type,
+                timestamp,
+                payload,
+                ..
+            } = packet;
+            self.packets
+                .push((timestamp, payload_type, marker, payload.len()));
+            if payload_type == 97 {
+                let count = self.decoder.decode(payload, &mut sound);
+                self.caller_hears.extend(&sound[..count]);
+            }
+        }
+        while let Some(event) = self.stream.poll_event() {
+            if let StreamEvent::Frame { audio, .. } = event {
+                self.agent_hears
+                    .extend(audio.iter().map(|code| decode_ulaw(*code)));
+                if self.echoes {
+                    self.stream.play(&audio, self.now);
+                }
+            }
+        }
+        self.now += TICK;
+    }
+}
+
+fn resample(sound: &[i16], from: u32, to: u32) -> Vec<i16> {
+    let mut resampler = Resampler::new(from, to).unwrap();
+    let mut output = vec![0; sound.len() * to as usize / from as usize + 1];
+    let made = resampler.process(sound, &mut output);
+    output.truncate(made);
+    output
+}
+
+fn codecs() -> Vec<Codec> {
+    let with_all = OpusParameters {
+        fec: true,
+        constant: true,
+        ..OpusParameters::default()
+    };
+    vec![
+        Codec::G722,
+        Codec::L16 { rate: 8000 },
+        Codec::L16 { rate: 16_000 },
+        opus(OpusParameters::default()),
+        opus(with_all),
+    ]
+}
+
+#[test]
+fn caller_and_agent_hear_each_other_in_every_codec() {
+    for codec in codecs() {
+        let mut call = Call::new(codec);
+        let rate = call.encoder.sample_rate();
+        let voice = speech_like(4000, 11);
+        let said = resample(&voice, 8000, rate);
+        for frame in said.chunks_exact(rate as usize / 50) {
+            call.tick(frame);
+        }
+        let heard = compare(&voice, &call.agent_hears, 300).unwrap();
+        let echo = resample(&call.caller_hears, call.decoder.sample_rate(), 8000);
+        let echo = compare(&voice, &echo, 500).unwrap();
+        println!(
+            "{codec:?}: agent {:.4} after {} ms, caller {:.4} after {} ms",
+            heard.correlation,
+            heard.delay_millis(),
+            echo.correlation,
+            echo.delay_millis()
+        );
+        // Opus sounds like what it codes more than it looks like it.
+        let (once, twice) = match codec {
+            Codec::Opus(_) => (0.9, 0.87),
+            _ => (0.99, 0.99),
+        };
+        assert!(heard.correlation > once, "{codec:?}: {heard:?}");
+        assert!(echo.correlation > twice, "{codec:?}: {echo:?}");
+        let step = codec.clock_rate() / 50;
+        for pair in call.packets.windows(2) {
+            assert_eq!(pair[1].0.wrapping_sub(pair[0].0), step, "{codec:?}");
+        }
+        assert_eq!(call.packets.len(), 200);
+        assert_eq!(call.stream.stats().unknown_payload, 0);
+        assert!(call.stream.stats().jitter_millis < 0.1);
+    }
+}
+
+#[test]
+fn no_memory_is_asked_for_while_a_codec_is_at_work() {
+    for codec in codecs() {
+        let mut call = Call::new(codec);
+        let said: Vec<i16> = (0..call.encoder.sample_rate() / 50)
+            .map(|n| (n * 97 % 9000) as i16)
+            .collect();
+        (0..50).for_each(|_| call.tick(&said));
+        let before = count();
+        (0..200).for_each(|_| call.tick(&said));
+        assert_eq!(count() - before, 0, "{codec:?}");
+    }
+}
+
+#[test]
+fn keys_have_the_clock_of_the_codec() {
+    let mut call = Call::new(opus(OpusParameters::default()));
+    assert!(call.stream.send_digit('5', 100));
+    (0..12).for_each(|_| call.tick(&[0; 960]));
+    let keys: Vec<u32> = call
+        .packets
+        .iter()
+        .filter(|(_, payload_type, ..)| *payload_type == 100)
+        .map(|(timestamp, ..)| *timestamp)
+        .collect();
+    assert_eq!(keys, [u32::MAX - 100; 7]);
+    let after = call.packets.iter().find(|packet| packet.1 == 97).unwrap();
+    assert_eq!(after.0, (u32::MAX - 100).wrapping_add(7 * 960));
+}
+
+#[test]
+fn silence_is_left_out_only_where_the_peer_wants_that() {
+    let silent = |dtx| {
+        let mut call = Call::new(opus(OpusParameters {
+            dtx,
+            ..OpusParameters::default()
+        }));
+        call.echoes = false;
+        (0..100).for_each(|_| call.tick(&[0; 960]));
+        let silent = call.packets.len();
+        let talk = [encode_ulaw(9000), encode_ulaw(-9000)].repeat(FRAME_SAMPLES * 5);
+        let now = call.now;
+        call.stream.play(&talk, now);
+        (0..8).for_each(|_| call.tick(&[0; 960]));
+        (silent, call.packets)
+    };
+    let (all, _) = silent(false);
+    let (few, packets) = silent(true);
+    assert_eq!(all, 100);
+    assert!(few < 40, "{few} packets of silence");
+    // The clock went on meanwhile, and what is said then is marked.
+    let spoken = packets.iter().rev().find(|packet| packet.2).unwrap();
+    let steps = spoken.0.wrapping_sub(u32::MAX - 100) / 960;
+    assert!((100..104).contains(&steps), "{steps}");
+}
+
+#[test]
+fn another_codec_in_the_middle_of_a_call_is_carried_on() {
+    let mut call = Call::new(Codec::G722);
+    (0..20).for_each(|_| call.tick(&[3000; 320]));
+    let codec = opus(OpusParameters::default());
+    call.stream.update(session(codec), call.now);
+    call.encoder = codec.encoder(48_000).unwrap();
+    call.decoder = codec.decoder(48_000).unwrap();
+    call.packets.clear();
+    let voice = speech_like(3000, 3);
+    call.agent_hears.clear();
+    for frame in resample(&voice, 8000, 48_000).chunks_exact(960) {
+        call.tick(frame);
+    }
+    let heard = compare(&voice, &call.agent_hears, 1000).unwrap();
+    assert!(heard.correlation > 0.9, "{heard:?}");
+    let pair = (call.packets[0].0, call.packets[1].0);
+    assert_eq!(pair.1.wrapping_sub(pair.0), 960);
+}
