@@ -13,6 +13,10 @@ use crate::manifests::NUMBER;
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
+/// The pauses after which a request over UDP is sent again (RFC 3261 section 17.1.1.1).
+const T1: Duration = Duration::from_millis(500);
+const T2: Duration = Duration::from_secs(4);
+
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A message that came.
@@ -432,29 +436,64 @@ impl Phone {
     /// Sends a request of the call and waits for its final response.
     #[track_caller]
     pub fn ask(&mut self, method: &str, headers: &str, body: &str) -> Message {
-        let text = self.request(method, headers, body);
-        self.send(&text);
-        self.answer(method)
+        self.persist(method, headers, body).0
     }
 
-    /// Sends a request of the call over UDP again and again until the final response is there (RFC 3261 section 17.1.2); how often it was
-    /// sent.
+    /// As [`Self::ask`]; and how often it was sent.
     #[track_caller]
     pub fn persist(&mut self, method: &str, headers: &str, body: &str) -> (Message, u32) {
         let text = self.request(method, headers, body);
+        self.send(&text);
+        self.resend_until_final(method, &text)
+    }
+
+    /// The final response to a request that was sent, and how often it was sent: over UDP again and again until there is an answer, as
+    /// every phone does (RFC 3261 sections 17.1.1.2 and 17.1.2.2).
+    #[track_caller]
+    fn resend_until_final(&mut self, method: &str, text: &str) -> (Message, u32) {
         let cseq = format!("{} {method}", self.cseq);
-        let mut pause = Duration::from_millis(500);
-        for sends in 1..=11 {
-            self.send(&text);
-            let end = Instant::now() + pause;
-            while let Some(message) = self.receive(end.saturating_duration_since(Instant::now())) {
-                if message.status() >= 200 && message.header("CSeq") == cseq {
-                    return (message, sends);
+        let call_id = self.call_id.clone();
+        let answers = |message: &Message| {
+            message.header("CSeq") == cseq && message.header("Call-ID") == call_id
+        };
+        // An INVITE is not sent again once there is a provisional response.
+        let mut quiet = !matches!(self.wire, Wire::Udp(_))
+            || (method == "INVITE" && self.seen.iter().any(answers));
+        let begun = Instant::now();
+        let (mut sends, mut pause) = (1, T1);
+        let mut again = begun + pause;
+        while begun.elapsed() < 64 * T1 {
+            match self.receive(again.saturating_duration_since(Instant::now())) {
+                Some(message) if answers(&message) => {
+                    if message.status() >= 200 {
+                        return (message, sends);
+                    }
+                    quiet |= method == "INVITE";
+                }
+                Some(_) => {}
+                None => {
+                    if !quiet {
+                        self.send(text);
+                        sends += 1;
+                    }
+                    pause = if method == "INVITE" {
+                        pause * 2
+                    } else {
+                        (pause * 2).min(T2)
+                    };
+                    again = Instant::now() + pause;
                 }
             }
-            pause = (pause * 2).min(Duration::from_secs(4));
         }
-        panic!("no answer to {method} after 11 attempts");
+        let seen: Vec<&str> = self
+            .seen
+            .iter()
+            .map(|message| message.text.as_str())
+            .collect();
+        panic!(
+            "the phone got no final response to {method}, sent {sends} times; it got:\n{}",
+            seen.join("\n")
+        );
     }
 
     /// INVITE and the final response; a refusal is acknowledged.
@@ -468,7 +507,7 @@ impl Phone {
     /// The final response to an INVITE that was sent; a refusal is acknowledged.
     #[track_caller]
     pub fn finish_invite(&mut self, invite: &str) -> Message {
-        let answer = self.answer("INVITE");
+        let (answer, _) = self.resend_until_final("INVITE", invite);
         if answer.status() >= 300 {
             let via = Self::via_of(invite);
             let to = std::mem::replace(&mut self.to, answer.header("To").to_owned());
@@ -485,7 +524,7 @@ impl Phone {
         if method == "INVITE" {
             self.finish_invite(request).status()
         } else {
-            self.answer(method).status()
+            self.resend_until_final(method, request).0.status()
         }
     }
 

@@ -5,6 +5,7 @@
 //! happens there. How an agent is spoken to is [`Agent`]'s, which knows no sockets but its own.
 
 mod call;
+mod inbox;
 mod pair;
 mod thread;
 mod wheel;

@@ -1,6 +1,6 @@
 //! The pairs of ports of a thread: their sockets, and whose packets come in there.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use mio::{Interest, Registry};
 use slab::Slab;
 
 use super::call::{Call, Part};
+use super::inbox::Inbox;
 use crate::dtls;
 use crate::ports::demux::{self, Demux, Peer, Peers, Route, Sight, Trial, Why};
 use crate::ports::{Counts, Sockets};
@@ -23,6 +24,7 @@ const TRIED: usize = 2048;
 pub struct Pair {
     rtp: UdpSocket,
     reports: UdpSocket,
+    is_ipv4: bool,
     pub demux: Demux,
 }
 
@@ -45,6 +47,7 @@ impl Pairs {
     pub fn open(&mut self, registry: &Registry, slot: usize, sockets: Sockets) -> io::Result<()> {
         let Sockets { rtp, reports, .. } = sockets;
         let mut pair = Pair {
+            is_ipv4: rtp.local_addr()?.is_ipv4(),
             rtp: UdpSocket::from_std(rtp),
             reports: UdpSocket::from_std(reports),
             demux: Demux::default(),
@@ -101,30 +104,13 @@ impl Way<'_> {
 }
 
 impl Pair {
-    /// Reads a datagram into the buffer: its length, and where it comes from, IPv4 addresses as such. Nothing if there is none.
-    pub fn read(&self, part: Part, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+    /// Reads what came in there, as [`Inbox::fill`].
+    pub fn read(&self, part: Part, inbox: &mut Inbox) -> usize {
         let socket = match part {
             Part::Rtp => &self.rtp,
             Part::Reports | Part::Agent => &self.reports,
         };
-        loop {
-            match socket.recv_from(buffer) {
-                Ok((length, from)) => {
-                    return Some((
-                        length,
-                        SocketAddr::new(from.ip().to_canonical(), from.port()),
-                    ));
-                }
-                // Some caller's machine says that nobody listens there (any more).
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::ConnectionRefused | ErrorKind::Interrupted
-                    ) => {}
-                // Nothing is left, or nothing can be read now: the next datagram tells.
-                Err(_) => return None,
-            }
-        }
+        inbox.fill(socket, self.is_ipv4)
     }
 
     /// Whose a datagram is that came in there. One that is tried on keys has reached its call already.

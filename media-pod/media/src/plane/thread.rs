@@ -1,7 +1,6 @@
 //! A thread of the plane's: it sleeps until something comes in, is asked for or is due, and does that.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
@@ -11,6 +10,7 @@ use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 
 use super::call::{Call, Media, Part};
+use super::inbox::{BATCH, Inbox};
 use super::pair::Pairs;
 use super::wheel::Wheel;
 use super::{Agent, Door, LastHeard, Parts, Turn};
@@ -27,11 +27,8 @@ const EVENTS: usize = 1024;
 /// Memory for what is read at a time: half a second of an agent's audio.
 const SCRATCH: usize = 16 << 10;
 
-/// Memory for a datagram: more than any with RTP.
-const DATAGRAM: usize = 4 << 10;
-
-/// Datagrams of a port that are read before others get their turn: a flood there must not hold up this thread's other calls.
-const BATCH: usize = 64;
+/// How often a port is read before others get their turn: a flood there must not hold up this thread's other calls.
+const READINGS: usize = 4;
 
 /// Sending the last words may take so long.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -72,7 +69,7 @@ struct Thread {
     by_id: std::collections::HashMap<u64, usize>,
     wheel: Wheel,
     scratch: Vec<u8>,
-    datagram: Vec<u8>,
+    inbox: Inbox,
     /// What had more to read than its turn was long.
     again: Vec<(usize, Part)>,
     /// Calls that heard what somebody has to know of.
@@ -85,24 +82,12 @@ pub fn start(index: usize, counts: Arc<Counts>) -> io::Result<Door> {
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let (sender, orders) = mpsc::channel();
-    let thread = Thread {
-        poll,
-        orders,
-        pairs: Pairs::new(counts),
-        calls: Slab::new(),
-        by_id: std::collections::HashMap::new(),
-        wheel: Wheel::new(Instant::now()),
-        scratch: vec![0; SCRATCH],
-        datagram: vec![0; DATAGRAM],
-        again: Vec::new(),
-        news: Vec::new(),
-        tell_idle: Vec::new(),
-    };
     std::thread::Builder::new()
         .name(format!("rtp-{index}"))
         .spawn(|| {
             // Its calls would hang, and new ones be given to nobody.
-            if catch_unwind(AssertUnwindSafe(|| thread.run())).is_err() {
+            let run = || Thread::new(poll, orders, counts).run();
+            if catch_unwind(AssertUnwindSafe(run)).is_err() {
                 std::process::abort();
             }
         })?;
@@ -110,6 +95,22 @@ pub fn start(index: usize, counts: Arc<Counts>) -> io::Result<Door> {
 }
 
 impl Thread {
+    fn new(poll: Poll, orders: Receiver<Order>, counts: Arc<Counts>) -> Self {
+        Self {
+            poll,
+            orders,
+            pairs: Pairs::new(counts),
+            calls: Slab::new(),
+            by_id: std::collections::HashMap::new(),
+            wheel: Wheel::new(Instant::now()),
+            scratch: vec![0; SCRATCH],
+            inbox: Inbox::new(),
+            again: Vec::new(),
+            news: Vec::new(),
+            tell_idle: Vec::new(),
+        }
+    }
+
     fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         let mut owned = true;
@@ -140,12 +141,7 @@ impl Thread {
                 self.on_ready(index, part, hung_up, now);
             }
             self.tell_news(now);
-            // What came in took its time.
-            let now = if events.is_empty() {
-                now
-            } else {
-                Instant::now()
-            };
+            // Those that were due when the poll returned: what came in before they were, has been read.
             while let Some((slot, index)) = self.wheel.take(now) {
                 let call = self.calls.get_mut(index);
                 if call.is_some_and(|call| call.slot.take_if(|own| *own == slot).is_some()) {
@@ -163,7 +159,7 @@ impl Thread {
 
     fn on_ready(&mut self, index: usize, part: Part, hung_up: bool, now: Instant) {
         if part != Part::Agent {
-            return self.receive(index, part, now);
+            return self.receive(index, part);
         }
         self.read(index, now, |call, scratch| {
             call.on_ready(hung_up, scratch, now)
@@ -171,61 +167,53 @@ impl Thread {
     }
 
     /// Reads what came in on a port.
-    fn receive(&mut self, slot: usize, part: Part, now: Instant) {
-        let mut buffer = std::mem::take(&mut self.datagram);
-        let mut more = true;
-        for _ in 0..BATCH {
-            let pair = self.pairs.get_mut(slot);
-            let Some((length, from)) = pair.and_then(|pair| pair.read(part, &mut buffer)) else {
-                more = false;
-                break;
+    fn receive(&mut self, slot: usize, part: Part) {
+        for _ in 0..READINGS {
+            let Some(pair) = self.pairs.get_mut(slot) else {
+                return;
             };
-            self.take_datagram((slot, part), &mut buffer[..length], from, now);
+            let count = pair.read(part, &mut self.inbox);
+            for index in 0..count {
+                self.take_datagram((slot, part), index);
+            }
+            if count < BATCH {
+                return;
+            }
         }
-        self.datagram = buffer;
-        if more {
-            self.have_again(slot, part);
-        }
+        self.have_again(slot, part);
     }
 
-    fn take_datagram(
-        &mut self,
-        (slot, part): (usize, Part),
-        datagram: &mut [u8],
-        from: SocketAddr,
-        now: Instant,
-    ) {
-        let Self { pairs, calls, .. } = self;
-        let Some(pair) = pairs.get_mut(slot) else {
+    /// Takes a datagram of those that were read last. What is concluded from when it came, is concluded from when it came to the kernel.
+    fn take_datagram(&mut self, (slot, part): (usize, Part), index: usize) {
+        let Self {
+            pairs,
+            calls,
+            inbox,
+            news,
+            ..
+        } = self;
+        let (Some(pair), Some((arrival, datagram))) = (pairs.get_mut(slot), inbox.get(index))
+        else {
             return;
         };
-        match pair.route(part, datagram, from, calls, now) {
-            Route::Call(index) => self.hear(index, now, |media| {
+        let (from, at) = (arrival.from, arrival.at);
+        let fault = match pair.route(part, datagram, from, calls, at) {
+            Route::Call(index) => hear(calls, index, (pairs, news), at, |media| {
                 if part == Part::Rtp {
-                    media.take(datagram, from, now);
+                    media.take(datagram, from, at);
                 } else {
-                    media.stream.take_report(datagram, from, now);
+                    media.stream.take_report(datagram, from, at);
                 }
             }),
-            Route::Proved(index) => self.hear(index, now, |_| {}),
-            Route::Nobody(why) => pairs.counts.nobody(why),
-        }
-    }
-
-    /// A call takes what came in for it. That is little, so it has no turn of its own: what follows from it comes when all is read.
-    fn hear(&mut self, index: usize, now: Instant, take: impl FnOnce(&mut Media)) {
-        let Some(call) = self.calls.get_mut(index) else {
-            return;
+            Route::Proved(index) => hear(calls, index, (pairs, news), at, |_| {}),
+            Route::Nobody(why) => {
+                pairs.counts.nobody(why);
+                None
+            }
         };
-        let Some(media) = &mut call.media else { return };
-        let taken = catch_unwind(AssertUnwindSafe(|| take(&mut *media)));
-        if taken.is_err() {
-            return self.remove(index);
+        if let Some(index) = fault {
+            self.remove(index);
         }
-        if media.stream.has_news() && !std::mem::replace(&mut media.news, true) {
-            self.news.push(index);
-        }
-        follow(call, index, &mut self.pairs, now);
     }
 
     /// Calls have their turns that heard what somebody has to know of.
@@ -405,6 +393,27 @@ impl Thread {
             self.turn(*index, now, act);
         }
     }
+}
+
+/// A call takes what came in for it. That is little, so it has no turn of its own: what follows from it comes when all is read. Gives the call
+/// if there was a fault in it.
+fn hear(
+    calls: &mut Slab<Call>,
+    index: usize,
+    (pairs, news): (&mut Pairs, &mut Vec<usize>),
+    at: Instant,
+    take: impl FnOnce(&mut Media),
+) -> Option<usize> {
+    let call = calls.get_mut(index)?;
+    let media = call.media.as_mut()?;
+    if catch_unwind(AssertUnwindSafe(|| take(&mut *media))).is_err() {
+        return Some(index);
+    }
+    if media.stream.has_news() && !std::mem::replace(&mut media.news, true) {
+        news.push(index);
+    }
+    follow(call, index, pairs, at);
+    None
 }
 
 /// A call's port knows of it from now on. False if there is none.

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
+use nix::sys::socket::sockopt;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::drops;
@@ -53,6 +54,8 @@ fn open(address: SocketAddr) -> io::Result<UdpSocket> {
         let _ = socket.set_tclass_v6(EXPEDITED);
     }
     let _ = socket.set_tos_v4(EXPEDITED);
+    // Without, what came is as late as it is read.
+    let _ = nix::sys::socket::setsockopt(&socket, sockopt::ReceiveTimestampns, &true);
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
