@@ -186,13 +186,40 @@ pub enum WebSocketProtocol {
 }
 
 /// An agent that speaks AudioSocket.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AudioSocketBackend {
     /// Where the agent listens: HOST:PORT, an IPv6 address in brackets, at most 261 characters. Example: bot.agents.svc:9092. The
     /// connection is not encrypted, and the agent is told a random UUID of the call, which is in the call record, too.
     #[schemars(length(min = 3, max = 261), transform = address_rule)]
     pub address: String,
+
+    /// Samples per second of the audio, both ways: 8000, 12000, 16000, 24000, 32000 or 48000. More than 8000 is heard of callers with
+    /// G722, Opus or L16, and the agent has to know the kinds of frames for it: the protocol had 8000 only at first. Default: 8000.
+    #[serde(default = "sample_rate")]
+    #[schemars(transform = sample_rate_rule)]
+    pub sample_rate: u32,
+}
+
+impl Default for AudioSocketBackend {
+    /// No address: set one before it is applied.
+    fn default() -> Self {
+        Self {
+            address: String::new(),
+            sample_rate: sample_rate(),
+        }
+    }
+}
+
+/// What Asterisk's res_audiosocket has a kind of frame for, as far as calls have sound in it.
+const SAMPLE_RATES: [u32; 6] = [8000, 12_000, 16_000, 24_000, 32_000, 48_000];
+
+fn sample_rate() -> u32 {
+    SAMPLE_RATES[0]
+}
+
+fn sample_rate_rule(schema: &mut Schema) {
+    schema.insert("enum".to_owned(), SAMPLE_RATES.to_vec().into());
 }
 
 fn address_rule(schema: &mut Schema) {

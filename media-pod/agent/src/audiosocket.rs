@@ -2,9 +2,10 @@
 //!
 //! <https://docs.asterisk.org/Configuration/Channel-Drivers/AudioSocket/>: each frame is a kind (one byte), the length of its payload
 //! (two bytes, big endian) and the payload. The first one is ours and says which call it is. Audio is 16-bit linear, little endian,
-//! mono, 8 kHz; the kinds of other rates are told and not played. The protocol has no marks, and nothing that takes audio back.
+//! mono; its kind tells the rate, which is the same both ways, and audio of other rates is told and not played. The protocol has no marks,
+//! and nothing that takes audio back.
 //!
-//! Bytes in, bytes out: the connection is `stream`'s, and the G.711 tables are the caller's.
+//! Bytes in, bytes out: the connection is `stream`'s.
 
 use rand::RngCore;
 use thiserror::Error;
@@ -13,18 +14,18 @@ const HANG_UP: u8 = 0x00;
 const ID: u8 = 0x01;
 const SILENCE: u8 = 0x02;
 const DIGIT: u8 = 0x03;
+/// Audio at the first of [`RATES`]; the others follow.
 const AUDIO: u8 = 0x10;
 const ERROR: u8 = 0xff;
-/// What the kinds behind [`AUDIO`] carry, in hertz.
-const OTHER_RATES: [u32; 8] = [
-    12_000, 16_000, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000,
+/// What the kinds from [`AUDIO`] on carry, in hertz.
+const RATES: [u32; 9] = [
+    8000, 12_000, 16_000, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000,
 ];
-const HEADER_BYTES: usize = 3;
-/// Capacity for the agent's audio that is kept: half a second.
-const KEPT_CAPACITY: usize = 4096;
+/// Milliseconds of the agent's audio whose memory is kept.
+const KEPT: usize = 256;
 
-/// Longest frame of ours for 20 ms of audio.
-pub const AUDIO_FRAME_BYTES: usize = HEADER_BYTES + 320;
+/// Kind and length.
+pub const HEADER_BYTES: usize = 3;
 /// The last frame.
 pub const HANG_UP_FRAME: [u8; HEADER_BYTES] = [HANG_UP, 0, 0];
 
@@ -32,8 +33,17 @@ pub const HANG_UP_FRAME: [u8; HEADER_BYTES] = [HANG_UP, 0, 0];
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ProtocolError {
     /// Audio at a rate that was not agreed on.
-    #[error("audio at {0} Hz (kind {kind:#04x}): only 8000 Hz (kind 0x10) is played", kind = kind_of(*.0))]
-    Rate(u32),
+    #[error(
+        "audio at {got} Hz (kind {:#04x}): only {wanted} Hz (kind {:#04x}) is played, see spec.audioSocket.sampleRate",
+        kind_of(*got),
+        kind_of(*wanted)
+    )]
+    Rate {
+        /// Samples per second of it.
+        got: u32,
+        /// What was agreed on.
+        wanted: u32,
+    },
     /// The last sample of an audio frame is cut in two.
     #[error("an audio frame of {0} bytes: samples have two")]
     OddAudio(u16),
@@ -58,9 +68,10 @@ pub enum End {
     NotAudioSocket(u8),
 }
 
+/// The kind that carries audio of that rate.
 fn kind_of(rate: u32) -> u8 {
-    let place = OTHER_RATES.iter().position(|other| *other == rate);
-    place.map_or(AUDIO, |place| AUDIO + 1 + place as u8)
+    let place = RATES.iter().position(|known| *known == rate);
+    AUDIO + place.unwrap_or_default() as u8
 }
 
 fn code_text(code: Option<u8>) -> String {
@@ -70,21 +81,12 @@ fn code_text(code: Option<u8>) -> String {
 /// What the agent sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received<'a> {
-    /// Something to play, µ-law at 8 kHz.
+    /// Something to play: whole samples.
     Audio(&'a [u8]),
     /// A frame that cannot be used.
     Unusable(ProtocolError),
     /// Nothing follows.
     End(End),
-}
-
-/// G.711 µ-law to linear samples (16 bit, little endian) and back.
-#[derive(Debug, Clone, Copy)]
-pub struct Ulaw {
-    /// Appends samples as µ-law.
-    pub encode: fn(&[[u8; 2]], &mut Vec<u8>),
-    /// Writes µ-law codes as samples, each in its place.
-    pub decode: fn(&[u8], &mut [[u8; 2]]),
 }
 
 /// Where in the agent's stream we are.
@@ -96,7 +98,6 @@ enum Place {
     },
     Audio {
         left: u16,
-        low: Option<u8>,
     },
     Unused {
         left: u16,
@@ -114,23 +115,28 @@ const NEXT_FRAME: Place = Place::Header {
 /// [`Session::receive`] is given.
 #[derive(Debug)]
 pub struct Session {
-    ulaw: Ulaw,
+    rate: u32,
     place: Place,
     /// What is to be played, as far as it is read; its memory is used again.
     audio: Vec<u8>,
-    /// It has been given to be played.
-    given: bool,
+    /// So much of it has been given to be played.
+    given: usize,
 }
 
 impl Session {
-    /// A stream of which nothing has been read.
-    pub fn new(ulaw: Ulaw) -> Self {
+    /// A stream of which nothing has been read, with so many samples per second.
+    pub fn new(rate: u32) -> Self {
         Self {
-            ulaw,
+            rate,
             place: NEXT_FRAME,
             audio: Vec::new(),
-            given: false,
+            given: 0,
         }
+    }
+
+    /// Bytes of 20 ms of audio.
+    pub fn frame_bytes(&self) -> usize {
+        (self.rate / 50 * 2) as usize
     }
 
     /// The first frame: which call it is.
@@ -141,15 +147,16 @@ impl Session {
         frame
     }
 
-    /// The caller's audio, at most 20 ms of it. Gives back the used part of `out`.
-    pub fn audio<'a>(&self, ulaw: &[u8], out: &'a mut [u8; AUDIO_FRAME_BYTES]) -> &'a [u8] {
-        let (header, payload) = out.split_at_mut(HEADER_BYTES);
-        let samples = ulaw.len().min(payload.len() / 2);
-        let (places, _) = payload.as_chunks_mut();
-        (self.ulaw.decode)(&ulaw[..samples], &mut places[..samples]);
-        let [high, low] = (2 * samples as u16).to_be_bytes();
-        header.copy_from_slice(&[AUDIO, high, low]);
-        &out[..HEADER_BYTES + 2 * samples]
+    /// The caller's audio, whole samples, as far as it fits into `out`. Gives back the used part of that.
+    pub fn audio<'a>(&self, samples: &[u8], out: &'a mut [u8]) -> &'a [u8] {
+        let most = out.len().saturating_sub(HEADER_BYTES);
+        let length = samples.len().min(most).min(0xfffe);
+        let [high, low] = (length as u16).to_be_bytes();
+        let frame = &mut out[..HEADER_BYTES + length];
+        let (header, payload) = frame.split_at_mut(HEADER_BYTES);
+        header.copy_from_slice(&[kind_of(self.rate), high, low]);
+        payload.copy_from_slice(&samples[..length]);
+        frame
     }
 
     /// The caller pressed a key.
@@ -161,9 +168,10 @@ impl Session {
     /// Reads on in the agent's stream and takes what it has read out of `input`. `None`: more is needed. Audio that follows upon audio
     /// is given as one command.
     pub fn receive(&mut self, input: &mut &[u8]) -> Option<Received<'_>> {
-        if std::mem::take(&mut self.given) {
-            self.audio.clear();
-            self.audio.shrink_to(KEPT_CAPACITY);
+        let given = std::mem::take(&mut self.given);
+        if given > 0 {
+            self.audio.drain(..given);
+            self.audio.shrink_to(self.rate as usize / 1000 * 2 * KEPT);
         }
         loop {
             match &mut self.place {
@@ -178,7 +186,7 @@ impl Session {
                     }
                     let [kind, high, low] = *bytes;
                     let length = u16::from_be_bytes([high, low]);
-                    let more_audio = kind == AUDIO && length.is_multiple_of(2);
+                    let more_audio = kind == kind_of(self.rate) && length.is_multiple_of(2);
                     if !more_audio && !self.audio.is_empty() {
                         // First what came before; this header is looked at again.
                         return self.take_audio();
@@ -187,21 +195,19 @@ impl Session {
                         return Some(received);
                     }
                 }
-                Place::Audio { left: 0, .. } | Place::Unused { left: 0 } => self.place = NEXT_FRAME,
-                Place::Audio { left, low } => {
+                Place::Audio { left: 0 } | Place::Unused { left: 0 } => {
+                    // Half a sample has no other half.
+                    self.audio.truncate(self.audio.len() & !1);
+                    self.place = NEXT_FRAME;
+                }
+                Place::Audio { left } => {
                     if input.is_empty() {
                         return self.take_audio();
                     }
-                    let (mut payload, rest) = input.split_at(input.len().min(usize::from(*left)));
+                    let (payload, rest) = input.split_at(input.len().min(usize::from(*left)));
                     *input = rest;
                     *left -= payload.len() as u16;
-                    if let (Some(low), Some((high, after))) = (*low, payload.split_first()) {
-                        (self.ulaw.encode)(&[[low, *high]], &mut self.audio);
-                        payload = after;
-                    }
-                    let (samples, half) = payload.as_chunks();
-                    *low = half.first().copied();
-                    (self.ulaw.encode)(samples, &mut self.audio);
+                    self.audio.extend(payload);
                 }
                 Place::Unused { left } => {
                     let skipped = input.len().min(usize::from(*left));
@@ -231,35 +237,35 @@ impl Session {
             Some(Received::End(end))
         };
         self.place = Place::Unused { left: length };
-        let unusable = match kind {
-            AUDIO => {
-                self.place = Place::Audio {
-                    left: length,
-                    low: None,
-                };
+        let rate = kind.checked_sub(AUDIO).map(usize::from);
+        let unusable = match (kind, rate.and_then(|place| RATES.get(place))) {
+            (_, Some(rate)) if *rate == self.rate => {
+                self.place = Place::Audio { left: length };
                 if length.is_multiple_of(2) {
                     return None;
                 }
                 ProtocolError::OddAudio(length)
             }
-            HANG_UP => return end(&mut self.place, End::HungUp),
-            ERROR if length == 0 => return end(&mut self.place, End::Failed(None)),
-            ERROR => {
+            (_, Some(rate)) => ProtocolError::Rate {
+                got: *rate,
+                wanted: self.rate,
+            },
+            (HANG_UP, _) => return end(&mut self.place, End::HungUp),
+            (ERROR, _) if length == 0 => return end(&mut self.place, End::Failed(None)),
+            (ERROR, _) => {
                 self.place = Place::ErrorCode;
                 return None;
             }
-            ID | SILENCE | DIGIT => ProtocolError::Direction(kind),
-            _ => match OTHER_RATES.get(usize::from(kind.wrapping_sub(AUDIO + 1))) {
-                Some(rate) => ProtocolError::Rate(*rate),
-                None => return end(&mut self.place, End::NotAudioSocket(kind)),
-            },
+            (ID | SILENCE | DIGIT, _) => ProtocolError::Direction(kind),
+            _ => return end(&mut self.place, End::NotAudioSocket(kind)),
         };
         Some(Received::Unusable(unusable))
     }
 
+    /// Whole samples: half of one waits for the other.
     fn take_audio(&mut self) -> Option<Received<'_>> {
-        self.given = !self.audio.is_empty();
-        self.given.then_some(Received::Audio(&self.audio))
+        self.given = self.audio.len() & !1;
+        (self.given > 0).then(|| Received::Audio(&self.audio[..self.given]))
     }
 }
 

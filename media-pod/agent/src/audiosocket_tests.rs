@@ -2,15 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Stands in for G.711: keeps the high byte, so that the tests see what goes where.
-const HIGH_BYTE: Ulaw = Ulaw {
-    encode: |samples, out| out.extend(samples.iter().map(|sample| sample[1])),
-    decode: |codes, out| {
-        for (code, sample) in codes.iter().zip(out) {
-            *sample = [0x11, *code];
-        }
-    },
-};
+const RATE: u32 = 8000;
 
 /// What a stream said.
 #[derive(Debug, PartialEq)]
@@ -29,7 +21,7 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
 
 /// All that a stream says when it comes in these pieces; audio joined.
 fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Said> {
-    let mut session = Session::new(HIGH_BYTE);
+    let mut session = Session::new(RATE);
     let mut all: Vec<Said> = Vec::new();
     for mut piece in pieces {
         while let Some(received) = session.receive(&mut piece) {
@@ -45,8 +37,9 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Said> {
     all
 }
 
-fn audio(ulaw: &[u8]) -> Said {
-    Said::Audio(ulaw.to_vec())
+/// Samples of which these are the high bytes.
+fn audio(high: &[u8]) -> Said {
+    Said::Audio(high.iter().flat_map(|high| [0, *high]).collect())
 }
 
 #[test]
@@ -56,30 +49,55 @@ fn our_frames_are_those_of_the_protocol() {
     assert_eq!(Session::digit('#').unwrap(), *frame(0x03, b"#"));
     assert_eq!(Session::digit('é'), None);
     assert_eq!(HANG_UP_FRAME, [0, 0, 0]);
-    let session = Session::new(HIGH_BYTE);
-    let mut out = [0; AUDIO_FRAME_BYTES];
-    let made = session.audio(&[1, 2, 0xff], &mut out);
-    assert_eq!(
-        made,
-        frame(0x10, &[0x11, 1, 0x11, 2, 0x11, 0xff]),
-        "little endian"
-    );
-    let made = session.audio(&[7; 160], &mut out);
+    let session = Session::new(RATE);
+    let mut out = [0; HEADER_BYTES + 320];
+    let made = session.audio(&[1, 2, 0xff, 4], &mut out);
+    assert_eq!(made, frame(0x10, &[1, 2, 0xff, 4]));
+    let made = session.audio(&[7; 320], &mut out);
     assert_eq!((made.len(), &made[..3]), (323, &[0x10, 1, 64][..]));
     assert_eq!(session.audio(&[7; 500], &mut out).len(), 323);
+    assert_eq!(session.frame_bytes(), 320);
+}
+
+#[test]
+fn the_kind_tells_the_rate_both_ways() {
+    for (rate, kind) in [
+        (12_000, 0x11),
+        (16_000, 0x12),
+        (24_000, 0x13),
+        (48_000, 0x16),
+    ] {
+        let mut session = Session::new(rate);
+        let sound = vec![5; session.frame_bytes()];
+        let mut out = vec![0; HEADER_BYTES + sound.len()];
+        assert_eq!(session.audio(&sound, &mut out), frame(kind, &sound));
+        let stream = [frame(kind, &[1, 2]), frame(0x10, &[3, 4])].concat();
+        let mut input = &stream[..];
+        assert_eq!(session.receive(&mut input), Some(Received::Audio(&[1, 2])));
+        let other = ProtocolError::Rate {
+            got: 8000,
+            wanted: rate,
+        };
+        let text = other.to_string();
+        assert!(
+            text.contains(&format!("only {rate} Hz (kind {kind:#04x})")),
+            "{text}"
+        );
+        assert_eq!(session.receive(&mut input), Some(Received::Unusable(other)));
+        assert_eq!(session.receive(&mut input), None);
+    }
 }
 
 #[test]
 fn audio_of_any_size_is_played() {
     let payload: Vec<u8> = (0..=255).flat_map(|high| [0xaa, high]).collect();
-    let high: Vec<u8> = (0..=255).collect();
     let mut stream = frame(0x10, &payload);
     stream.extend(frame(0x10, &[]));
     stream.extend(frame(0x10, &[0, 9]));
-    let expected = [&high[..], &[9]].concat();
-    assert_eq!(read([&stream[..]]), [audio(&expected)]);
+    let expected = [&payload[..], &[0, 9]].concat();
+    assert_eq!(read([&stream[..]]), [Said::Audio(expected)]);
     let longest = frame(0x10, &vec![3; 65_534]);
-    assert_eq!(read([&longest[..]]), [audio(&vec![3; 32_767])]);
+    assert_eq!(read([&longest[..]]), [Said::Audio(vec![3; 65_534])]);
 }
 
 #[test]
@@ -87,12 +105,18 @@ fn what_is_wrong_is_named_and_the_call_goes_on() {
     for (wrong, error, text) in [
         (
             frame(0x12, &[0; 640]),
-            ProtocolError::Rate(16_000),
+            ProtocolError::Rate {
+                got: 16_000,
+                wanted: RATE,
+            },
             "16000 Hz (kind 0x12)",
         ),
         (
             frame(0x18, &[0; 10]),
-            ProtocolError::Rate(192_000),
+            ProtocolError::Rate {
+                got: 192_000,
+                wanted: RATE,
+            },
             "192000 Hz (kind 0x18)",
         ),
         (
@@ -190,9 +214,10 @@ proptest! {
     }
 
     #[test]
-    fn what_we_send_reads_back(ulaw in prop::collection::vec(any::<u8>(), 1..160)) {
-        let session = Session::new(HIGH_BYTE);
-        let mut out = [0; AUDIO_FRAME_BYTES];
-        prop_assert_eq!(read([session.audio(&ulaw, &mut out)]), vec![audio(&ulaw)]);
+    fn what_we_send_reads_back(high in prop::collection::vec(any::<u8>(), 1..160)) {
+        let session = Session::new(RATE);
+        let sound: Vec<u8> = high.iter().flat_map(|high| [0, *high]).collect();
+        let mut out = [0; HEADER_BYTES + 320];
+        prop_assert_eq!(read([session.audio(&sound, &mut out)]), vec![audio(&high)]);
     }
 }

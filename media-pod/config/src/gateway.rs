@@ -361,6 +361,10 @@ fn default_cushion_millis() -> u32 {
     20
 }
 
+fn default_sample_rate() -> u32 {
+    8000
+}
+
 /// How an agent is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -380,5 +384,8 @@ pub enum Backend {
     AudioSocket {
         /// `HOST:PORT`.
         address: String,
+        /// Samples per second, both ways.
+        #[serde(default = "default_sample_rate")]
+        sample_rate: u32,
     },
 }

@@ -10,6 +10,7 @@ pub mod drops;
 pub mod dtls;
 pub mod dtmf;
 pub mod flow;
+pub mod format;
 pub mod g711;
 pub mod jitter;
 pub mod plane;

@@ -1,4 +1,4 @@
-//! What the agent wants played: a queue of µ-law audio with marks in it, taken out one frame per packet.
+//! What the agent wants played: a queue of audio with marks in it, taken out one frame per packet.
 //!
 //! A talk spurt begins when its first audio has waited for as long as the cushion is, or when so much is at hand: then an agent in real
 //! time may be late by that, and nobody hears it. Agents send faster than real time; this queue is where the audio waits. Its bound is
@@ -7,14 +7,14 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::{FRAME_SAMPLES, g711::ULAW_SILENCE};
+use crate::format::Format;
 
-/// Bytes the queue holds: 120 s.
-pub const MAX_QUEUED: usize = 120 * 8000;
+/// Milliseconds that the queue holds.
+pub const MAX_QUEUED: usize = 120_000;
 /// Marks that may wait at the same time.
 pub const MAX_MARKS: usize = 256;
-/// Capacity that an empty queue keeps: half a second more than an agent in real time needs.
-const KEPT_CAPACITY: usize = 8192;
+/// Milliseconds of which an empty queue keeps the memory: half a second more than an agent in real time needs.
+const KEPT: usize = 1000;
 
 /// What a tick takes from the queue.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +30,7 @@ pub enum Taken {
 
 #[derive(Debug)]
 pub struct Playback {
+    format: Format,
     cushion: Duration,
     audio: VecDeque<u8>,
     marks: VecDeque<(u64, String)>,
@@ -45,8 +46,9 @@ pub struct Playback {
 
 impl Playback {
     /// An empty queue.
-    pub fn new(cushion: Duration) -> Self {
+    pub fn new(format: Format, cushion: Duration) -> Self {
         Self {
+            format,
             cushion,
             audio: VecDeque::new(),
             marks: VecDeque::new(),
@@ -58,9 +60,19 @@ impl Playback {
         }
     }
 
+    /// In what it is.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// So many milliseconds in bytes.
+    fn bytes(&self, millis: usize) -> usize {
+        millis * self.format.bytes_per_milli()
+    }
+
     /// Queues audio; true if some was dropped and this is the first time since the queue was last half empty.
     pub fn play(&mut self, audio: &[u8], now: Instant) -> bool {
-        let room = MAX_QUEUED - self.audio.len();
+        let room = self.bytes(MAX_QUEUED) - self.audio.len();
         let taken = audio.len().min(room);
         self.audio.extend(&audio[..taken]);
         self.queued += taken as u64;
@@ -69,7 +81,7 @@ impl Playback {
         self.overflowing |= overflows;
         if !self.talking && !self.audio.is_empty() {
             let at = *self.talk_at.get_or_insert(now + self.cushion);
-            let enough = FRAME_SAMPLES + self.cushion.as_millis() as usize * 8;
+            let enough = self.format.frame_bytes() + self.bytes(self.cushion.as_millis() as usize);
             if self.audio.len() >= enough {
                 self.talk_at = Some(at.min(now));
             }
@@ -80,7 +92,7 @@ impl Playback {
     /// When a talk spurt begins, if a frame waits for that.
     pub fn begins_at(&self) -> Option<Instant> {
         self.talk_at
-            .filter(|_| !self.talking && self.audio.len() >= FRAME_SAMPLES)
+            .filter(|_| !self.talking && self.audio.len() >= self.format.frame_bytes())
     }
 
     /// Queues a mark behind the audio so far. Gives it back at once if nothing waits, or if too many wait (an agent that
@@ -103,8 +115,8 @@ impl Playback {
         self.release();
     }
 
-    /// Takes 20 ms for a packet that leaves now.
-    pub fn take(&mut self, frame: &mut [u8; FRAME_SAMPLES], now: Instant) -> Taken {
+    /// Takes a frame for a packet that leaves now.
+    pub fn take(&mut self, frame: &mut [u8], now: Instant) -> Taken {
         if self.audio.is_empty() {
             self.talking = false;
             self.talk_at = None;
@@ -114,14 +126,14 @@ impl Playback {
             return Taken::Silence;
         }
         let first = !self.talking;
-        let length = self.audio.len().min(FRAME_SAMPLES);
+        let length = self.audio.len().min(frame.len());
         for (to, from) in frame.iter_mut().zip(self.audio.drain(..length)) {
             *to = from;
         }
-        frame[length..].fill(ULAW_SILENCE);
+        frame[length..].fill(self.format.silence());
         self.played += length as u64;
         self.talking = true;
-        if self.audio.len() < MAX_QUEUED / 2 {
+        if self.audio.len() < self.bytes(MAX_QUEUED) / 2 {
             self.overflowing = false;
         }
         if self.audio.is_empty() {
@@ -138,14 +150,16 @@ impl Playback {
         self.marks.pop_front().map(|(_, name)| name)
     }
 
-    pub fn queued_bytes(&self) -> usize {
-        self.audio.len()
+    /// Milliseconds that wait.
+    pub fn queued_millis(&self) -> usize {
+        self.audio.len() / self.format.bytes_per_milli()
     }
 
     /// Gives the memory of a long queue back once it has been played.
     fn release(&mut self) {
-        if self.audio.capacity() > KEPT_CAPACITY {
-            self.audio.shrink_to(KEPT_CAPACITY);
+        let kept = self.bytes(KEPT);
+        if self.audio.capacity() > kept {
+            self.audio.shrink_to(kept);
         }
     }
 }

@@ -6,7 +6,7 @@
 //! the peer asked for it (Opus, `usedtx`) silence is not sent.
 //!
 //! The owner feeds datagrams and agent audio, calls [`RtpStream::handle_timeout`] at [`RtpStream::poll_timeout`], and empties
-//! [`RtpStream::poll_transmit`] and [`RtpStream::poll_event`] after each. Reports (RTCP) go beside it: [`RtpStream::receive_report`],
+//! [`RtpStream::poll_transmit`], [`RtpStream::poll_frame`] and [`RtpStream::poll_event`] after each. Reports (RTCP) go beside it: [`RtpStream::receive_report`],
 //! [`RtpStream::poll_report`].
 
 use std::{
@@ -16,12 +16,13 @@ use std::{
 };
 
 use crate::{
-    FRAME_MILLIS, FRAME_SAMPLES, codec,
+    FRAME_MILLIS, codec,
     cover::{Cover, Protection},
     dtls,
-    dtmf::{self, in_band},
+    dtmf::{self, in_band::Listener},
     flow::{Flow, Missing},
-    g711::{ULAW_SILENCE, decode_ulaw, ulaw_to_alaw},
+    format::{Format, MOST_BYTES},
+    g711::ulaw_to_alaw,
     jitter::{Delay, Insert, Position},
     playback::{Playback, Taken},
     ports::demux::Peer,
@@ -42,7 +43,9 @@ pub const PACKET_BYTES: usize = HEADER_BYTES + codec::PAYLOAD_BYTES + srtp::OVER
 const TICK: Duration = Duration::from_millis(FRAME_MILLIS);
 /// Packets sent at once by a thread that was late; what is missing beyond is skipped.
 const MAX_CATCH_UP: u32 = 3;
-/// Events that wait for the owner. Beyond it frames are dropped and counted; the rest is bounded by what causes it.
+/// Frames that wait for the owner. Beyond it they are dropped and counted.
+const MAX_FRAMES: usize = 64;
+/// Events that wait for the owner, and are bounded by what causes them, but for keys.
 const MAX_EVENTS: usize = 64;
 /// Keys that wait to be sent, and the pause between two, in ticks.
 const MAX_KEYS: usize = 32;
@@ -102,6 +105,8 @@ pub struct StreamConfig {
     pub sequence: u16,
     /// Our first timestamp.
     pub timestamp: u32,
+    /// How the agent hears and speaks.
+    pub format: Format,
     /// Delay of the jitter buffer, 0–200 ms; `None` adapts it to the network.
     pub jitter_target_millis: Option<u32>,
     /// How long the first audio of a talk spurt waits, so that the agent's may be late by that: 20 is a good default, 0 plays at once.
@@ -115,13 +120,6 @@ pub struct StreamConfig {
 /// What the stream tells its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamEvent {
-    /// 20 ms of the caller's audio for the agent.
-    Frame {
-        /// µ-law, 8 kHz.
-        audio: [u8; FRAME_SAMPLES],
-        /// Start of the frame since the stream's start, in steps of 20.
-        timestamp_millis: u64,
-    },
     /// The caller pressed a key.
     Digit(char),
     /// The audio before this mark has been played (or cleared).
@@ -221,8 +219,9 @@ fn first_sequence(sequence: u16, cover: &Cover) -> u16 {
     }
 }
 
-fn tones(session: &Session) -> Option<Box<in_band::Detector>> {
-    session.telephone_event.is_none().then(Box::default)
+fn tones(session: &Session, format: Format) -> Option<Box<Listener>> {
+    let in_band = session.telephone_event.is_none();
+    in_band.then(|| Box::new(Listener::new(format)))
 }
 
 /// One call's RTP.
@@ -237,11 +236,11 @@ pub struct RtpStream {
     inbound: Inbound,
     reception: Reception,
     flow: Flow,
-    /// None for G.711, which is not encoded.
+    /// None for G.711 from an agent that says µ-law, which is not encoded.
     outbound: Option<Outbound>,
     keys_received: dtmf::Receiver,
     /// Looks for keys in the audio.
-    tones: Option<Box<in_band::Detector>>,
+    tones: Option<Box<Listener>>,
     playback: Playback,
     playback_paused: bool,
     /// A talk spurt's marker bit that has not left yet.
@@ -264,6 +263,9 @@ pub struct RtpStream {
     reporter: Option<SocketAddr>,
     transmit: VecDeque<([u8; PACKET_BYTES], usize)>,
     events: VecDeque<StreamEvent>,
+    /// When the frames that wait began, and their sound.
+    frames: VecDeque<u64>,
+    sound: VecDeque<u8>,
     stats: StreamStats,
 }
 
@@ -276,6 +278,7 @@ impl RtpStream {
             ssrc,
             sequence,
             timestamp,
+            format,
             jitter_target_millis,
             cushion_millis,
             reports,
@@ -292,13 +295,14 @@ impl RtpStream {
             inbound: Inbound::new(
                 session.codec,
                 jitter_target_millis.map_or(Delay::Adaptive, Delay::Fixed),
+                format,
             ),
             reception: Reception::new(now),
             flow: Flow::default(),
-            outbound: Outbound::new(session.codec),
+            outbound: Outbound::new(session.codec, format),
             keys_received: dtmf::Receiver::default(),
-            tones: tones(&session),
-            playback: Playback::new(Duration::from_millis(cushion_millis.into())),
+            tones: tones(&session, format),
+            playback: Playback::new(format, Duration::from_millis(cushion_millis.into())),
             playback_paused: false,
             marker: true,
             keys: VecDeque::new(),
@@ -313,15 +317,21 @@ impl RtpStream {
             reports: reports.then(|| Reports::new(ssrc, now)),
             reporter: None,
             transmit: VecDeque::with_capacity(MAX_CATCH_UP as usize),
-            events: VecDeque::with_capacity(4),
+            events: VecDeque::new(),
+            frames: VecDeque::with_capacity(MAX_CATCH_UP as usize),
+            sound: VecDeque::with_capacity(format.frame_bytes()),
             stats: StreamStats::default(),
         }
     }
 
     /// The stream of a call that takes this one's place: what the agent has said and nobody heard yet goes over, the agent's frames are
-    /// numbered on, and nothing else of the old peer's stays. It ticks if this one did.
+    /// numbered on, and nothing else of the old peer's stays. The agent hears and speaks as before. It ticks if this one did.
     #[must_use]
     pub fn into_successor(self, config: StreamConfig, now: Instant) -> Self {
+        let config = StreamConfig {
+            format: self.playback.format(),
+            ..config
+        };
         let mut successor = Self {
             playback: self.playback,
             // Until its owner knows that the new peer listens.
@@ -332,12 +342,8 @@ impl RtpStream {
             next_packet: self.grid.map(|_| now),
             ..Self::new(config, now)
         };
-        // Keys and marks, but no sound: that was the old peer's.
-        successor.events.extend(
-            self.events
-                .into_iter()
-                .filter(|event| !matches!(event, StreamEvent::Frame { .. })),
-        );
+        // Keys and marks, but no frames: these were the old peer's.
+        successor.events.extend(self.events);
         if self.grid.is_some() {
             successor.flow.expect(successor.session.receive, now);
             if let Some(reports) = &mut successor.reports {
@@ -676,28 +682,27 @@ impl RtpStream {
     }
 
     /// Keys are tones where no events were agreed on.
-    fn listen_for_keys(&mut self, audio: &[u8; FRAME_SAMPLES]) {
-        let Some(tones) = &mut self.tones else { return };
-        for code in audio {
-            let digit = tones.listen(decode_ulaw(*code));
-            if let Some(digit) = digit.filter(|_| self.events.len() < 2 * MAX_EVENTS) {
-                self.events.push_back(StreamEvent::Digit(digit));
+    fn listen_for_keys(&mut self, frame: &[u8]) {
+        let Self { tones, events, .. } = self;
+        let Some(tones) = tones else { return };
+        tones.listen(frame, |digit| {
+            if events.len() < 2 * MAX_EVENTS {
+                events.push_back(StreamEvent::Digit(digit));
             }
-        }
+        });
     }
 
     fn make_frame(&mut self, due: Instant) {
-        let mut audio = [ULAW_SILENCE; FRAME_SAMPLES];
-        let shift = self.inbound.pop(&mut audio, due);
+        let mut frame = [0; MOST_BYTES];
+        let frame = &mut frame[..self.playback.format().frame_bytes()];
+        let shift = self.inbound.pop(frame, due);
         self.next_frame = self.next_frame.map(|next| shifted(next, shift));
-        self.listen_for_keys(&audio);
+        self.listen_for_keys(frame);
         let timestamp_millis = self.ticks * FRAME_MILLIS;
         self.ticks += 1;
-        if self.events.len() < MAX_EVENTS {
-            self.events.push_back(StreamEvent::Frame {
-                audio,
-                timestamp_millis,
-            });
+        if self.frames.len() < MAX_FRAMES {
+            self.frames.push_back(timestamp_millis);
+            self.sound.extend(&*frame);
         } else {
             self.stats.frames_dropped += 1;
         }
@@ -743,10 +748,13 @@ impl RtpStream {
         if sends && self.send_key() {
             return true;
         }
-        let mut frame = [ULAW_SILENCE; FRAME_SAMPLES];
+        let format = self.playback.format();
+        let mut frame = [0; MOST_BYTES];
+        let frame = &mut frame[..format.frame_bytes()];
+        frame.fill(format.silence());
         let mut speaks = false;
         if !self.playback_paused
-            && let Taken::Audio { first } = self.playback.take(&mut frame, at)
+            && let Taken::Audio { first } = self.playback.take(frame, at)
         {
             self.marker |= first;
             speaks = true;
@@ -757,18 +765,17 @@ impl RtpStream {
             self.tell_marks();
             return speaks;
         }
-        if self.session.codec == Codec::Pcma {
-            for code in &mut frame {
-                *code = ulaw_to_alaw(*code);
-            }
-        }
         let mut coded = [0; codec::PAYLOAD_BYTES];
-        let payload = match &mut self.outbound {
-            None => &frame[..],
-            Some(outbound) => {
-                let length = outbound.encode(&frame, &mut coded);
-                &coded[..length]
+        let payload = if let Some(outbound) = &mut self.outbound {
+            let length = outbound.encode(frame, &mut coded);
+            &coded[..length]
+        } else {
+            if self.session.codec == Codec::Pcma {
+                for code in &mut *frame {
+                    *code = ulaw_to_alaw(*code);
+                }
             }
+            &*frame
         };
         if !payload.is_empty() {
             let marker = std::mem::take(&mut self.marker);
@@ -847,9 +854,21 @@ impl RtpStream {
         event
     }
 
-    /// Queues agent audio (µ-law, any length), up to 120 s.
-    pub fn play(&mut self, ulaw: &[u8], now: Instant) {
-        if self.playback.play(ulaw, now) {
+    /// The next frame for the agent: its bytes at the start of `out` ([`MOST_BYTES`] suffice), how many, and when it began, in milliseconds
+    /// since the stream's start.
+    pub fn poll_frame(&mut self, out: &mut [u8]) -> Option<(usize, u64)> {
+        let timestamp_millis = self.frames.pop_front()?;
+        let length = self.playback.format().frame_bytes();
+        let frame = self.sound.drain(..length.min(self.sound.len()));
+        for (to, from) in out.iter_mut().zip(frame) {
+            *to = from;
+        }
+        Some((length.min(out.len()), timestamp_millis))
+    }
+
+    /// Queues agent audio (whole samples of any number), up to 120 s.
+    pub fn play(&mut self, audio: &[u8], now: Instant) {
+        if self.playback.play(audio, now) {
             self.events.push_back(StreamEvent::AgentAudioOverflow);
         }
         self.advance_packet(now);
@@ -870,7 +889,7 @@ impl RtpStream {
 
     /// Agent audio that waits, in milliseconds.
     pub fn queued_millis(&self) -> u64 {
-        self.playback.queued_bytes() as u64 / 8
+        self.playback.queued_millis() as u64
     }
 
     /// Queues a key press to send as telephone event. False if none were agreed on, the key is unknown, or 32 wait.
@@ -903,12 +922,13 @@ impl RtpStream {
             self.flow.expect(session.receive, now);
         }
         self.source.set_remote(session.remote);
+        let format = self.playback.format();
         if session.codec != self.session.codec {
             self.inbound.set_codec(session.codec);
-            self.outbound = Outbound::new(session.codec);
+            self.outbound = Outbound::new(session.codec, format);
         }
         if session.telephone_event.is_some() != self.session.telephone_event.is_some() {
-            self.tones = tones(&session);
+            self.tones = tones(&session, format);
         }
         self.session = session;
     }

@@ -1,6 +1,7 @@
 use super::*;
+use crate::FRAME_SAMPLES;
 use crate::cover::Protection;
-use crate::g711::ALAW_SILENCE;
+use crate::g711::{ALAW_SILENCE, ULAW_SILENCE};
 
 const PEER: &str = "192.0.2.1:4000";
 
@@ -11,6 +12,8 @@ struct Bench {
     stream: RtpStream,
     now: Instant,
     sent: u16,
+    /// Of the last tick: first byte, and when it began.
+    frames: Vec<(u8, u64)>,
 }
 
 fn session(codec: Codec) -> Session {
@@ -44,6 +47,7 @@ impl Bench {
             ssrc: 77,
             sequence: 65_534,
             timestamp: u32::MAX - 100,
+            format: Format::Ulaw,
             jitter_target_millis: Some(0),
             cushion_millis,
             reports: true,
@@ -55,6 +59,7 @@ impl Bench {
             stream,
             now,
             sent: 0,
+            frames: Vec::new(),
         }
     }
 
@@ -72,6 +77,12 @@ impl Bench {
         self.sent += 1;
         self.stream
             .receive(&buffer[..length], PEER.parse().unwrap(), self.now);
+    }
+
+    /// One tick: the packets and the frames, which are told by their first byte.
+    fn tick_frames(&mut self) -> (Vec<Sent>, Vec<(u8, u64)>) {
+        let (packets, _) = self.tick();
+        (packets, std::mem::take(&mut self.frames))
     }
 
     /// One tick: the packets and the events.
@@ -92,6 +103,12 @@ impl Bench {
                 packet.payload.to_vec(),
             ));
         }
+        self.frames.clear();
+        let mut frame = [0; MOST_BYTES];
+        while let Some((length, at)) = self.stream.poll_frame(&mut frame) {
+            assert_eq!(length, FRAME_SAMPLES);
+            self.frames.push((frame[0], at));
+        }
         (
             packets,
             std::iter::from_fn(|| self.stream.poll_event()).collect(),
@@ -110,19 +127,6 @@ impl Bench {
     }
 }
 
-fn frames(events: &[StreamEvent]) -> Vec<(u8, u64)> {
-    events
-        .iter()
-        .filter_map(|event| match event {
-            StreamEvent::Frame {
-                audio,
-                timestamp_millis,
-            } => Some((audio[0], *timestamp_millis)),
-            _ => None,
-        })
-        .collect()
-}
-
 fn marks(events: &[StreamEvent]) -> Vec<&str> {
     events
         .iter()
@@ -139,7 +143,7 @@ fn silence_leaves_every_20_ms_with_continuous_numbers() {
         let mut bench = Bench::new(codec);
         for number in 0..10u16 {
             assert_eq!(bench.stream.poll_timeout(), Some(bench.now));
-            let (packets, events) = bench.tick();
+            let (packets, frames) = bench.tick_frames();
             let timestamp = (u32::MAX - 100).wrapping_add(u32::from(number) * 160);
             let payload_type = session(codec).send_payload_type;
             let sequence = 65_534u16.wrapping_add(number);
@@ -153,7 +157,7 @@ fn silence_leaves_every_20_ms_with_continuous_numbers() {
                     vec![silence; 160]
                 )]
             );
-            assert_eq!(frames(&events), [(ULAW_SILENCE, u64::from(number) * 20)]);
+            assert_eq!(frames, [(ULAW_SILENCE, u64::from(number) * 20)]);
         }
     }
 }
@@ -163,14 +167,14 @@ fn the_callers_audio_reaches_the_agent_as_ulaw() {
     let mut bench = Bench::new(Codec::Pcma);
     bench.peer_sends(8, &[0x2a; 160]);
     assert_eq!(
-        frames(&bench.tick().1),
+        bench.tick_frames().1,
         [(crate::g711::alaw_to_ulaw(0x2a), 0)]
     );
     bench.peer_sends(0, &[0x33; 160]);
-    assert_eq!(frames(&bench.tick().1), [(0x33, 20)]);
+    assert_eq!(bench.tick_frames().1, [(0x33, 20)]);
     bench.peer_sends(13, &[1]);
     bench.peer_sends(120, &[1; 160]);
-    assert_eq!(frames(&bench.tick().1).len(), 1);
+    assert_eq!(bench.tick_frames().1.len(), 1);
     assert_eq!(bench.stream.stats().unknown_payload, 1);
 }
 
@@ -394,7 +398,7 @@ fn on_hold_nothing_is_sent_the_agents_audio_passes_unheard_and_timestamps_run_on
     for _ in 0..50 {
         let (packets, events) = bench.tick();
         assert!(packets.is_empty());
-        assert_eq!(frames(&events).len(), 1);
+        assert_eq!(bench.frames.len(), 1);
         marks += events
             .iter()
             .filter(|event| matches!(event, StreamEvent::MarkPlayed(_)))
@@ -427,7 +431,7 @@ fn a_late_thread_catches_up_without_a_burst() {
     let mut bench = Bench::new(Codec::Pcmu);
     let first = bench.tick().0[0].3;
     bench.now += Duration::from_millis(400);
-    let (packets, events) = bench.tick();
+    let (packets, frames) = bench.tick_frames();
     let timestamps: Vec<_> = packets
         .iter()
         .map(|packet| packet.3.wrapping_sub(first) / 160)
@@ -435,10 +439,7 @@ fn a_late_thread_catches_up_without_a_burst() {
     assert_eq!(timestamps, [19, 20, 21]);
     assert_eq!(packets[0].2, 65_535);
     assert_eq!(
-        frames(&events)
-            .iter()
-            .map(|frame| frame.1)
-            .collect::<Vec<_>>(),
+        frames.iter().map(|frame| frame.1).collect::<Vec<_>>(),
         [380, 400, 420]
     );
     assert_eq!(bench.stream.poll_timeout(), Some(bench.now));
@@ -564,18 +565,13 @@ fn an_owner_that_fetches_nothing_does_not_fill_the_memory() {
         bench.stream.handle_timeout(bench.now);
         bench.now += TICK;
     }
-    let frames = bench.stream.events.iter();
-    let frames = frames.filter(|event| matches!(event, StreamEvent::Frame { .. }));
-    assert_eq!(frames.count(), MAX_EVENTS);
-    assert_eq!(
-        bench.stream.events.len(),
-        MAX_EVENTS + 1,
-        "and that nobody speaks"
-    );
+    assert_eq!(bench.stream.frames.len(), MAX_FRAMES);
+    assert_eq!(bench.stream.sound.len(), MAX_FRAMES * FRAME_SAMPLES);
+    assert_eq!(bench.stream.events.len(), 1, "that nobody speaks");
     assert_eq!(bench.stream.transmit.len(), 3);
     assert_eq!(
         bench.stream.stats().frames_dropped,
-        1000 - MAX_EVENTS as u64
+        1000 - MAX_FRAMES as u64
     );
 }
 
@@ -589,7 +585,7 @@ fn packets_before_the_start_do_not_add_delay() {
     }
     bench.stream.start(bench.now);
     bench.peer_sends(0, &[2; 160]);
-    assert_eq!(frames(&bench.tick().1), [(2, 0)]);
+    assert_eq!(bench.tick_frames().1, [(2, 0)]);
     assert_eq!(bench.stream.stats().packets_received, 21);
 }
 
@@ -710,6 +706,7 @@ fn a_successor_plays_what_was_said_and_counts_the_agents_frames_on() {
         ssrc: 77,
         sequence: 9,
         timestamp: 1,
+        format: Format::Ulaw,
         jitter_target_millis: Some(0),
         cushion_millis: 20,
         reports: true,
@@ -719,19 +716,13 @@ fn a_successor_plays_what_was_said_and_counts_the_agents_frames_on() {
     bench.stream = before.into_successor(config, bench.now);
     bench.stream.pause_playback(false);
     assert_eq!(bench.stream.stats().packets_sent, 0);
-    let (packets, events) = bench.tick();
+    let (packets, frames) = bench.tick_frames();
     let [(_, payload_type, sequence, _, payload)] = &packets[..] else {
         panic!("{packets:?}")
     };
     assert_eq!((*payload_type, *sequence), (8, 9));
     assert_eq!(*payload, [ulaw_to_alaw(7); 160]);
-    let frames = events.iter().find_map(|event| match event {
-        StreamEvent::Frame {
-            timestamp_millis, ..
-        } => Some(*timestamp_millis),
-        _ => None,
-    });
-    assert_eq!(frames, Some(60));
+    assert_eq!(frames[0].1, 60);
     let played = (0..3)
         .flat_map(|_| bench.tick().1)
         .any(|event| matches!(event, StreamEvent::MarkPlayed(name) if name == "said"));
@@ -747,9 +738,9 @@ fn a_lost_packet_is_concealed_and_counted() {
         } else {
             bench.peer_sends(8, &[0x2a; 160]);
         }
-        let (_, events) = bench.tick();
+        let (_, frames) = bench.tick_frames();
         // Loud, also where one takes over from the other.
-        assert!(frames(&events)[0].0 < 0x10, "frame {number}");
+        assert!(frames[0].0 < 0x10, "frame {number}");
     }
     let stats = bench.stream.stats();
     assert_eq!((stats.concealed, stats.packets_lost, stats.late), (1, 1, 0));

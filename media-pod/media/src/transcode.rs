@@ -1,23 +1,24 @@
-//! Between the caller's codec and agents that hear and say µ-law at 8 kHz. G.711 is neither decoded nor encoded.
+//! Between the caller's codec and the format in which the agent hears and speaks. G.711 is neither decoded nor encoded for an agent that takes
+//! µ-law.
 
 use std::time::Instant;
 
 use crate::codec::{Codec, Decoder, Encoder};
-use crate::g711::{alaw_to_ulaw, decode_ulaw, encode_ulaw};
+use crate::format::{Format, MOST_SAMPLES};
+use crate::g711::{alaw_to_ulaw, decode_ulaw, encode_alaw, encode_ulaw};
 use crate::jitter::{Delay, Insert, JitterBuffer, JitterStats, Position, Ulaw};
 use crate::resample::Resampler;
 use crate::{FRAME_MILLIS, FRAME_SAMPLES};
 
-/// Samples per second of what agents hear and say.
+/// Samples per second of G.711, and ticks of the clock that reports are made by.
 const RATE: u32 = 8000;
-/// The longest frame that is encoded: 20 ms at 48 kHz.
-const FRAME_ROOM: usize = 960;
 
 /// From the caller to the agent: payloads are held back as long as the network makes it necessary, and decoded when they are played.
 #[derive(Debug)]
 pub struct Inbound {
     delay: Delay,
     way: Way,
+    outlet: Outlet,
     /// What the buffers before this one counted.
     before: JitterStats,
 }
@@ -33,47 +34,86 @@ enum Way {
 struct Decoded {
     buffer: JitterBuffer<i16>,
     decoder: Box<dyn Decoder>,
-    resampler: Option<Resampler>,
     /// 20 ms at the decoder's rate.
     sound: Vec<i16>,
     clock: Clock,
 }
 
+/// What the agent hears of samples.
+#[derive(Debug)]
+struct Outlet {
+    format: Format,
+    /// None between equal rates.
+    resampler: Option<Box<Resampler>>,
+}
+
+impl Outlet {
+    fn new(from: u32, format: Format) -> Self {
+        Self {
+            format,
+            resampler: between(from, format.rate()),
+        }
+    }
+
+    fn write(&mut self, samples: &[i16], out: &mut [u8]) {
+        let Some(resampler) = &mut self.resampler else {
+            return self.format.encode(samples, out);
+        };
+        let mut sound = [0; MOST_SAMPLES];
+        let count = resampler.process(samples, &mut sound);
+        self.format.encode(&sound[..count], out);
+    }
+}
+
+fn between(from: u32, to: u32) -> Option<Box<Resampler>> {
+    let resampler = Resampler::new(from, to).filter(|_| from != to);
+    resampler.map(Box::new)
+}
+
 impl Way {
-    fn new(codec: Codec, delay: Delay) -> Self {
-        let Some(decoder) = codec.decoder(RATE) else {
+    fn new(codec: Codec, delay: Delay, format: Format) -> Self {
+        let Some(decoder) = codec.decoder(format.rate()) else {
             return Self::Ulaw(Box::new(JitterBuffer::ulaw(delay)));
         };
         let rate = decoder.sample_rate();
         Self::Decoded(Box::new(Decoded {
             buffer: JitterBuffer::new(delay, decoder.clock_rate(), rate),
-            resampler: Resampler::new(rate, RATE).filter(|_| rate != RATE),
             sound: vec![0; (rate / 1000) as usize * FRAME_MILLIS as usize],
             clock: Clock::new(decoder.clock_rate()),
             decoder,
         }))
     }
+
+    /// Samples per second of what it gives.
+    fn rate(&self) -> u32 {
+        match self {
+            Self::Ulaw(_) => RATE,
+            Self::Decoded(decoded) => decoded.decoder.sample_rate(),
+        }
+    }
 }
 
 impl Inbound {
-    /// A way for this codec.
-    pub fn new(codec: Codec, delay: Delay) -> Self {
+    /// A way for this codec, to an agent that hears so.
+    pub fn new(codec: Codec, delay: Delay, format: Format) -> Self {
+        let way = Way::new(codec, delay, format);
         Self {
             delay,
-            way: Way::new(codec, delay),
+            outlet: Outlet::new(way.rate(), format),
+            way,
             before: JitterStats::default(),
         }
     }
 
     /// Another codec was agreed on. What waits is lost, what was counted is not.
     pub fn set_codec(&mut self, codec: Codec) {
-        let Self { delay, way, .. } = self;
-        if let (Way::Ulaw(_), Codec::Pcmu | Codec::Pcma) = (&*way, codec) {
+        if self.takes(codec) {
             return;
         }
-        let fresh = Way::new(codec, *delay);
+        let format = self.outlet.format;
         self.before = self.stats();
-        self.way = fresh;
+        self.way = Way::new(codec, self.delay, format);
+        self.outlet = Outlet::new(self.way.rate(), format);
     }
 
     /// A timestamp of the codec's clock in one of 8,000 ticks per second.
@@ -110,11 +150,29 @@ impl Inbound {
         }
     }
 
-    /// Plays the next 20 ms, as [`JitterBuffer::pop`] does.
-    pub fn pop(&mut self, ulaw: &mut [u8; FRAME_SAMPLES], due: Instant) -> i64 {
+    /// Plays the next 20 ms, as [`JitterBuffer::pop`] does, into [`Format::frame_bytes`] bytes.
+    pub fn pop(&mut self, out: &mut [u8], due: Instant) -> i64 {
         match &mut self.way {
-            Way::Ulaw(buffer) => buffer.pop(&mut Ulaw, ulaw, due),
-            Way::Decoded(decoded) => decoded.pop(ulaw, due),
+            Way::Ulaw(buffer) if self.outlet.format == Format::Ulaw => {
+                buffer.pop(&mut Ulaw, out, due)
+            }
+            Way::Ulaw(buffer) => {
+                let mut codes = [0; FRAME_SAMPLES];
+                let shift = buffer.pop(&mut Ulaw, &mut codes, due);
+                self.outlet.write(&codes.map(decode_ulaw), out);
+                shift
+            }
+            Way::Decoded(decoded) => {
+                let Decoded {
+                    buffer,
+                    decoder,
+                    sound,
+                    ..
+                } = &mut **decoded;
+                let shift = buffer.pop(&mut **decoder, sound, due);
+                self.outlet.write(sound, out);
+                shift
+            }
         }
     }
 
@@ -151,49 +209,62 @@ impl Inbound {
     }
 }
 
-impl Decoded {
-    fn pop(&mut self, ulaw: &mut [u8; FRAME_SAMPLES], due: Instant) -> i64 {
-        let shift = self.buffer.pop(&mut *self.decoder, &mut self.sound, due);
-        let mut narrow = [0; FRAME_SAMPLES];
-        let sound = match &mut self.resampler {
-            None => &self.sound[..],
-            Some(resampler) => {
-                resampler.process(&self.sound, &mut narrow);
-                &narrow[..]
-            }
-        };
-        for (code, sample) in ulaw.iter_mut().zip(sound) {
-            *code = encode_ulaw(*sample);
-        }
-        shift
-    }
-}
-
 /// From the agent to the caller.
 #[derive(Debug)]
 pub struct Outbound {
-    encoder: Box<dyn Encoder>,
-    resampler: Option<Resampler>,
+    format: Format,
+    coder: Coder,
+    resampler: Option<Box<Resampler>>,
+}
+
+#[derive(Debug)]
+enum Coder {
+    /// G.711.
+    Law(fn(i16) -> u8),
+    Codec(Box<dyn Encoder>),
 }
 
 impl Outbound {
-    /// None for G.711.
-    pub fn new(codec: Codec) -> Option<Self> {
-        let encoder = codec.encoder(RATE)?;
-        let rate = encoder.sample_rate();
-        let resampler = Resampler::new(RATE, rate).filter(|_| rate != RATE);
-        Some(Self { encoder, resampler })
+    /// None for G.711 from an agent that says µ-law.
+    pub fn new(codec: Codec, format: Format) -> Option<Self> {
+        let coder = match (codec.encoder(format.rate()), codec) {
+            (Some(encoder), _) => Coder::Codec(encoder),
+            (None, _) if format == Format::Ulaw => return None,
+            (None, Codec::Pcma) => Coder::Law(encode_alaw),
+            (None, _) => Coder::Law(encode_ulaw),
+        };
+        let rate = match &coder {
+            Coder::Law(_) => RATE,
+            Coder::Codec(encoder) => encoder.sample_rate(),
+        };
+        Some(Self {
+            format,
+            coder,
+            resampler: between(format.rate(), rate),
+        })
     }
 
-    /// The payload of 20 ms: its length, 0 if nothing is to be sent.
-    pub fn encode(&mut self, ulaw: &[u8; FRAME_SAMPLES], payload: &mut [u8]) -> usize {
-        let narrow = ulaw.map(decode_ulaw);
-        let Some(resampler) = &mut self.resampler else {
-            return self.encoder.encode(&narrow, payload);
+    /// The payload of a frame: its length, 0 if nothing is to be sent.
+    pub fn encode(&mut self, frame: &[u8], payload: &mut [u8]) -> usize {
+        let mut said = [0; MOST_SAMPLES];
+        let count = self.format.decode(frame, &mut said);
+        let mut sound = [0; MOST_SAMPLES];
+        let samples = match &mut self.resampler {
+            None => &said[..count],
+            Some(resampler) => {
+                let count = resampler.process(&said[..count], &mut sound);
+                &sound[..count]
+            }
         };
-        let mut sound = [0; FRAME_ROOM];
-        let count = resampler.process(&narrow, &mut sound);
-        self.encoder.encode(&sound[..count], payload)
+        match &mut self.coder {
+            Coder::Codec(encoder) => encoder.encode(samples, payload),
+            Coder::Law(law) => {
+                for (code, sample) in payload.iter_mut().zip(samples) {
+                    *code = law(*sample);
+                }
+                samples.len().min(payload.len())
+            }
+        }
     }
 }
 
@@ -261,8 +332,9 @@ mod tests {
     #[test]
     fn g711_has_nothing_to_be_transcoded() {
         for codec in [Codec::Pcmu, Codec::Pcma] {
-            assert!(matches!(Way::new(codec, Delay::Adaptive), Way::Ulaw(_)));
-            assert!(Outbound::new(codec).is_none());
+            let way = Way::new(codec, Delay::Adaptive, Format::Ulaw);
+            assert!(matches!(way, Way::Ulaw(_)));
+            assert!(Outbound::new(codec, Format::Ulaw).is_none());
             assert_eq!(ticks_per_packet(codec), 160);
         }
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ringwire_media::FRAME_SAMPLES;
 use ringwire_media::cover::Protection;
+use ringwire_media::format::Format;
 use ringwire_media::plane::{Agent, CallHandle, Parts, Plane, Turn};
 use ringwire_media::ports::Wanted;
 use ringwire_media::stream::{Codec, RtpStream, Session, StreamConfig};
@@ -19,7 +20,7 @@ struct Echo;
 impl Agent for Echo {
     fn frame(
         &mut self,
-        ulaw: &[u8; FRAME_SAMPLES],
+        ulaw: &[u8],
         _timestamp_millis: u64,
         stream: &mut RtpStream,
         now: Instant,
@@ -55,6 +56,7 @@ fn open(plane: &Plane, remote: SocketAddr) -> (CallHandle, SocketAddr) {
         ssrc: 1,
         sequence: 1,
         timestamp: 1,
+        format: Format::Ulaw,
         jitter_target_millis: None,
         cushion_millis: 20,
         reports: true,

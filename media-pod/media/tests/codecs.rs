@@ -8,12 +8,11 @@ use ringwire_media::FRAME_SAMPLES;
 use ringwire_media::codec::{Codec, Decoder, Encoder, OpusParameters, PAYLOAD_BYTES};
 use ringwire_media::compare::compare;
 use ringwire_media::cover::Protection;
-use ringwire_media::g711::{decode_ulaw, encode_ulaw};
+use ringwire_media::format::{Format, MOST_BYTES};
+use ringwire_media::g711::encode_ulaw;
 use ringwire_media::resample::Resampler;
 use ringwire_media::rtp::Packet;
-use ringwire_media::stream::{
-    PACKET_BYTES, RtpStream, Session, StreamConfig, StreamEvent, TelephoneEvent,
-};
+use ringwire_media::stream::{PACKET_BYTES, RtpStream, Session, StreamConfig, TelephoneEvent};
 use ringwire_media::tone::speech_like;
 use ringwire_sip_allocations::count;
 
@@ -44,6 +43,7 @@ fn session(codec: Codec) -> Session {
 /// The caller, his call, and its agent, who sends back what he hears.
 struct Call {
     stream: RtpStream,
+    format: Format,
     now: Instant,
     encoder: Box<dyn Encoder>,
     decoder: Box<dyn Decoder>,
@@ -58,6 +58,10 @@ struct Call {
 
 impl Call {
     fn new(codec: Codec) -> Self {
+        Self::with_agent(codec, Format::Ulaw)
+    }
+
+    fn with_agent(codec: Codec, format: Format) -> Self {
         let now = Instant::now();
         let config = StreamConfig {
             session: session(codec),
@@ -65,6 +69,7 @@ impl Call {
             ssrc: 77,
             sequence: 65_534,
             timestamp: u32::MAX - 100,
+            format,
             jitter_target_millis: Some(40),
             cushion_millis: 20,
             reports: true,
@@ -74,6 +79,7 @@ impl Call {
         stream.start(now);
         let mut call = Self {
             stream,
+            format,
             now,
             encoder: codec.encoder(48_000).unwrap(),
             decoder: codec.decoder(48_000).unwrap(),
@@ -84,7 +90,7 @@ impl Call {
             packets: Vec::new(),
         };
         // Room for all, so that nothing is asked for while memory is counted.
-        call.agent_hears.reserve(100_000);
+        call.agent_hears.reserve(500_000);
         call.caller_hears.reserve(500_000);
         call.packets.reserve(2000);
         call
@@ -132,20 +138,23 @@ impl Call {
                 self.caller_hears.extend(&sound[..count]);
             }
         }
-        while let Some(event) = self.stream.poll_event() {
-            if let StreamEvent::Frame { audio, .. } = event {
-                self.agent_hears
-                    .extend(audio.iter().map(|code| decode_ulaw(*code)));
-                if self.echoes {
-                    self.stream.play(&audio, self.now);
-                }
+        let mut frame = [0; MOST_BYTES];
+        while let Some((length, _)) = self.stream.poll_frame(&mut frame) {
+            let count = self.format.decode(&frame[..length], &mut sound);
+            self.agent_hears.extend(&sound[..count]);
+            if self.echoes {
+                self.stream.play(&frame[..length], self.now);
             }
         }
+        while self.stream.poll_event().is_some() {}
         self.now += TICK;
     }
 }
 
 fn resample(sound: &[i16], from: u32, to: u32) -> Vec<i16> {
+    if from == to {
+        return sound.to_vec();
+    }
     let mut resampler = Resampler::new(from, to).unwrap();
     let mut output = vec![0; sound.len() * to as usize / from as usize + 1];
     let made = resampler.process(sound, &mut output);
@@ -168,21 +177,30 @@ fn codecs() -> Vec<Codec> {
     ]
 }
 
+/// Every codec with each kind of agent.
+fn codecs_and_formats() -> Vec<(Codec, Format)> {
+    let linear = [8000, 16_000, 24_000, 48_000].map(|rate| Format::Linear { rate });
+    let formats = linear.into_iter().chain([Format::Ulaw]);
+    let all = formats.flat_map(|format| codecs().into_iter().map(move |codec| (codec, format)));
+    all.collect()
+}
+
 #[test]
 fn caller_and_agent_hear_each_other_in_every_codec() {
-    for codec in codecs() {
-        let mut call = Call::new(codec);
+    for (codec, format) in codecs_and_formats() {
+        let mut call = Call::with_agent(codec, format);
         let rate = call.encoder.sample_rate();
         let voice = speech_like(4000, 11);
         let said = resample(&voice, 8000, rate);
         for frame in said.chunks_exact(rate as usize / 50) {
             call.tick(frame);
         }
-        let heard = compare(&voice, &call.agent_hears, 300).unwrap();
+        let heard = resample(&call.agent_hears, format.rate(), 8000);
+        let heard = compare(&voice, &heard, 300).unwrap();
         let echo = resample(&call.caller_hears, call.decoder.sample_rate(), 8000);
         let echo = compare(&voice, &echo, 500).unwrap();
         println!(
-            "{codec:?}: agent {:.4} after {} ms, caller {:.4} after {} ms",
+            "{codec:?}, {format:?}: agent {:.4} after {} ms, caller {:.4} after {} ms",
             heard.correlation,
             heard.delay_millis(),
             echo.correlation,
@@ -190,7 +208,7 @@ fn caller_and_agent_hear_each_other_in_every_codec() {
         );
         // Opus sounds like what it codes more than it looks like it.
         let (once, twice) = match codec {
-            Codec::Opus(_) => (0.9, 0.87),
+            Codec::Opus(_) => (0.8, 0.8),
             _ => (0.99, 0.99),
         };
         assert!(heard.correlation > once, "{codec:?}: {heard:?}");
@@ -207,15 +225,15 @@ fn caller_and_agent_hear_each_other_in_every_codec() {
 
 #[test]
 fn no_memory_is_asked_for_while_a_codec_is_at_work() {
-    for codec in codecs() {
-        let mut call = Call::new(codec);
+    for (codec, format) in codecs_and_formats() {
+        let mut call = Call::with_agent(codec, format);
         let said: Vec<i16> = (0..call.encoder.sample_rate() / 50)
             .map(|n| (n * 97 % 9000) as i16)
             .collect();
         (0..50).for_each(|_| call.tick(&said));
         let before = count();
         (0..200).for_each(|_| call.tick(&said));
-        assert_eq!(count() - before, 0, "{codec:?}");
+        assert_eq!(count() - before, 0, "{codec:?}, {format:?}");
     }
 }
 
@@ -279,4 +297,38 @@ fn another_codec_in_the_middle_of_a_call_is_carried_on() {
     assert!(heard.correlation > 0.9, "{heard:?}");
     let pair = (call.packets[0].0, call.packets[1].0);
     assert_eq!(pair.1.wrapping_sub(pair.0), 960);
+}
+
+/// How loud a tone of that frequency is in a sound, as an amplitude.
+fn loudness(sound: &[i16], rate: u32, hertz: f64) -> f64 {
+    let step = std::f64::consts::TAU * hertz / f64::from(rate);
+    let parts = sound.iter().enumerate().map(|(at, sample)| {
+        let (sine, cosine) = (step * at as f64).sin_cos();
+        (f64::from(*sample) * sine, f64::from(*sample) * cosine)
+    });
+    let (sine, cosine) = parts.fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+    2.0 * sine.hypot(cosine) / sound.len() as f64
+}
+
+#[test]
+fn an_agent_that_asks_for_wide_band_hears_and_says_what_telephones_do_not_carry() {
+    let tone: Vec<i16> = (0..32_000)
+        .map(|at| {
+            (8000.0 * (f64::from(at) * std::f64::consts::TAU * 6000.0 / 16_000.0).sin()) as i16
+        })
+        .collect();
+    for codec in [Codec::G722, Codec::L16 { rate: 16_000 }] {
+        for (format, wide) in [(Format::of(codec), true), (Format::Ulaw, false)] {
+            let mut call = Call::with_agent(codec, format);
+            tone.chunks_exact(320).for_each(|frame| call.tick(frame));
+            let agent = &call.agent_hears[call.agent_hears.len() / 2..];
+            let agent = loudness(agent, format.rate(), 6000.0);
+            let caller = loudness(&call.caller_hears[16_000..], 16_000, 6000.0);
+            println!("{codec:?}, {format:?}: {agent:.0} at the agent, {caller:.0} back");
+            // In narrow band it would be an alias at 2 kHz.
+            assert_eq!(agent > 6000.0, wide, "{codec:?}, {format:?}");
+            assert_eq!(caller > 6000.0, wide, "{codec:?}, {format:?}");
+            assert!(wide || caller < 200.0);
+        }
+    }
 }

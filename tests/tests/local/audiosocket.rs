@@ -304,6 +304,37 @@ fn frames_that_cannot_be_used_are_told_and_the_call_goes_on() {
 }
 
 #[test]
+fn an_agent_that_asks_for_another_rate_hears_and_speaks_at_that() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let manifest = audio_socket("bot", address, "").replace("\"}", "\", sampleRate: 16000}");
+    let gateway = Gateway::start(&[("all.yaml", &local_set(&manifest))]);
+    let agent = Plain { listener };
+    let mut phone = Phone::udp(gateway.sip());
+    let remote = phone.call().media();
+    let mut stream = agent.accept();
+    let echo = std::thread::spawn(move || {
+        let mut frames = 0;
+        let mut frame = [0; 3 + 640];
+        // The last one is the hang-up.
+        while stream.read_exact(&mut frame[..3]).is_ok() && frame[0] != 0 {
+            assert_eq!(frame[..3], [0x12, 2, 128], "20 ms at 16 kHz");
+            stream.read_exact(&mut frame[3..]).unwrap();
+            stream.write_all(&frame).unwrap();
+            frames += 1;
+        }
+        frames
+    });
+    let samples = speech_like(2000, 7);
+    let heard = audio::exchange(&phone.rtp, remote, 0, &samples, seconds(3));
+    phone.hang_up();
+    let frames = echo.join().unwrap();
+    assert!((140..=165).contains(&frames), "{frames} frames in 3 s");
+    let correlation = audio::compare(&samples, &audio::decode(&heard)).correlation;
+    assert!(correlation >= IS_ECHO, "correlation {correlation}");
+}
+
+#[test]
 fn a_caller_who_hangs_up_is_told_to_the_agent_even_while_it_talks() {
     let (agent, gateway) = Plain::start();
     let mut phone = Phone::udp(gateway.sip());

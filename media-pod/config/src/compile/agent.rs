@@ -60,8 +60,16 @@ pub(super) fn compile(agent: &VoiceAgent, objects: &Objects) -> Result<Agent, Ve
                 custom_parameters: socket.custom_parameters.clone(),
             },
         },
-        (None, None, Some(AudioSocketBackend { address })) => Backend::AudioSocket {
+        (
+            None,
+            None,
+            Some(AudioSocketBackend {
+                address,
+                sample_rate,
+            }),
+        ) => Backend::AudioSocket {
             address: address.clone(),
+            sample_rate: *sample_rate,
         },
         _ => {
             return Err(Verdict::no(

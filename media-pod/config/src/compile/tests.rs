@@ -131,7 +131,8 @@ fn each_backend_is_told_and_two_are_refused() {
     assert_eq!(
         agents[&voice("tcp")].backend,
         Backend::AudioSocket {
-            address: "bot.voice:9092".to_owned()
+            address: "bot.voice:9092".to_owned(),
+            sample_rate: 8000,
         }
     );
     assert!(!agents.contains_key(&voice("both")));

@@ -5,6 +5,8 @@
 //! blocks in a row have it, and again only after two that have not, so a gap of 40 ms parts two keys and a click of 10 ms does not.
 
 use super::DIGITS;
+use crate::format::{Format, MOST_SAMPLES};
+use crate::resample::Resampler;
 
 /// Samples of one block, at 8 kHz.
 const BLOCK: usize = 102;
@@ -81,6 +83,47 @@ impl Default for Detector {
             pressed: None,
             absent: 0,
         }
+    }
+}
+
+/// Looks for keys in sound of any format.
+#[derive(Debug)]
+pub struct Listener {
+    format: Format,
+    detector: Detector,
+    /// None for sound at 8 kHz.
+    resampler: Option<Resampler>,
+}
+
+impl Listener {
+    /// One for such sound.
+    pub fn new(format: Format) -> Self {
+        let (from, to) = (format.rate(), Format::Ulaw.rate());
+        Self {
+            format,
+            detector: Detector::default(),
+            resampler: Resampler::new(from, to).filter(|_| from != to),
+        }
+    }
+
+    /// Listens to a frame, and tells the keys in it, see [`Detector::listen`].
+    pub fn listen(&mut self, frame: &[u8], tell: impl FnMut(char)) {
+        let Self {
+            format,
+            detector,
+            resampler,
+        } = self;
+        let (mut sound, mut narrow) = ([0; MOST_SAMPLES], [0; MOST_SAMPLES]);
+        let count = format.decode(frame, &mut sound);
+        let samples = match resampler {
+            None => &sound[..count],
+            Some(resampler) => {
+                let count = resampler.process(&sound[..count], &mut narrow);
+                &narrow[..count]
+            }
+        };
+        let keys = samples.iter().filter_map(|sample| detector.listen(*sample));
+        keys.for_each(tell);
     }
 }
 

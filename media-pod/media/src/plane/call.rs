@@ -10,6 +10,7 @@ use mio::{Interest, Registry, Token};
 use super::pair::Pairs;
 use super::wheel::Slot;
 use super::{Agent, LastHeard, Parts, Turn};
+use crate::format::MOST_BYTES;
 use crate::ports::Seat;
 use crate::rtcp::REPORT_BYTES;
 use crate::stream::{PACKET_BYTES, RtpStream, StreamEvent};
@@ -223,26 +224,21 @@ impl Call {
                 pair.send_report(&report[..length], to);
             }
         }
+        let mut frame = [0; MOST_BYTES];
+        while let Some((length, timestamp_millis)) = stream.poll_frame(&mut frame) {
+            let agent = self.agent.as_mut().filter(|_| !self.left);
+            let heard =
+                agent.map(|agent| agent.frame(&frame[..length], timestamp_millis, stream, now));
+            if heard == Some(Turn::Over) {
+                self.agent = None;
+            }
+        }
         while let Some(event) = stream.poll_event() {
             let agent = self.agent.as_mut().filter(|_| !self.left);
             match (event, agent) {
-                (
-                    StreamEvent::Frame {
-                        audio,
-                        timestamp_millis,
-                    },
-                    Some(agent),
-                ) => {
-                    if agent.frame(&audio, timestamp_millis, stream, now) == Turn::Over {
-                        self.agent = None;
-                    }
-                }
                 (StreamEvent::Digit(digit), Some(agent)) => agent.digit(digit),
                 (StreamEvent::MarkPlayed(name), Some(agent)) => agent.mark_played(&name),
-                (
-                    StreamEvent::Frame { .. } | StreamEvent::Digit(_) | StreamEvent::MarkPlayed(_),
-                    None,
-                ) => {}
+                (StreamEvent::Digit(_) | StreamEvent::MarkPlayed(_), None) => {}
                 (event @ StreamEvent::SourceMoved { .. }, _) => {
                     pairs.counts.moved();
                     tell(event);

@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use mio::Waker;
 use mio::event::Source;
 
-use crate::FRAME_SAMPLES;
 use crate::ports::{Counts, Ports, Seat, Wanted};
 use crate::stream::{RtpStream, StreamConfig, StreamEvent, StreamStats};
 
@@ -48,10 +47,10 @@ pub trait Agent: Send {
     /// The call begins.
     fn start(&mut self) {}
 
-    /// 20 ms of the caller's audio (µ-law, 8 kHz), which began so long after the stream did.
+    /// 20 ms of the caller's audio in the stream's format, which began so long after the stream did.
     fn frame(
         &mut self,
-        ulaw: &[u8; FRAME_SAMPLES],
+        audio: &[u8],
         timestamp_millis: u64,
         stream: &mut RtpStream,
         now: Instant,
@@ -92,7 +91,7 @@ pub struct Parts {
     pub stream: RtpStream,
     /// Who answers.
     pub agent: Box<dyn Agent>,
-    /// Told of what its owner has to know: all events but the agent's own ([`StreamEvent::Frame`], `Digit` and `MarkPlayed`). Dropped at
+    /// Told of what its owner has to know: all events but the agent's own ([`StreamEvent::Digit`] and `MarkPlayed`). Dropped at
     /// the end.
     pub tell: Box<dyn Fn(StreamEvent) + Send>,
 }

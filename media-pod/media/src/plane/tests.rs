@@ -1,7 +1,9 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use super::*;
+use crate::FRAME_SAMPLES;
 use crate::cover::{Cover, Protection};
+use crate::format::Format;
 use crate::ports::demux::Why;
 use crate::srtp::{MasterKey, OVERHEAD, Profile};
 use crate::stream::{Codec, Session};
@@ -49,7 +51,7 @@ impl Agent for Parrot {
 
     fn frame(
         &mut self,
-        ulaw: &[u8; FRAME_SAMPLES],
+        ulaw: &[u8],
         _timestamp_millis: u64,
         stream: &mut RtpStream,
         now: Instant,
@@ -119,6 +121,7 @@ fn config(remote: SocketAddr) -> StreamConfig {
         ssrc: 1,
         sequence: 1,
         timestamp: 1,
+        format: Format::Ulaw,
         jitter_target_millis: Some(0),
         cushion_millis: 20,
         reports: true,

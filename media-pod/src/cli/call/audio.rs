@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use ringwire_media::codec::{Decoder, SOUND_SAMPLES};
 use ringwire_media::compare::{self, Comparison};
-use ringwire_media::g711::{decode_alaw, decode_ulaw, encode_ulaw};
+use ringwire_media::format::Format;
+use ringwire_media::g711::{decode_alaw, decode_ulaw};
 use ringwire_media::resample::Resampler;
 use ringwire_media::rtp::Packet;
 use ringwire_media::stream::{self, RtpStream, Session};
@@ -12,6 +13,9 @@ use ringwire_media::{FRAME_MILLIS, FRAME_SAMPLES};
 
 /// Samples in a second.
 const RATE: usize = 8000;
+
+/// How we hear and speak: codecs are to lose as little as they can.
+pub const FORMAT: Format = Format::Linear { rate: RATE as u32 };
 
 /// As much audio is given to the stream ahead of time; it holds 120 s.
 const AHEAD_MILLIS: u64 = 2000;
@@ -94,11 +98,10 @@ impl Audio {
     pub fn feed(&mut self, rtp: &mut RtpStream, now: Instant) {
         while rtp.queued_millis() < AHEAD_MILLIS && self.played < self.play.len() {
             let end = (self.played + RATE).min(self.play.len());
-            let codes: Vec<u8> = self.play[self.played..end]
-                .iter()
-                .map(|sample| encode_ulaw(*sample))
-                .collect();
-            rtp.play(&codes, now);
+            let samples = &self.play[self.played..end];
+            let mut bytes = vec![0; 2 * samples.len()];
+            FORMAT.encode(samples, &mut bytes);
+            rtp.play(&bytes, now);
             self.played = end;
         }
     }
@@ -129,10 +132,11 @@ impl Audio {
     }
 
     /// Notes a frame that came.
-    pub fn heard(&mut self, frame: &[u8; FRAME_SAMPLES], timestamp_millis: u64) {
+    pub fn heard(&mut self, frame: &[u8], timestamp_millis: u64) {
         let offset = (timestamp_millis / FRAME_MILLIS) as usize * FRAME_SAMPLES;
-        let sound = frame.map(decode_ulaw);
-        place(&mut self.heard, offset, &sound, self.heard_limit);
+        let mut sound = [0; FRAME_SAMPLES];
+        let count = FORMAT.decode(frame, &mut sound);
+        place(&mut self.heard, offset, &sound[..count], self.heard_limit);
     }
 
     /// How much of what came back is what was sent; `None` if either is silent or shorter than 200 ms.
@@ -166,7 +170,8 @@ mod tests {
     #[test]
     fn keeps_a_hole_where_nothing_came_and_no_more_than_the_limit() {
         let mut audio = Audio::new(Vec::new(), 1);
-        let loud = [encode_ulaw(8000); FRAME_SAMPLES];
+        let mut loud = [0; 2 * FRAME_SAMPLES];
+        FORMAT.encode(&[8000; FRAME_SAMPLES], &mut loud);
         audio.heard(&loud, 0);
         audio.heard(&loud, 60);
         audio.heard(&loud, 2000);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use ringwire_media::format::MOST_BYTES;
 use ringwire_media::stream::{PACKET_BYTES, RtpStream, StreamConfig, StreamEvent};
 use ringwire_sip::dialog::{Action, CallEvent, EndedBy, RespondTo};
 use ringwire_sip::digest::Credentials;
@@ -18,7 +19,7 @@ use ringwire_sip::uac::{UacCall, UacParams};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
-use super::audio::Audio;
+use super::audio::{self, Audio};
 use super::net::{self, How, Incoming, Sip};
 use super::outcome::{Ended, Failure, Outcome, Progress};
 use crate::registrar::tls;
@@ -594,6 +595,7 @@ impl Call {
             ssrc: rand::random(),
             sequence: rand::random(),
             timestamp,
+            format: audio::FORMAT,
             jitter_target_millis: None,
             cushion_millis: 0,
             reports: false,
@@ -661,13 +663,13 @@ impl Call {
             // A full buffer loses a packet, as the network might.
             let _ = self.socket.try_send_to(&packet[..length], to);
         }
+        let mut frame = [0; MOST_BYTES];
+        while let Some((length, timestamp_millis)) = rtp.poll_frame(&mut frame) {
+            self.audio.heard(&frame[..length], timestamp_millis);
+        }
         let mut keys = Vec::new();
         while let Some(event) = rtp.poll_event() {
             match event {
-                StreamEvent::Frame {
-                    audio,
-                    timestamp_millis,
-                } => self.audio.heard(&audio, timestamp_millis),
                 StreamEvent::Digit(key) => keys.push(key),
                 StreamEvent::MarkPlayed(_)
                 | StreamEvent::AgentAudioOverflow

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use ringwire_media::cover::Protection;
+use ringwire_media::format::{Format, MOST_BYTES};
 use ringwire_media::stream::{PACKET_BYTES, RtpStream, StreamConfig, StreamEvent};
 use ringwire_sip::dialog::{Action, CallEvent, RespondTo};
 use ringwire_sip::message::{Request, Response};
@@ -261,6 +262,7 @@ impl Peer {
             sequence: 1,
             timestamp: 1,
             jitter_target_millis: Some(40),
+            format: Format::Ulaw,
             cushion_millis: 20,
             reports: false,
             protection: Protection::None,
@@ -278,19 +280,19 @@ impl Peer {
         while let Some((length, to)) = stream.poll_transmit(&mut packet) {
             let _ = self.rtp.try_send_to(&packet[..length], to);
         }
-        while let Some(event) = stream.poll_event() {
-            match event {
-                StreamEvent::Frame { audio, .. } => {
-                    stream.play(&audio, now);
-                    self.frames += 1;
-                    if self.frames == 20 {
-                        for key in self.manner.presses.chars() {
-                            stream.send_digit(key, 100);
-                        }
-                    }
+        let mut frame = [0; MOST_BYTES];
+        while let Some((length, _)) = stream.poll_frame(&mut frame) {
+            stream.play(&frame[..length], now);
+            self.frames += 1;
+            if self.frames == 20 {
+                for key in self.manner.presses.chars() {
+                    stream.send_digit(key, 100);
                 }
-                StreamEvent::Digit(key) => self.seen.keys.push(key),
-                _ => {}
+            }
+        }
+        while let Some(event) = stream.poll_event() {
+            if let StreamEvent::Digit(key) = event {
+                self.seen.keys.push(key);
             }
         }
         if let (Some((frames, reason)), Some((_, uas))) = (self.manner.hangs_up, &mut self.call)

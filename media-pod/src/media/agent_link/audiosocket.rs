@@ -6,41 +6,36 @@ use mio::event::Source;
 use rand::rngs::StdRng;
 use ringwire_agent::address::AddressPolicy;
 use ringwire_agent::audiosocket::{
-    AUDIO_FRAME_BYTES, End, HANG_UP_FRAME, Received, Session, Ulaw, id_text, new_id,
+    End, HANG_UP_FRAME, HEADER_BYTES, Received, Session, id_text, new_id,
 };
 use ringwire_agent::connect::{ConnectError, Connector, TcpTarget};
 use ringwire_agent::stream::{AgentStream, READS, StreamError};
 use ringwire_config::Reason;
+use ringwire_media::format::MOST_BYTES;
 use ringwire_media::plane::{Agent, Turn};
 use ringwire_media::stream::RtpStream;
-use ringwire_media::{FRAME_SAMPLES, g711};
 
 use super::{FromAgent, QUEUED_AUDIO, RESERVED, Teller, closing};
 
-/// The longest backlog behind a frame of audio, and behind another one.
-const AUDIO_BACKLOG: usize = QUEUED_AUDIO * AUDIO_FRAME_BYTES;
-const BACKLOG: usize = AUDIO_BACKLOG + RESERVED * 32;
-
-const ULAW: Ulaw = Ulaw {
-    encode: g711::append_as_ulaw,
-    decode: g711::write_as_linear,
-};
+/// Room in the backlog for what is not audio.
+const RESERVED_BYTES: usize = RESERVED * 32;
 
 /// See the module.
 pub struct AudioSocketLink {
     id: [u8; 16],
     session: Session,
     stream: AgentStream,
+    /// Bytes of audio that wait at most for an agent that does not read.
+    audio_backlog: usize,
     teller: Teller,
     /// The agent has been told of the call.
     started: bool,
 }
 
 impl AudioSocketLink {
-    /// Connects.
+    /// Connects to an address, if it is allowed; audio has so many samples per second.
     pub async fn connect(
-        address: &str,
-        allowed: AddressPolicy,
+        (address, allowed, sample_rate): (&str, AddressPolicy, u32),
         connector: &Connector,
         deadline: Instant,
         teller: Teller,
@@ -48,9 +43,11 @@ impl AudioSocketLink {
     ) -> Result<Self, ConnectError> {
         let target = TcpTarget::new(address, allowed)?;
         let stream = connector.connect_tcp(&target, deadline.into()).await?;
+        let session = Session::new(sample_rate);
         Ok(Self {
             id: new_id(rng),
-            session: Session::new(ULAW),
+            audio_backlog: QUEUED_AUDIO * (HEADER_BYTES + session.frame_bytes()),
+            session,
             stream,
             teller,
             started: false,
@@ -63,7 +60,8 @@ impl AudioSocketLink {
     }
 
     fn send(&mut self, frame: &[u8]) {
-        if !self.stream.send(frame, BACKLOG) {
+        let most = self.audio_backlog + RESERVED_BYTES;
+        if !self.stream.send(frame, most) {
             self.teller.dropped();
         }
     }
@@ -83,14 +81,14 @@ impl Agent for AudioSocketLink {
     /// Audio is dropped when the agent does not read, and never takes the place of other frames.
     fn frame(
         &mut self,
-        ulaw: &[u8; FRAME_SAMPLES],
+        audio: &[u8],
         _timestamp_millis: u64,
         _stream: &mut RtpStream,
         now: Instant,
     ) -> Turn {
-        let mut frame = [0; AUDIO_FRAME_BYTES];
-        let frame = self.session.audio(ulaw, &mut frame);
-        if !self.stream.send(frame, AUDIO_BACKLOG) {
+        let mut frame = [0; HEADER_BYTES + MOST_BYTES];
+        let frame = self.session.audio(audio, &mut frame);
+        if !self.stream.send(frame, self.audio_backlog) {
             self.teller.dropped();
         }
         if self.stream.is_stuck(now) {
@@ -131,7 +129,7 @@ impl Agent for AudioSocketLink {
                     teller.spoke();
                 }
                 match received {
-                    Received::Audio(ulaw) => stream.play(ulaw, now),
+                    Received::Audio(audio) => stream.play(audio, now),
                     Received::Unusable(error) => teller.unusable(&error),
                     Received::End(end) => {
                         teller.tell(ended(&end));

@@ -15,9 +15,9 @@ use ringwire_agent::address::AddressPolicy;
 use ringwire_agent::connect::{ConnectError, Connector};
 use ringwire_config::gateway::{Agent, Backend, GatewaySettings};
 use ringwire_config::{ObjectRef, Reason};
-use ringwire_media::FRAME_SAMPLES;
+use ringwire_media::format::Format;
 use ringwire_media::plane::{Agent as AgentLink, Turn};
-use ringwire_media::stream::RtpStream;
+use ringwire_media::stream::{Codec, RtpStream};
 use tokio::sync::mpsc;
 
 use self::audiosocket::AudioSocketLink;
@@ -182,8 +182,12 @@ pub async fn connect(
                     (Box::new(link) as Box<dyn AgentLink>, Some(call_id))
                 })
         }
-        Backend::AudioSocket { address } => {
-            AudioSocketLink::connect(address, allowed, connector, deadline, teller, &mut rng)
+        Backend::AudioSocket {
+            address,
+            sample_rate,
+        } => {
+            let target = (address.as_str(), allowed, *sample_rate);
+            AudioSocketLink::connect(target, connector, deadline, teller, &mut rng)
                 .await
                 .map(|link| {
                     let call_id = link.call_id();
@@ -200,6 +204,37 @@ pub async fn connect(
     connected
         .map(|(agent, call_id)| (agent, ears(call_id)))
         .map_err(|error| Unreachable::new(&error, &settings.gateway))
+}
+
+/// How an agent hears and speaks, whatever codec the caller has.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Hearing {
+    /// As the caller does.
+    #[default]
+    AsCodec,
+    /// So.
+    As(Format),
+}
+
+impl Hearing {
+    /// That of this agent.
+    pub fn of(backend: &Backend) -> Self {
+        match backend {
+            Backend::Echo => Self::AsCodec,
+            Backend::TwilioWebSocket { .. } => Self::As(Format::Ulaw),
+            Backend::AudioSocket { sample_rate, .. } => {
+                Self::As(Format::Linear { rate: *sample_rate })
+            }
+        }
+    }
+
+    /// In a call with this codec.
+    pub fn format(self, codec: Codec) -> Format {
+        match self {
+            Self::AsCodec => Format::of(codec),
+            Self::As(format) => format,
+        }
+    }
 }
 
 /// Where agents of this gateway may be.
@@ -238,12 +273,12 @@ struct Echo {
 impl AgentLink for Echo {
     fn frame(
         &mut self,
-        ulaw: &[u8; FRAME_SAMPLES],
+        audio: &[u8],
         _timestamp_millis: u64,
         stream: &mut RtpStream,
         now: Instant,
     ) -> Turn {
-        stream.play(ulaw, now);
+        stream.play(audio, now);
         Turn::Done
     }
 }

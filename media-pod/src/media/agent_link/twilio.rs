@@ -13,7 +13,6 @@ use ringwire_agent::socket::{AgentSocket, Received, SocketError};
 use ringwire_agent::stream::StreamError;
 use ringwire_agent::twilio::{Session, StartInfo, new_sid};
 use ringwire_config::Secret;
-use ringwire_media::FRAME_SAMPLES;
 use ringwire_media::plane::{Agent, Turn};
 use ringwire_media::stream::RtpStream;
 
@@ -108,7 +107,7 @@ impl Agent for TwilioLink {
     /// Audio is dropped when the agent does not read, and never takes the place of other messages.
     fn frame(
         &mut self,
-        ulaw: &[u8; FRAME_SAMPLES],
+        ulaw: &[u8],
         timestamp_millis: u64,
         _stream: &mut RtpStream,
         now: Instant,

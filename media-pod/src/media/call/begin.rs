@@ -15,6 +15,7 @@ use ringwire_sip::sdp::LocalMedia;
 use super::decision::Decision;
 use super::succession::TakeOver;
 use super::{Call, Leg, NewCall};
+use crate::media::agent_link::Hearing;
 use crate::media::caller;
 use crate::media::exchange::{CallKey, FromCall};
 use crate::media::shared::Shared;
@@ -179,6 +180,7 @@ fn take(call: NewCall, shared: &Shared) -> Result<(Box<Call<'_>>, Option<TakeOve
         stats: None,
         record: CallRecord::default(),
         cushion_millis: 0,
+        hearing: Hearing::default(),
         limit: now,
         succeeded: None,
         succeeds: None,

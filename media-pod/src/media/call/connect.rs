@@ -11,7 +11,7 @@ use ringwire_media::ports::Wanted;
 use ringwire_sip::message::HeaderName;
 
 use super::{Call, Line, sleep_until};
-use crate::media::agent_link::{self, Unreachable};
+use crate::media::agent_link::{self, Hearing, Unreachable};
 use crate::media::shared::Shared;
 
 /// An agent that was configured a moment ago may not have reached us yet.
@@ -81,6 +81,7 @@ impl Call<'_> {
                     "agent connected"
                 );
                 self.cushion_millis = entry.cushion_millis;
+                self.hearing = Hearing::of(&entry.backend);
                 self.limit = Instant::now() + Duration::from_secs(entry.max_call_seconds.into());
                 self.answer().await
             }

@@ -34,7 +34,7 @@ pub use self::leg::Leg;
 pub use self::succession::{Handover, Succession, TakeOver};
 
 use self::decision::Counted;
-use super::agent_link::{Ears, FromAgent};
+use super::agent_link::{Ears, FromAgent, Hearing};
 use super::exchange::{CallKey, FromCall, ToCall};
 use super::shared::Shared;
 use crate::record::CallRecord;
@@ -115,6 +115,8 @@ struct Call<'a> {
     record: CallRecord,
     /// How long the agent's first audio waits.
     cushion_millis: u32,
+    /// How the agent hears and speaks; after it took another call's place, as it did there.
+    hearing: Hearing,
     /// When the call has lasted as long as it may.
     limit: Instant,
     /// Tells, or falls silent, once the call that takes this one's place has begun.

@@ -50,6 +50,7 @@ impl Call<'_> {
             ssrc: self.rng.random(),
             sequence: self.rng.random(),
             timestamp: self.rng.random(),
+            format: self.hearing.format(session.codec),
             jitter_target_millis: None,
             cushion_millis: self.cushion_millis,
             reports: true,
@@ -162,9 +163,7 @@ impl Call<'_> {
                 self.end("gateway", Reason::EncryptionFailed, detail.clone());
             }
             // The agent's own.
-            Some(
-                StreamEvent::Frame { .. } | StreamEvent::Digit(_) | StreamEvent::MarkPlayed(_),
-            ) => {}
+            Some(StreamEvent::Digit(_) | StreamEvent::MarkPlayed(_)) => {}
             // The call that takes this one's place has the packets now.
             None if self.media.is_none() => self.media_events = None,
             None => {
