@@ -197,7 +197,7 @@ pub struct AudioSocketBackend {
     /// Samples per second of the audio, both ways: 8000, 12000, 16000, 24000, 32000 or 48000. More than 8000 is heard of callers with
     /// G722, Opus or L16, and the agent has to know the kinds of frames for it: the protocol had 8000 only at first. Default: 8000.
     #[serde(default = "sample_rate")]
-    #[schemars(transform = sample_rate_rule)]
+    #[schemars(range(min = 8000, max = 48_000), transform = sample_rate_rule)]
     pub sample_rate: u32,
 }
 

@@ -60,6 +60,7 @@ fn values(keyword: &str, schema: &Value, sound: &Value) -> Vec<Value> {
         ("type", _) if schema["type"] == "string" => vec![1.into()],
         ("type", _) => vec!["a".into()],
         ("x-kubernetes-int-or-string", _) => vec![true.into()],
+        ("enum", Value::Number(known)) => vec![(known.as_i64().unwrap_or_default() + 1).into()],
         ("enum", _) => vec!["Unheard".into()],
         // The second keeps odd and even, which a rule in CEL may want.
         ("minimum", _) => vec![(bound - 1).into(), (bound - 2).into()],
