@@ -6,13 +6,13 @@ use ringwire_media::tone::speech_like;
 use ringwire_tests::address::{Address, Loopback6};
 use ringwire_tests::agent::{Agent, Manner};
 use ringwire_tests::audio;
-use ringwire_tests::gateway::{self, Gateway};
-use ringwire_tests::manifests::{NUMBER, echo, number, static_trunk};
+use ringwire_tests::gateway;
+use ringwire_tests::manifests::NUMBER;
 use ringwire_tests::phone::{Message, Phone};
 use ringwire_tests::sipp;
 use ringwire_tests::wait::seconds;
 
-use crate::{ECHO_EXPECTED, IS_ECHO, agent_gateway, echo_gateway};
+use crate::{ECHO_EXPECTED, IS_ECHO, agent_gateway, echo_gateway, echo_gateway_on};
 
 /// The caller's words come back from `remote`.
 #[track_caller]
@@ -92,14 +92,8 @@ fn sipp_sends_the_same_invite_over_two_paths() {
 
 #[test]
 fn sipp_calls_over_ipv6() {
-    let trunk = static_trunk("\"::1\"", "allowedSources: [\"::1\"], codecs: [PCMA]");
-    let set = [
-        trunk,
-        number("main", NUMBER, "trunk", "bot"),
-        echo("bot", ""),
-    ];
     let loopback = Loopback6::claim();
-    let gateway = Gateway::start_on(loopback.ip(), &[("all.yaml", &set.join("---\n"))]);
+    let gateway = echo_gateway_on(&loopback);
     for (scenario, more) in [
         ("call.xml", &["-d", "300"][..]),
         ("call.xml", &["-d", "300", "-t", "t1"]),

@@ -31,6 +31,7 @@ mod trace;
 mod transfers;
 mod trunks;
 
+use ringwire_tests::address::Loopback6;
 use ringwire_tests::agent::Agent;
 use ringwire_tests::audio::IS_ECHO;
 use ringwire_tests::gateway::Gateway;
@@ -56,6 +57,17 @@ fn local_set(agent: &str) -> String {
 /// A server whose number is answered by the built-in echo.
 fn echo_gateway() -> Gateway {
     Gateway::start(&[("all.yaml", &local_set(&echo("bot", "")))])
+}
+
+/// The same over IPv6.
+fn echo_gateway_on(loopback: &Loopback6) -> Gateway {
+    let trunk = static_trunk("\"::1\"", "allowedSources: [\"::1\"], codecs: [PCMA]");
+    let set = [
+        trunk,
+        number("main", NUMBER, "trunk", "bot"),
+        echo("bot", ""),
+    ];
+    Gateway::start_on(loopback.ip(), &[("all.yaml", &set.join("---\n"))])
 }
 
 /// A server whose number is answered by this agent; `more` are further fields of the VoiceAgent.

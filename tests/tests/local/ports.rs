@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use ringwire_tests::address::{Address, Loopback6};
 use ringwire_tests::audio;
 use ringwire_tests::gateway::{self, Gateway};
-use ringwire_tests::manifests::{NUMBER, echo, media_gateway, number, static_trunk};
+use ringwire_tests::manifests::{NUMBER, echo, media_gateway};
 use ringwire_tests::phone::Phone;
 use ringwire_tests::wait::{self, seconds};
 
-use crate::{ECHO_EXPECTED, echo_gateway, local_set};
+use crate::{ECHO_EXPECTED, echo_gateway, echo_gateway_on, local_set};
 
 /// How long an echo may take.
 const LIMIT: Duration = Duration::from_secs(4);
@@ -379,14 +379,8 @@ fn reports_through_a_nat_reach_the_call_of_their_sender_and_move_nothing() {
 
 #[test]
 fn two_calls_at_once_over_ipv6() {
-    let trunk = static_trunk("\"::1\"", "allowedSources: [\"::1\"], codecs: [PCMA]");
-    let set = [
-        trunk,
-        number("main", NUMBER, "trunk", "bot"),
-        echo("bot", ""),
-    ];
     let loopback = Loopback6::claim();
-    let gateway = Gateway::start_on(loopback.ip(), &[("all.yaml", &set.join("---\n"))]);
+    let gateway = echo_gateway_on(&loopback);
     let target = format!("sip:{NUMBER}@{}", gateway.sip());
     let calls = [(); 2].map(|()| gateway::place(&target, loopback.ip(), &ECHO_EXPECTED));
     for call in calls {
