@@ -147,6 +147,19 @@ impl Baresip {
         self.namespace.here()
     }
 
+    /// Its own address.
+    pub fn there(&self) -> IpAddr {
+        self.namespace.there()
+    }
+
+    /// From now on nothing of what is sent to its ports for RTP and RTCP gets there.
+    pub fn lose_media(&self) {
+        let rule = "-A INPUT -p udp --dport 10000:10101 -j DROP";
+        let mut command = self.namespace.command("iptables");
+        let status = command.args(rule.split(' ')).status().unwrap();
+        assert!(status.success(), "iptables {rule}");
+    }
+
     /// Runs a command: `dial` with a URI, `hangup`, `sndcode` with a key.
     pub fn command(&mut self, command: &str, parameter: &str) {
         let text = format!(r#"{{"command":"{command}","params":"{parameter}","token":"t"}}"#);

@@ -2,7 +2,7 @@
 //! part of `local`: sound is to be measured while not a dozen other tests want the processors.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringwire_tests::address::Address;
 use ringwire_tests::agent::{Agent, Manner};
@@ -12,8 +12,9 @@ use ringwire_tests::baresip::Baresip;
 use ringwire_tests::carrier::Carrier;
 use ringwire_tests::gateway::{self, Gateway};
 use ringwire_tests::manifests::{
-    NUMBER, account, audio_socket, echo, number, registering_trunk, web_socket,
+    NUMBER, account, audio_socket, echo, number, registering_trunk, static_trunk, web_socket,
 };
+use ringwire_tests::phone::Phone;
 use ringwire_tests::wait::{self, seconds};
 
 /// What an echo must at least be like. Opus keeps what can be heard rather than the shape of the wave.
@@ -271,5 +272,70 @@ fn an_audiosocket_agent_hears_and_is_heard() {
         let agent = AudioSocketAgent::start(&["-echo"]);
         let manifest = audio_socket("bot", agent.address(), "");
         echo_of_an_agent("AudioSocket", codec, &manifest);
+    }
+}
+
+/// When the last packet came of those that come for a second from now on.
+fn last_packet(phone: &Phone) -> Option<Instant> {
+    let begun = Instant::now();
+    let (mut last, mut buffer) = (None, [0; 2048]);
+    phone.rtp.set_read_timeout(Some(seconds(1) / 50)).unwrap();
+    while begun.elapsed() < seconds(1) {
+        if phone.rtp.recv(&mut buffer).is_ok() {
+            last = Some(Instant::now());
+        }
+    }
+    last
+}
+
+#[test]
+fn whoever_ends_a_call_all_is_over_within_half_a_second() {
+    for ends in ["caller", "agent", "gateway"] {
+        let agent = Agent::start(Manner {
+            echoes: true,
+            ..Manner::default()
+        });
+        let bot = web_socket("bot", &agent.url(), "limits: {maxCallSeconds: 2}");
+        let trunk = static_trunk("127.0.0.1", "allowedSources: [127.0.0.0/8]");
+        let set = [trunk, number("main", NUMBER, "trunk", "bot"), bot];
+        let gateway = Gateway::start(&[("all.yaml", &set.join("---\n"))]);
+        let mut phone = Phone::udp(gateway.sip());
+        phone.call();
+        agent.wait("media");
+        let ended = match ends {
+            "caller" => {
+                let ended = Instant::now();
+                phone.hang_up();
+                ended
+            }
+            who => {
+                let mut ended = Instant::now();
+                if who == "agent" {
+                    agent.hang_up();
+                }
+                let bye = phone.wait_request("BYE", seconds(5));
+                if who == "agent" {
+                    assert!(
+                        ended.elapsed() < seconds(1) / 2,
+                        "BYE after {:?}",
+                        ended.elapsed()
+                    );
+                } else {
+                    ended = Instant::now();
+                }
+                phone.respond(&bye, 200);
+                ended
+            }
+        };
+        let last = last_packet(&phone).map_or(Duration::ZERO, |last| last.duration_since(ended));
+        let closed = agent.wait("closed").at.saturating_duration_since(ended);
+        println!("ended by the {ends}: agent told after {closed:?}, last packet after {last:?}");
+        assert!(
+            closed.max(last) < seconds(1) / 2,
+            "{ends}: {closed:?}, {last:?}"
+        );
+        assert_eq!(gateway.record_of(phone.call_id())["ended_by"], ends);
+        gateway.wait_calls(0);
+        assert_eq!(agent.connections(), (1, 0), "{ends}");
     }
 }

@@ -1,7 +1,9 @@
 //! Sound that goes one way only, and how good it is where it goes both.
 
+use ringwire_media::tone::speech_like;
+use ringwire_tests::baresip::Baresip;
 use ringwire_tests::gateway::{self, Gateway};
-use ringwire_tests::manifests::NUMBER;
+use ringwire_tests::manifests::{NUMBER, echo, number, static_trunk};
 use ringwire_tests::sipp;
 use ringwire_tests::wait::{self, seconds};
 use serde_json::Value;
@@ -57,6 +59,32 @@ fn a_caller_from_whom_nothing_comes_is_told_of_until_a_call_has_sound() {
         record["mos"].as_f64().is_some_and(|mos| mos > 3.5),
         "{record}"
     );
+}
+
+#[test]
+fn a_caller_who_hears_nothing_is_told_of_by_his_own_reports() {
+    let mut phone = Baresip::start(&speech_like(15_000, 3), "PCMA/8000/1");
+    let here = phone.here();
+    let trunk = static_trunk(phone.there(), "codecs: [PCMA]");
+    let set = [
+        trunk,
+        number("main", NUMBER, "trunk", "bot"),
+        echo("bot", ""),
+    ];
+    let gateway = Gateway::start_on(here, &[("all.yaml", &set.join("---\n"))]);
+    phone.lose_media();
+    phone.command("dial", &format!("sip:{NUMBER}@{}", gateway.sip()));
+    phone.wait_event("CALL_ESTABLISHED", seconds(10));
+    let message = wait::until(seconds(15), "the provider's condition", || told(&gateway));
+    println!("{message}");
+    assert!(message.contains("does not hear the agent"), "{message}");
+    phone.command("hangup", "");
+    phone.wait_event("CALL_CLOSED", seconds(5));
+    let record = gateway.record();
+    assert_eq!(record["one_way"], "to the caller", "{record}");
+    assert!(record["packets_received"].as_u64() > Some(100), "{record}");
+    let counted = gateway.metric("ringwire_one_way_calls_total{direction=\"out\"}");
+    assert!((counted - 1.0).abs() < f64::EPSILON, "{counted}");
 }
 
 #[test]
