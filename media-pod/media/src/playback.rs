@@ -28,6 +28,15 @@ pub enum Taken {
     },
 }
 
+/// Moves the first bytes of a queue, which has so many, to where they are wanted.
+pub fn take_front(queue: &mut VecDeque<u8>, out: &mut [u8]) {
+    let (begin, end) = queue.as_slices();
+    let (first, second) = out.split_at_mut(begin.len().min(out.len()));
+    first.copy_from_slice(&begin[..first.len()]);
+    second.copy_from_slice(&end[..second.len()]);
+    queue.drain(..out.len());
+}
+
 #[derive(Debug)]
 pub struct Playback {
     format: Format,
@@ -127,9 +136,7 @@ impl Playback {
         }
         let first = !self.talking;
         let length = self.audio.len().min(frame.len());
-        for (to, from) in frame.iter_mut().zip(self.audio.drain(..length)) {
-            *to = from;
-        }
+        take_front(&mut self.audio, &mut frame[..length]);
         frame[length..].fill(self.format.silence());
         self.played += length as u64;
         self.talking = true;

@@ -24,7 +24,7 @@ use crate::{
     format::{Format, MOST_BYTES},
     g711::ulaw_to_alaw,
     jitter::{Delay, Insert, Position},
-    playback::{Playback, Taken},
+    playback::{Playback, Taken, take_front},
     ports::demux::Peer,
     quality,
     reception::Reception,
@@ -859,11 +859,8 @@ impl RtpStream {
     pub fn poll_frame(&mut self, out: &mut [u8]) -> Option<(usize, u64)> {
         let timestamp_millis = self.frames.pop_front()?;
         let length = self.playback.format().frame_bytes();
-        let frame = self.sound.drain(..length.min(self.sound.len()));
-        for (to, from) in out.iter_mut().zip(frame) {
-            *to = from;
-        }
-        Some((length.min(out.len()), timestamp_millis))
+        take_front(&mut self.sound, out.get_mut(..length)?);
+        Some((length, timestamp_millis))
     }
 
     /// Queues agent audio (whole samples of any number), up to 120 s.

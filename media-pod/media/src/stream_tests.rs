@@ -971,3 +971,17 @@ fn keys_are_tones_where_no_events_were_agreed_on() {
         assert_eq!(digits, heard);
     }
 }
+
+#[test]
+fn the_front_of_a_queue_is_taken_across_its_seam() {
+    let mut queue = VecDeque::with_capacity(8);
+    queue.extend([0; 6]);
+    queue.drain(..6);
+    queue.extend(1..=7);
+    let mut out = [0; 5];
+    take_front(&mut queue, &mut out);
+    assert_eq!(
+        (out, queue.make_contiguous()),
+        ([1, 2, 3, 4, 5], &mut [6, 7][..])
+    );
+}
