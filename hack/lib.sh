@@ -16,6 +16,7 @@ ETCD_BIN=$STATE/tools/etcd-$ETCD_VERSION/bin
 HELM_BIN=$STATE/tools/helm-$HELM_VERSION/bin
 COREDNS_BIN=$STATE/tools/coredns-$COREDNS_VERSION/bin
 AUDIOSOCKET_BIN=$STATE/tools/audiosocket
+WEBRTC_VENV=$STATE/tools/webrtc-1.15.0
 PESQ_VENV=$STATE/tools/pesq-0.0.4
 
 say() { printf '%s\n' "$*" >&2; }

@@ -6,7 +6,8 @@
 #   --rust     what `cargo build` and `cargo test` need
 #   --cluster  Kubernetes, etcd, CoreDNS, helm (built from Go modules) and containerd for hack/cluster.sh
 #   --image    buildah, for hack/image.sh
-#   --sip      the SIP peers of the end-to-end tests, an AudioSocket agent (built from a Go module) and tools for sound
+#   --sip      the SIP peers of the end-to-end tests, an AudioSocket agent (built from a Go module), a WebRTC
+#              peer (aiortc, in a Python environment of its own) and tools for sound
 #   --sound    recorded speech and PESQ (in a Python environment of its own), for `make bench-jitter`
 #              and `make bench-codecs`; not part of --all
 #   --lint     shellcheck
@@ -22,7 +23,8 @@ CLUSTER_PACKAGES=(
     kmod libc6-dev nftables openssl procps runc socat util-linux
 )
 SIP_PACKAGES=(
-    baresip-core flite kamailio kamailio-extra-modules kamailio-tls-modules rtpengine-daemon sip-tester sox tshark
+    baresip-core flite kamailio kamailio-extra-modules kamailio-tls-modules python3-venv rtpengine-daemon sip-tester sox
+    tshark
 )
 SOUND_PACKAGES=(asterisk-core-sounds-en-wav build-essential flite python3-dev python3-venv sox)
 LINT_PACKAGES=(python3-yaml shellcheck)
@@ -109,17 +111,18 @@ build_audiosocket() {
     (cd "$HACK/audiosocket" && CGO_ENABLED=0 GOFLAGS=-mod=readonly go build -trimpath -o "$AUDIOSOCKET_BIN/agent" .)
 }
 
-# Where it is, is written into a Python environment, so it is made in place, and is whole when the mark is there.
-set_up_pesq() {
-    [[ ! -e $PESQ_VENV/complete ]] || return 0
-    rm -rf "$PESQ_VENV"
-    step "built PESQ" build_pesq "$PESQ_VENV"
-    touch "$PESQ_VENV/complete"
+# set_up_python NAME DIRECTORY REQUIREMENTS makes a Python environment. Where it is, is written into it, so it is made in place, and is whole when
+# the mark is there.
+set_up_python() {
+    [[ ! -e $2/complete ]] || return 0
+    rm -rf "$2"
+    step "built $1" build_python "$2" "$3"
+    touch "$2/complete"
 }
 
-build_pesq() { # OUT; /usr/bin's Python, whose headers are installed
+build_python() { # OUT REQUIREMENTS; /usr/bin's Python, whose headers are installed
     /usr/bin/python3 -m venv "$1"
-    "$1/bin/python" -m pip --quiet --disable-pip-version-check install --requirement "$HACK/jitter/requirements.txt"
+    "$1/bin/python" -m pip --quiet --disable-pip-version-check install --requirement "$2"
 }
 
 go_install() { # PACKAGE@VERSION LDFLAGS OUT
@@ -164,8 +167,11 @@ main() {
         case $part in
         rust) check_rust ;;
         cluster) set_up_cluster ;;
-        sip) step "built the AudioSocket agent" build_audiosocket ;;
-        sound) set_up_pesq ;;
+        sip)
+            step "built the AudioSocket agent" build_audiosocket
+            set_up_python "the WebRTC peer" "$WEBRTC_VENV" "$REPO/tests/webrtc/requirements.txt"
+            ;;
+        sound) set_up_python PESQ "$PESQ_VENV" "$HACK/jitter/requirements.txt" ;;
         esac
     done
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ringwire_media::codec::OpusParameters;
 use ringwire_media::cover::Protection;
 use ringwire_media::dtls;
+use ringwire_media::ice;
 use ringwire_media::srtp::{MasterKey, Profile};
 use ringwire_media::stream::{self, TelephoneEvent};
 use ringwire_sip::sdp::{Codec, Fingerprint, Negotiated, SdesKeys, Security, Suite};
@@ -66,6 +67,16 @@ pub fn protection(
             })
         }),
     }
+}
+
+/// How the peer checks which way leads to us, if it does.
+pub fn ice(negotiated: &Negotiated) -> Option<ice::Terms> {
+    let terms = negotiated.ice.as_ref()?;
+    Some(ice::Terms {
+        ufrag: terms.ufrag.clone(),
+        password: terms.password.clone(),
+        muxed: terms.muxed,
+    })
 }
 
 /// What the peer is told of our certificate.
@@ -130,6 +141,7 @@ mod tests {
                 required: true,
                 secret: Secret::new([random; 32]),
             },
+            ice: None,
         };
         for suite in Suite::ALL {
             let mut offer = offer(&caps(1), &local);

@@ -31,4 +31,5 @@ pub mod process;
 pub mod scratch;
 pub mod sipp;
 pub mod wait;
+pub mod webrtc;
 pub mod wire;

@@ -3,11 +3,16 @@
 //! For one call; which of the calls that share a port a packet is for is [`crate::ports::demux`]'s to say. A source is confirmed by being
 //! the address and port of the SDP, or by two consecutive packets of one SSRC from the IP address of the SDP or of the signalling (a NAT
 //! changed the port). Everything else is dropped and counted, so a stranger who finds the port hears nothing.
+//!
+//! Where ICE was agreed on, the first check of the peer ends all that: from then on packets come from where checks have come from, and go
+//! where the peer wants them ([`Paths`]).
 
 use std::{
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
+
+use crate::ice::{Paths, Proof};
 
 /// Silence after which a plausible source that continues the stream may take over.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -45,6 +50,15 @@ pub struct SourceFilter {
     rejected: u64,
     /// Changes with what is confirmed and what the SDP says.
     version: u32,
+    ice: Option<Box<Ice>>,
+}
+
+/// What ICE found.
+#[derive(Debug)]
+struct Ice {
+    /// Our name in checks.
+    ufrag: String,
+    paths: Paths,
 }
 
 #[derive(Debug)]
@@ -74,12 +88,76 @@ impl SourceFilter {
             moves: 0,
             rejected: 0,
             version: 0,
+            ice: None,
         }
+    }
+
+    /// Under which name the peer's checks come; nothing without ICE. Another name than before begins anew with what was found as it is.
+    pub fn set_ufrag(&mut self, ufrag: Option<&str>) {
+        if self.ufrag() == ufrag {
+            return;
+        }
+        self.version = self.version.wrapping_add(1);
+        self.ice = ufrag.map(|ufrag| {
+            let mut paths = self.ice.take().map(|ice| ice.paths).unwrap_or_default();
+            paths.restart();
+            let ufrag = ufrag.to_owned();
+            Box::new(Ice { ufrag, paths })
+        });
+    }
+
+    /// Under which name the peer's checks come.
+    pub fn ufrag(&self) -> Option<&str> {
+        self.ice.as_deref().map(|ice| ice.ufrag.as_str())
+    }
+
+    /// A check of the peer's came from there. Gives the move, if packets went elsewhere before.
+    pub fn note_check(
+        &mut self,
+        from: SocketAddr,
+        proof: Proof,
+        now: Instant,
+    ) -> Option<(SocketAddr, SocketAddr)> {
+        let ice = self.ice.as_mut()?;
+        if !ice.paths.note(canonical(from), proof, now) {
+            return None;
+        }
+        self.version = self.version.wrapping_add(1);
+        let chosen = ice.paths.chosen()?;
+        // Before anything was heard, nothing has moved.
+        let heard = self.previous.filter(|_| self.confirmed.is_some());
+        self.previous = Some(chosen);
+        let from = heard.filter(|before| *before != chosen)?;
+        self.moves += 1;
+        Some((from, chosen))
+    }
+
+    /// Where checks have come from; nothing as long as there were none.
+    fn paths(&self) -> Option<&Paths> {
+        let paths = &self.ice.as_ref()?.paths;
+        paths.is_known().then_some(paths)
+    }
+
+    /// Whether only checks tell where packets may come from.
+    pub fn is_checked(&self) -> bool {
+        self.paths().is_some()
+    }
+
+    /// All addresses that checks have come from.
+    pub fn checked(&self) -> impl Iterator<Item = SocketAddr> {
+        self.paths().into_iter().flat_map(Paths::addresses)
     }
 
     /// Judges one packet.
     pub fn check(&mut self, from: SocketAddr, ssrc: u32, sequence: u16, now: Instant) -> Verdict {
         let from = canonical(from);
+        if let Some(paths) = self.paths() {
+            return if paths.has(from, now) {
+                self.hear(from, ssrc, sequence, now)
+            } else {
+                self.reject()
+            };
+        }
         let exact = self.sdp == Some(from);
         if let Some(confirmed) = self.confirmed.as_mut() {
             if confirmed.address == from {
@@ -131,16 +209,31 @@ impl SourceFilter {
         now: Instant,
     ) -> Verdict {
         let from = canonical(from);
-        let silent = self.is_silent(now);
+        let silent = self.is_silent(now) && !self.is_checked();
         if silent && self.confirmed() != Some(from) {
             return self.confirm(from, ssrc, sequence, now);
         }
         self.check(from, ssrc, sequence, now)
     }
 
+    /// A packet from where a check has come from. It moves nothing.
+    fn hear(&mut self, from: SocketAddr, ssrc: u32, sequence: u16, now: Instant) -> Verdict {
+        if self.confirmed.is_none() {
+            self.version = self.version.wrapping_add(1);
+        }
+        self.confirmed = Some(Confirmed {
+            address: from,
+            ssrc,
+            sequence,
+            last: now,
+        });
+        Verdict::Accepted
+    }
+
     /// Whether a packet goes on with the stream of a source that has fallen silent, from another plausible address.
     pub fn continues(&self, from: SocketAddr, ssrc: u32, sequence: u16, now: Instant) -> bool {
-        self.confirmed.as_ref().is_some_and(|confirmed| {
+        let confirmed = self.confirmed.as_ref().filter(|_| !self.is_checked());
+        confirmed.is_some_and(|confirmed| {
             let advance = sequence.wrapping_sub(confirmed.sequence);
             confirmed.ssrc == ssrc
                 && (1..=MAX_ADVANCE).contains(&advance)
@@ -156,9 +249,10 @@ impl SourceFilter {
             .is_none_or(|confirmed| now.saturating_duration_since(confirmed.last) >= SILENCE)
     }
 
-    /// The confirmed source.
+    /// The confirmed source; with ICE the one that was chosen.
     pub fn confirmed(&self) -> Option<SocketAddr> {
-        self.confirmed.as_ref().map(|confirmed| confirmed.address)
+        let heard = self.confirmed.as_ref().map(|confirmed| confirmed.address);
+        self.paths().map_or(heard, Paths::chosen)
     }
 
     /// The synchronisation source that was last heard from there.
@@ -184,6 +278,9 @@ impl SourceFilter {
     /// Whether packets from that address are no surprise.
     pub fn expects(&self, from: SocketAddr) -> bool {
         let from = canonical(from);
+        if self.is_checked() {
+            return self.checked().any(|checked| checked == from);
+        }
         self.confirmed() == Some(from) || self.is_plausible(from.ip())
     }
 
@@ -240,8 +337,11 @@ impl SourceFilter {
     }
 
     /// Where to send: the confirmed source, else the SDP's address. `None` without one, or with one that can't be sent to
-    /// (0.0.0.0 or port 0, the old ways to say hold).
+    /// (0.0.0.0 or port 0, the old ways to say hold). With ICE nothing goes where nothing has come from.
     pub fn destination(&self) -> Option<SocketAddr> {
+        if self.ice.is_some() {
+            return self.confirmed();
+        }
         let usable = self
             .sdp
             .filter(|sdp| !sdp.ip().is_unspecified() && sdp.port() != 0)?;

@@ -23,6 +23,7 @@ use crate::{
     flow::{Flow, Missing},
     format::{Format, MOST_BYTES},
     g711::ulaw_to_alaw,
+    ice::{self, Agent, Component, Paths},
     jitter::{Delay, Insert, Position},
     playback::{Playback, Taken, take_front},
     ports::demux::Peer,
@@ -32,6 +33,7 @@ use crate::{
     rtp::{self, HEADER_BYTES, Packet, RtpError},
     source::{SourceFilter, Verdict},
     srtp::{self, Refused},
+    stun,
     transcode::{Inbound, Outbound, ticks_per_packet},
 };
 
@@ -115,6 +117,8 @@ pub struct StreamConfig {
     pub reports: bool,
     /// How its packets are protected.
     pub protection: Protection,
+    /// What was agreed on for ICE, where the peer offers it and checks which way leads to us.
+    pub ice: Option<ice::Terms>,
 }
 
 /// What the stream tells its owner.
@@ -137,6 +141,15 @@ pub enum StreamEvent {
     EncryptionFailed(String),
     /// Sound goes one way only. Told once, and again only after it went both ways.
     OneWay(Missing),
+}
+
+/// What became of a check.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Checked {
+    /// The answer, to be sent where the check came from.
+    pub reply: Option<stun::Reply>,
+    /// It was the peer's.
+    pub good: bool,
 }
 
 /// Counters of one stream. Octets are payload only.
@@ -261,6 +274,10 @@ pub struct RtpStream {
     reports: Option<Reports>,
     /// Where the peer's reports come from.
     reporter: Option<SocketAddr>,
+    /// Answers the peer's checks.
+    ice: Option<Box<Agent>>,
+    /// Where its reports come from, as its checks have shown; without any where they share the port of RTP.
+    report_paths: Paths,
     transmit: VecDeque<([u8; PACKET_BYTES], usize)>,
     events: VecDeque<StreamEvent>,
     /// When the frames that wait began, and their sound.
@@ -283,9 +300,10 @@ impl RtpStream {
             cushion_millis,
             reports,
             protection,
+            ice,
         } = config;
         let cover = Cover::new(&protection, now);
-        Self {
+        let mut stream = Self {
             session,
             ssrc,
             sequence: first_sequence(sequence, &cover),
@@ -316,12 +334,16 @@ impl RtpStream {
             idle_since: now,
             reports: reports.then(|| Reports::new(ssrc, now)),
             reporter: None,
+            ice: None,
+            report_paths: Paths::default(),
             transmit: VecDeque::with_capacity(MAX_CATCH_UP as usize),
             events: VecDeque::new(),
             frames: VecDeque::with_capacity(MAX_CATCH_UP as usize),
             sound: VecDeque::with_capacity(format.frame_bytes()),
             stats: StreamStats::default(),
-        }
+        };
+        stream.set_ice(ice.as_ref());
+        stream
     }
 
     /// The stream of a call that takes this one's place: what the agent has said and nobody heard yet goes over, the agent's frames are
@@ -393,6 +415,52 @@ impl RtpStream {
         self.transmit.clear();
     }
 
+    /// What is agreed on for ICE from now on. With other credentials the peer begins its checks anew (RFC 8445 section 9); until it has
+    /// nominated one, packets go where they did.
+    pub fn set_ice(&mut self, terms: Option<&ice::Terms>) {
+        if self.ice.as_ref().map(|agent| agent.terms()) == terms {
+            return;
+        }
+        self.ice = terms.map(|terms| Box::new(Agent::new(terms)));
+        self.source
+            .set_ufrag(terms.map(|terms| terms.ufrag.as_str()));
+        if terms.is_some() {
+            self.report_paths.restart();
+        } else {
+            self.report_paths = Paths::default();
+        }
+    }
+
+    /// Takes a check that came to one of the call's ports.
+    pub fn take_check(
+        &mut self,
+        datagram: &[u8],
+        from: SocketAddr,
+        component: Component,
+        now: Instant,
+    ) -> Checked {
+        let (Some(agent), Some(request)) = (&mut self.ice, stun::Message::read(datagram)) else {
+            return Checked::default();
+        };
+        let (reply, proof) = agent.check(&request, from, now);
+        if let Some(proof) = proof {
+            match component {
+                Component::Rtp => {
+                    if let Some((from, to)) = self.source.note_check(from, proof, now) {
+                        self.events.push_back(StreamEvent::SourceMoved { from, to });
+                    }
+                }
+                Component::Reports => {
+                    self.report_paths.note(from, proof, now);
+                }
+            }
+        }
+        Checked {
+            reply,
+            good: proof.is_some(),
+        }
+    }
+
     /// Under a new key.
     fn begin_anew(&mut self) {
         // A peer may begin the roll-over counter anew with a key, or keep it (RFC 3711 section 3.3.1): of a new stream it is zero.
@@ -423,6 +491,7 @@ impl RtpStream {
     /// The next datagram of a handshake, and where to.
     pub fn poll_handshake(&mut self) -> Option<(Vec<u8>, SocketAddr)> {
         let (datagram, peer) = self.cover.poll_handshake()?;
+        let peer = peer.filter(|_| !self.source.is_checked());
         Some((datagram, peer.or(self.source.destination())?))
     }
 
@@ -430,6 +499,10 @@ impl RtpStream {
     pub fn take(&mut self, datagram: &mut [u8], from: SocketAddr, now: Instant) {
         if self.cover.shakes_hands() && dtls::Handshake::is_meant(datagram) {
             return self.take_handshake(datagram, from, now);
+        }
+        // It keeps the way open.
+        if self.ice.is_some() && stun::is_meant(datagram) {
+            return;
         }
         if rtp::is_rtcp(datagram) {
             if self.is_muxed() {
@@ -471,7 +544,7 @@ impl RtpStream {
             source: &self.source,
             door: self.cover.door(),
             shakes_hands: self.cover.shakes_hands(),
-            reports: self.session.remote_rtcp,
+            reports: self.report_paths.chosen().or(self.session.remote_rtcp),
         }
     }
 
@@ -570,6 +643,9 @@ impl RtpStream {
 
     /// Takes a datagram of the RTCP port as it came. It is not to be read any more.
     pub fn take_report(&mut self, datagram: &mut [u8], from: SocketAddr, now: Instant) {
+        if self.ice.is_some() && stun::is_meant(datagram) {
+            return;
+        }
         // A handshake for this port alone is not answered: then there are no reports.
         if self.cover.shakes_hands() && dtls::Handshake::is_meant(datagram) {
             return;
@@ -582,11 +658,15 @@ impl RtpStream {
 
     /// Takes a datagram of the RTCP port, in the clear. Strangers are not listened to; nothing here moves the RTP.
     pub fn receive_report(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
-        let known = self.source.is_plausible(from.ip())
-            || self
-                .source
-                .destination()
-                .is_some_and(|rtp| rtp.ip() == from.ip());
+        let known = if self.source.is_checked() {
+            self.source.expects(from) || self.report_paths.has(from, now)
+        } else {
+            self.source.is_plausible(from.ip())
+                || self
+                    .source
+                    .destination()
+                    .is_some_and(|rtp| rtp.ip() == from.ip())
+        };
         let Some(heard) = rtcp::read(datagram, self.ssrc).filter(|_| known) else {
             return;
         };
@@ -604,6 +684,9 @@ impl RtpStream {
 
     /// Whether reports go where RTP does (RFC 5761).
     pub fn is_muxed(&self) -> bool {
+        if let Some(agent) = &self.ice {
+            return agent.terms().muxed;
+        }
         self.session.remote.is_some() && self.session.remote_rtcp == self.session.remote
     }
 
@@ -636,6 +719,8 @@ impl RtpStream {
         } else if self.cover.shakes_hands() {
             // The other port would need a handshake of its own.
             return None;
+        } else if self.ice.is_some() {
+            self.report_paths.chosen().or(self.reporter)?
         } else {
             self.reporter
                 .or(self.session.remote_rtcp)
@@ -991,3 +1076,7 @@ impl RtpStream {
 #[cfg(test)]
 #[path = "stream_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "stream_ice_tests.rs"]
+mod ice_tests;

@@ -52,6 +52,7 @@ impl Bench {
             cushion_millis,
             reports: true,
             protection: Protection::None,
+            ice: None,
         };
         let mut stream = RtpStream::new(config, now);
         stream.start(now);
@@ -711,6 +712,7 @@ fn a_successor_plays_what_was_said_and_counts_the_agents_frames_on() {
         cushion_millis: 20,
         reports: true,
         protection: Protection::None,
+        ice: None,
     };
     let before = bench.stream;
     bench.stream = before.into_successor(config, bench.now);

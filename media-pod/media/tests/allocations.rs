@@ -61,6 +61,7 @@ fn open(plane: &Plane, remote: SocketAddr) -> (CallHandle, SocketAddr) {
         cushion_millis: 20,
         reports: true,
         protection: Protection::None,
+        ice: None,
     };
     let handle = plane.open(Parts {
         seat,

@@ -74,6 +74,7 @@ impl Call {
             cushion_millis: 20,
             reports: true,
             protection: Protection::None,
+            ice: None,
         };
         let mut stream = RtpStream::new(config, now);
         stream.start(now);

@@ -14,6 +14,7 @@ fn caps() -> Capabilities {
         telephone_event: true,
         ptime_millis: 20,
         encryption: Encryption::None,
+        ice: None,
     }
 }
 

@@ -24,6 +24,7 @@ fn name(why: Why) -> &'static str {
         Why::Stranger => "Stranger",
         Why::Ambiguous => "Ambiguous",
         Why::Former => "CallOver",
+        Why::BadCheck => "BadCheck",
     }
 }
 

@@ -63,6 +63,7 @@ impl Carrier {
                 telephone_event: true,
                 ptime_millis: 20,
                 encryption: Encryption::None,
+                ice: None,
             },
             local: LocalMedia {
                 address: address.ip(),

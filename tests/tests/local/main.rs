@@ -18,6 +18,7 @@ mod encryption;
 mod ends;
 mod hep;
 mod hostile;
+mod ice;
 mod identity;
 mod keepalive;
 mod limits;

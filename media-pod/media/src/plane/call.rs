@@ -11,6 +11,7 @@ use super::pair::Pairs;
 use super::wheel::Slot;
 use super::{Agent, LastHeard, Parts, Turn};
 use crate::format::MOST_BYTES;
+use crate::ice::Component;
 use crate::ports::Seat;
 use crate::rtcp::REPORT_BYTES;
 use crate::stream::{PACKET_BYTES, RtpStream, StreamEvent};
@@ -32,6 +33,14 @@ impl Part {
     /// A part's name in the poll.
     pub fn token(self, index: usize) -> Token {
         Token(index * Self::ALL.len() + self as usize)
+    }
+
+    /// What ICE calls it.
+    pub fn component(self) -> Component {
+        match self {
+            Self::Rtp => Component::Rtp,
+            Self::Reports | Self::Agent => Component::Reports,
+        }
     }
 
     /// Which pair's or call's part it is.

@@ -16,6 +16,7 @@ use crate::dtls;
 use crate::ports::demux::{self, Demux, Peer, Peers, Route, Sight, Trial, Why};
 use crate::ports::{Counts, Sockets};
 use crate::rtp;
+use crate::stun;
 
 /// Longest packet that is tried on keys.
 const TRIED: usize = 2048;
@@ -123,6 +124,9 @@ impl Pair {
         now: Instant,
     ) -> Route {
         let stranger = Route::Nobody(Why::Stranger);
+        if stun::is_meant(datagram) && self.demux.has_checks() {
+            return self.demux.check(datagram, from);
+        }
         if part != Part::Rtp || rtp::is_rtcp(datagram) {
             return demux::reporter(datagram).map_or(stranger, |sender| {
                 self.demux.reports(from, sender, &Calls(calls))

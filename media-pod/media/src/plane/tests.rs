@@ -4,9 +4,11 @@ use super::*;
 use crate::FRAME_SAMPLES;
 use crate::cover::{Cover, Protection};
 use crate::format::Format;
+use crate::ice::Terms;
 use crate::ports::demux::Why;
 use crate::srtp::{MasterKey, OVERHEAD, Profile};
 use crate::stream::{Codec, Session};
+use crate::stun;
 
 const LIMIT: Duration = Duration::from_secs(5);
 const LOOPBACK: &str = "127.0.0.1:0";
@@ -126,6 +128,7 @@ fn config(remote: SocketAddr) -> StreamConfig {
         cushion_millis: 20,
         reports: true,
         protection: Protection::None,
+        ice: None,
     }
 }
 
@@ -399,7 +402,7 @@ fn calls_share_a_port_and_each_hears_its_own() {
     }
     let stats = plane.ports().stats();
     assert_eq!((stats.pairs, stats.calls), (1, 6));
-    assert_eq!(stats.nobody, [0; 3]);
+    assert_eq!(stats.nobody, [0; 4]);
     for call in calls {
         let (told, stats) = mpsc::channel();
         call.handle
@@ -522,4 +525,60 @@ fn encrypted_callers_are_found_by_their_keys_at_any_address() {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+#[test]
+fn two_callers_on_a_port_are_found_by_their_checks() {
+    const PASSWORD: &str = "VOkJxbRl1RmTxUk/WvJxBtab";
+    let plane = Plane::start(1).unwrap();
+    let mut calls: Vec<(Bench, UdpSocket, String)> = (1..3)
+        .map(|number| {
+            let mut call = Bench::open(&plane, 0, 0);
+            // Who is known does not need a port alone.
+            call.is_heard(number);
+            let ufrag = format!("number{number:02}");
+            let terms = Terms {
+                ufrag: ufrag.clone(),
+                password: PASSWORD.to_owned().into(),
+                muxed: true,
+            };
+            call.handle
+                .with(move |stream, _| stream.set_ice(Some(&terms)));
+            // Each is somewhere else than his SDP says.
+            let socket = UdpSocket::bind("127.0.0.9:0").unwrap();
+            socket.set_read_timeout(Some(LIMIT)).unwrap();
+            (call, socket, ufrag)
+        })
+        .collect();
+    assert_eq!(calls[0].0.to, calls[1].0.to);
+    let answer = |socket: &UdpSocket| loop {
+        let mut buffer = [0; 2048];
+        let length = socket.recv(&mut buffer).unwrap();
+        // Sound may come, too.
+        if stun::is_meant(&buffer[..length]) {
+            return u16::from_be_bytes([buffer[0], buffer[1]]);
+        }
+    };
+    for (call, socket, ufrag) in &mut calls {
+        let guess = stun::tests::check(ufrag, "guess", true, 1);
+        let check = stun::tests::check(ufrag, PASSWORD, true, 1);
+        for (request, kind) in [(&guess, 0x0111), (&check, 0x0101)] {
+            socket.send_to(request, call.to).unwrap();
+            assert_eq!(answer(socket), kind);
+        }
+    }
+    for ((call, socket, _), code) in calls.iter_mut().zip(40..) {
+        let begun = Instant::now();
+        loop {
+            assert!(begun.elapsed() < LIMIT, "{code} is not heard");
+            say(socket, call.to, &mut call.sent, code);
+            let tick = Duration::from_millis(20);
+            if call.heard.recv_timeout(tick) == Ok(Heard::Frame(code)) {
+                break;
+            }
+        }
+        // And hears its parrot.
+        hear(socket, code);
+    }
+    assert_eq!(plane.ports().stats().nobody[Why::BadCheck as usize], 2);
 }

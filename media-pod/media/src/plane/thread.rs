@@ -14,9 +14,10 @@ use super::inbox::{BATCH, Inbox};
 use super::pair::Pairs;
 use super::wheel::Wheel;
 use super::{Agent, Door, LastHeard, Parts, Turn};
-use crate::ports::demux::Route;
+use crate::ice::Component;
+use crate::ports::demux::{Route, Why};
 use crate::ports::{Counts, Seat, Sockets};
-use crate::stream::{RtpStream, StreamConfig, StreamEvent, StreamStats};
+use crate::stream::{Checked, RtpStream, StreamConfig, StreamEvent, StreamStats};
 
 /// Something is asked for.
 const WAKER: Token = Token(usize::MAX);
@@ -206,6 +207,25 @@ impl Thread {
                 }
             }),
             Route::Proved(index) => hear(calls, index, (pairs, news), at, |_| {}),
+            Route::Check(index) => {
+                let mut checked = Checked::default();
+                let fault = hear(calls, index, (&mut *pairs, news), at, |media| {
+                    checked = media
+                        .stream
+                        .take_check(datagram, from, part.component(), at);
+                });
+                if !checked.good {
+                    pairs.counts.nobody(Why::BadCheck);
+                }
+                if let Some(reply) = checked.reply {
+                    let way = pairs.get(slot);
+                    match part.component() {
+                        Component::Rtp => way.send(reply.bytes(), from),
+                        Component::Reports => way.send_report(reply.bytes(), from),
+                    }
+                }
+                fault
+            }
             Route::Nobody(why) => {
                 pairs.counts.nobody(why);
                 None

@@ -6,6 +6,8 @@
 //! else for the only one of which no source is known yet and that is plausible. If there are several of these, or none, it is dropped and
 //! counted. Whether a call then believes it is the call's own to say ([`crate::source`]).
 //!
+//! Checks (ICE) say in their user name whose they are; what comes from where a good one came from is that call's.
+//!
 //! No sockets and no clock here. The owner names calls by numbers, and tells of what their source filters found.
 
 use std::collections::HashMap;
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::cover::Door;
 use crate::source::SourceFilter;
+use crate::stun;
 
 /// A call of which no source is known is no candidate for packets from elsewhere any more after so long: it must not stand in the way of
 /// new ones. Packets from where its SDP says are taken all the same.
@@ -99,11 +102,18 @@ pub enum Why {
     Ambiguous,
     /// Its source was that of a call that is over, or went elsewhere.
     Former,
+    /// It is a check (ICE) that no call asked for, or was made without the call's password.
+    BadCheck,
 }
 
 impl Why {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Stranger, Self::Ambiguous, Self::Former];
+    pub const ALL: [Self; 4] = [
+        Self::Stranger,
+        Self::Ambiguous,
+        Self::Former,
+        Self::BadCheck,
+    ];
 }
 
 /// Where a packet goes.
@@ -113,6 +123,8 @@ pub enum Route {
     Call(usize),
     /// It has proved to be that call's, which has it.
     Proved(usize),
+    /// It is a check for that call, which judges it.
+    Check(usize),
     /// To nobody.
     Nobody(Why),
 }
@@ -146,6 +158,7 @@ impl Only {
 #[derive(Debug, Default)]
 struct Owner {
     confirmed: Option<usize>,
+    checked: Option<usize>,
     sdp: Option<usize>,
 }
 
@@ -156,6 +169,10 @@ struct Entry {
     ssrc: Option<u32>,
     /// Where packets are no surprise: addresses of SDP, signalling and confirmed source.
     plausible: [Option<IpAddr>; 3],
+    /// The name that its checks come under.
+    ufrag: Option<String>,
+    /// Where good ones came from.
+    checked: Vec<SocketAddr>,
     /// Since when a source is looked for.
     since: Instant,
 }
@@ -176,6 +193,7 @@ pub struct Demux {
     entries: HashMap<usize, Entry>,
     owners: HashMap<SocketAddr, Owner>,
     by_ip: HashMap<IpAddr, Vec<usize>>,
+    by_ufrag: HashMap<String, usize>,
     former: HashMap<SocketAddr, Former>,
     trials: [Bucket; 2],
     /// Whose turn it is to be tried by strangers' packets.
@@ -190,6 +208,8 @@ impl Demux {
             confirmed: None,
             ssrc: None,
             plausible: [None; 3],
+            ufrag: None,
+            checked: Vec::new(),
             since: now,
         };
         self.entries.insert(call, entry);
@@ -216,6 +236,7 @@ impl Demux {
             confirmed.map(|confirmed| confirmed.ip()),
         ];
         (entry.sdp, entry.confirmed, entry.plausible) = (sdp, confirmed, plausible);
+        self.follow_checks(call, source.ufrag(), source.checked().collect());
         self.list(call, before.2, plausible);
         if before.0 != sdp {
             self.disclaim(call, before.0);
@@ -234,8 +255,38 @@ impl Demux {
         }
     }
 
+    /// The name of a call's checks, and where good ones came from, are these from now on.
+    fn follow_checks(&mut self, call: usize, ufrag: Option<&str>, checked: Vec<SocketAddr>) {
+        let Some(entry) = self.entries.get_mut(&call) else {
+            return;
+        };
+        if entry.ufrag.as_deref() != ufrag {
+            let before = std::mem::replace(&mut entry.ufrag, ufrag.map(str::to_owned));
+            if let Some(before) = before.filter(|name| self.by_ufrag.get(name) == Some(&call)) {
+                self.by_ufrag.remove(&before);
+            }
+            if let Some(ufrag) = ufrag {
+                self.by_ufrag.entry(ufrag.to_owned()).or_insert(call);
+            }
+        }
+        if entry.checked != checked {
+            let before = std::mem::replace(&mut entry.checked, checked.clone());
+            for gone in before.iter().filter(|before| !checked.contains(before)) {
+                if let Some(owner) = self.owners.get_mut(gone) {
+                    owner.checked.take_if(|owner| *owner == call);
+                }
+                self.forget(*gone);
+            }
+            for address in checked {
+                let owner = self.owners.entry(address).or_default();
+                owner.checked.get_or_insert(call);
+            }
+        }
+    }
+
     /// A call is not on this port any more.
     pub fn close(&mut self, call: usize, now: Instant) {
+        self.follow_checks(call, None, Vec::new());
         let Some(entry) = self.entries.remove(&call) else {
             return;
         };
@@ -257,7 +308,29 @@ impl Demux {
     /// Whose a packet from there is beyond doubt.
     pub fn known(&self, from: SocketAddr) -> Option<usize> {
         let owner = self.owners.get(&from)?;
-        owner.confirmed.or(owner.sdp)
+        owner.confirmed.or(owner.checked).or(owner.sdp)
+    }
+
+    /// Whether checks may come here.
+    pub fn has_checks(&self) -> bool {
+        !self.by_ufrag.is_empty()
+    }
+
+    /// Whose a check is. Without the name of one of our calls it is not answered.
+    pub fn check(&self, datagram: &[u8], from: SocketAddr) -> Route {
+        let Some(message) = stun::Message::read(datagram) else {
+            return Route::Nobody(Why::BadCheck);
+        };
+        let call = if message.is_request() {
+            let call = message.ufrag().and_then(|ufrag| self.by_ufrag.get(ufrag));
+            call.map(|call| Route::Check(*call))
+        } else if message.is_indication() {
+            // It keeps a way open, and is all there is to it.
+            self.known(from).map(Route::Call)
+        } else {
+            None
+        };
+        call.unwrap_or(Route::Nobody(Why::BadCheck))
     }
 
     /// Whose an RTP packet is.
@@ -358,6 +431,7 @@ impl Demux {
         let waits = |call: usize, same: bool| {
             peers.peer(call).is_some_and(|peer| {
                 peer.door == Door::Locked
+                    && !peer.source.is_checked()
                     && peer.source.is_silent(now)
                     && same == (peer.source.ssrc() == Some(sight.ssrc))
             })
@@ -488,7 +562,9 @@ impl Demux {
     }
 
     fn forget(&mut self, address: SocketAddr) {
-        let nobody = |owner: &Owner| owner.confirmed.is_none() && owner.sdp.is_none();
+        let nobody = |owner: &Owner| {
+            owner.confirmed.is_none() && owner.checked.is_none() && owner.sdp.is_none()
+        };
         if self.owners.get(&address).is_some_and(nobody) {
             self.owners.remove(&address);
         }
@@ -505,14 +581,14 @@ fn route_of(only: Only) -> Route {
 
 /// So many a second.
 #[derive(Debug, Default)]
-struct Bucket {
+pub(crate) struct Bucket {
     /// When there is one for the next, were all taken evenly.
     next: Option<Instant>,
 }
 
 impl Bucket {
     /// Takes one, if one is left; those of half a second may be taken at once.
-    fn take(&mut self, a_second: u32, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, a_second: u32, now: Instant) -> bool {
         let next = self.next.map_or(now, |next| next.max(now));
         let may = next.saturating_duration_since(now) < Duration::from_millis(500);
         if may {

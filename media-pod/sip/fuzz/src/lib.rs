@@ -194,6 +194,7 @@ fn own_media() -> (Capabilities, LocalMedia) {
             required: false,
             secret: Secret::new([7; 32]),
         },
+        ice: Some(Secret::new([8; 32])),
     };
     let local = LocalMedia {
         address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9)),

@@ -27,6 +27,7 @@ pub(crate) fn capabilities() -> Capabilities {
         telephone_event: true,
         ptime_millis: 20,
         encryption: Encryption::None,
+        ice: None,
     }
 }
 

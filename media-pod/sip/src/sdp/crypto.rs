@@ -111,6 +111,11 @@ impl Secret {
         Self(Zeroizing::new(random))
     }
 
+    /// For what else a call keeps to itself.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0[..]
+    }
+
     /// Our key for a suite: the same as long as the call lasts, so that what is said twice is the same.
     fn key(&self, suite: Suite) -> Keying {
         let mut hash = Sha512::new();

@@ -1,12 +1,13 @@
 //! Session descriptions (RFC 8866) and the offer/answer model (RFC 3264) for one audio stream.
 //!
 //! Reads leniently, writes strictly. Only what this gateway can do is negotiated: one of its codecs and DTMF events over RTP, plain or
-//! encrypted. No ICE, no bundling here; attributes of those are ignored.
+//! encrypted. ICE is answered where it is offered; a bundle is answered with the one stream that is taken.
 
 mod codec;
 mod crypto;
 mod dtls;
 mod encryption;
+mod ice;
 mod negotiate;
 mod parse;
 mod print;
@@ -18,6 +19,7 @@ pub use codec::{Codec, Parameters};
 pub use crypto::{Keying, SdesKeys, Secret, Suite};
 pub use dtls::{DtlsTerms, Fingerprint};
 pub use encryption::{Encryption, Security};
+pub use ice::IceTerms;
 pub use negotiate::{
     Capabilities, LocalMedia, Negotiated, OfferError, answer, apply_answer, offer, offer_again,
 };
@@ -35,8 +37,8 @@ pub const MAX_FORMATS: usize = 128;
 /// A name and an optional value: `a=name:value` or `a=name`.
 pub type Attribute = (String, Option<String>);
 
-/// A session description.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A session description. Shown without the keys in it.
+#[derive(Clone, PartialEq, Eq)]
 pub struct SessionDescription {
     /// The `o=` line.
     pub origin: Origin,
@@ -96,18 +98,32 @@ fn attribute<'a>(attributes: &'a [Attribute], name: &str) -> Option<&'a str> {
     Some(found.1.as_deref().unwrap_or(""))
 }
 
+/// The attributes that are no secret.
+fn shown(attributes: &[Attribute]) -> Vec<&Attribute> {
+    let secret = |name: &str| {
+        ["crypto", "ice-pwd"]
+            .iter()
+            .any(|own| own.eq_ignore_ascii_case(name))
+    };
+    attributes
+        .iter()
+        .filter(|(name, _)| !secret(name))
+        .collect()
+}
+
+impl fmt::Debug for SessionDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionDescription")
+            .field("origin", &self.origin)
+            .field("connection", &self.connection)
+            .field("attributes", &shown(&self.attributes))
+            .field("media", &self.media)
+            .finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for MediaDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let secret = |name: &str| {
-            ["crypto", "ice-pwd"]
-                .iter()
-                .any(|own| own.eq_ignore_ascii_case(name))
-        };
-        let shown: Vec<_> = self
-            .attributes
-            .iter()
-            .filter(|(name, _)| !secret(name))
-            .collect();
         f.debug_struct("MediaDescription")
             .field("kind", &self.kind)
             .field("port", &self.port)
@@ -115,7 +131,7 @@ impl fmt::Debug for MediaDescription {
             .field("formats", &self.formats)
             .field("connection", &self.connection)
             .field("direction", &self.direction)
-            .field("attributes", &shown)
+            .field("attributes", &shown(&self.attributes))
             .finish_non_exhaustive()
     }
 }

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::encryption::{self, Accepted, Encryption, Security};
+use super::ice::{self, IceTerms, Remote};
 use super::{
-    Attribute, Codec, Direction, MediaDescription, Origin, Parameters, SessionDescription,
+    Attribute, Codec, Direction, MediaDescription, Origin, Parameters, Secret, SessionDescription,
 };
 
 /// The payload type under which we offer DTMF events at 8,000 ticks a second (RFC 4733).
@@ -27,6 +28,8 @@ pub struct Capabilities {
     pub ptime_millis: u16,
     /// Whether media is encrypted.
     pub encryption: Encryption,
+    /// What our names and passwords of ICE are made of; without it ICE is not answered.
+    pub ice: Option<Secret>,
 }
 
 /// Our end of the stream. The caller picks an address of the family that the peer can reach.
@@ -72,6 +75,8 @@ pub struct Negotiated {
     pub on_hold: bool,
     /// How it is encrypted; `None`: in the clear.
     pub security: Option<Security>,
+    /// How the peer checks which way leads to us, if it does (ICE). [`Self::remote`] is where it says it is then, which need not be so.
+    pub ice: Option<Box<IceTerms>>,
 }
 
 /// Why an offer or an answer can't be used.
@@ -153,14 +158,22 @@ pub fn answer(
     }
     let (chosen, media, (codec, payload_type), secured) = chosen.ok_or(error)?;
     let (security, keys) = secured.unzip();
-    let (remote, remote_rtcp) = remote(offer, media)?;
+    let default = remote(offer, media)?;
     let is_muxed = encryption::is_muxed(media);
-    let remote_rtcp = reports(security.as_ref(), is_muxed, (remote, remote_rtcp));
+    let Ice {
+        terms,
+        remote,
+        of_stream,
+        of_session,
+        names,
+    } = answer_ice(offer, media, caps, local, default);
+    let (remote, remote_rtcp) = reports(security.as_ref(), is_muxed, remote);
     let event = caps.telephone_event.then(|| event_type(media, codec));
     let event = event.flatten();
     // Without an address nothing can be sent, whatever the direction says.
+    let is_known = remote.is_some() || terms.is_some();
     let local_direction = Direction::new(
-        media.direction.receives() && remote.is_some(),
+        media.direction.receives() && is_known,
         media.direction.sends(),
     );
     let negotiated = Negotiated {
@@ -175,8 +188,9 @@ pub fn answer(
         remote_rtcp,
         local_direction,
         ptime_millis: caps.ptime_millis,
-        on_hold: is_hold(media, remote),
+        on_hold: is_hold(media, is_known),
         security,
+        ice: terms,
     };
     let answers = offer.media.iter().enumerate().map(|(index, media)| {
         if index == chosen {
@@ -193,13 +207,60 @@ pub fn answer(
             if is_muxed && !encryption::is_muxed(&answer) {
                 answer.attributes.push(("rtcp-mux".to_owned(), None));
             }
+            answer.attributes.extend(of_stream.clone());
             answer
         } else {
-            refused(media)
+            refused(media, names)
         }
     });
     let media = answers.collect();
-    Ok((description(local, offer.timing.clone(), media), negotiated))
+    let mut answer = description(local, offer.timing.clone(), media);
+    answer.attributes = of_session;
+    Ok((answer, negotiated))
+}
+
+/// What an offer of ICE comes to, and what our answer says about it.
+struct Ice {
+    terms: Option<Box<IceTerms>>,
+    remote: Remote,
+    of_stream: Vec<Attribute>,
+    of_session: Vec<Attribute>,
+    /// Streams keep their names.
+    names: bool,
+}
+
+fn answer_ice(
+    offer: &SessionDescription,
+    media: &MediaDescription,
+    caps: &Capabilities,
+    local: &LocalMedia,
+    remote: Remote,
+) -> Ice {
+    let mut ice = Ice {
+        terms: None,
+        remote,
+        of_stream: Vec::new(),
+        of_session: Vec::new(),
+        names: false,
+    };
+    let Some((secret, theirs)) = caps.ice.as_ref().zip(ice::theirs(offer, media)) else {
+        return ice;
+    };
+    ice.names = true;
+    ice.of_session.extend(ice::group(offer, media));
+    ice.of_stream.extend(ice::mid(media));
+    let is_muxed = encryption::is_muxed(media);
+    if theirs.is_mismatch(remote, media.port, is_muxed) {
+        ice.of_stream.push(("ice-mismatch".to_owned(), None));
+        return ice;
+    }
+    let (ufrag, password) = theirs.ours(secret);
+    ice.terms = theirs.terms(&ufrag, &password, is_muxed);
+    ice.remote = theirs.remote(remote, local.address);
+    ice.of_session.splice(..0, ice::session());
+    let ours = ice::ours(&ufrag, &password, local, is_muxed);
+    ice.of_stream.extend(ours);
+    ice
 }
 
 /// Our offer: all codecs in our order, and DTMF events.
@@ -239,8 +300,11 @@ pub fn offer_again(
         caps.ptime_millis,
         Direction::SendRecv,
     );
-    offer.media = said.media.iter().map(refused).collect();
+    let refused = said.media.iter().map(|media| refused(media, true));
+    offer.media = refused.collect();
     offer.media[at] = secure(again, encryption::said(before).collect());
+    offer.media[at].attributes.extend(ice::said(before));
+    offer.attributes = ice::said_of_session(said).collect();
     offer.timing.clone_from(&said.timing);
     offer
 }
@@ -281,9 +345,20 @@ pub fn apply_answer(
             offered: names(media),
         });
     };
-    let (remote, remote_rtcp) = remote(answer, media)?;
+    let mut default = remote(answer, media)?;
     let is_muxed = encryption::is_muxed(ours) && encryption::is_muxed(media);
-    let remote_rtcp = reports(security.as_ref(), is_muxed, (remote, remote_rtcp));
+    let mut terms = None;
+    let own = ours.attribute("ice-ufrag").zip(ours.attribute("ice-pwd"));
+    if let (Some((ufrag, password)), Some(theirs)) = (own, ice::theirs(answer, media))
+        && media.attribute("ice-mismatch").is_none()
+        && !theirs.is_mismatch(default, media.port, is_muxed)
+    {
+        terms = theirs.terms(ufrag, password, is_muxed);
+        let local = offer.connection.map(|local| theirs.remote(default, local));
+        default = local.unwrap_or(default);
+    }
+    let (remote, remote_rtcp) = reports(security.as_ref(), is_muxed, default);
+    let is_known = remote.is_some() || terms.is_some();
     let event = event_type(media, codec).and_then(|(send, clock)| {
         let (receive, _) = events(ours).find(|(_, own)| *own == clock)?;
         Some((send, receive, clock))
@@ -302,15 +377,16 @@ pub fn apply_answer(
         telephone_event_clock: event.map_or(TELEPHONE_EVENT_CLOCK, |(.., clock)| clock),
         remote,
         remote_rtcp,
-        local_direction: Direction::new(allowed.sends() && remote.is_some(), allowed.receives()),
+        local_direction: Direction::new(allowed.sends() && is_known, allowed.receives()),
         ptime_millis: caps.ptime_millis,
-        on_hold: is_hold(media, remote),
+        on_hold: is_hold(media, is_known),
         security,
+        ice: terms,
     })
 }
 
-fn is_hold(media: &MediaDescription, remote: Option<SocketAddr>) -> bool {
-    remote.is_none() || !media.direction.receives()
+fn is_hold(media: &MediaDescription, is_known: bool) -> bool {
+    !is_known || !media.direction.receives()
 }
 
 /// The first of our codecs that is offered, and its payload type there.
@@ -330,17 +406,14 @@ fn pick_or_name(media: &MediaDescription, caps: &Capabilities) -> Result<(Codec,
     })
 }
 
-/// Where reports go: where RTP does, if both sides have them on one port (RFC 5761). A handshake is for that port alone.
-fn reports(
-    security: Option<&Security>,
-    is_muxed: bool,
-    (remote, remote_rtcp): (Option<SocketAddr>, Option<SocketAddr>),
-) -> Option<SocketAddr> {
-    match security {
+/// Where RTP goes, and where reports do: the same, if both sides have them on one port (RFC 5761). A handshake is for that port alone.
+fn reports(security: Option<&Security>, is_muxed: bool, (remote, remote_rtcp): Remote) -> Remote {
+    let reports = match security {
         _ if is_muxed => remote,
         Some(Security::Dtls(_)) => None,
         _ => remote_rtcp,
-    }
+    };
+    (remote, reports)
 }
 
 /// The stream with its keys.
@@ -433,10 +506,7 @@ fn names(media: &MediaDescription) -> String {
         .collect()
 }
 
-fn remote(
-    session: &SessionDescription,
-    media: &MediaDescription,
-) -> Result<(Option<SocketAddr>, Option<SocketAddr>), OfferError> {
+fn remote(session: &SessionDescription, media: &MediaDescription) -> Result<Remote, OfferError> {
     let Some(address) = media.connection.or(session.connection) else {
         return Err(OfferError::Malformed(
             "no c= line with an address".to_owned(),
@@ -476,13 +546,14 @@ fn explicit_rtcp(text: &str, default: IpAddr) -> Option<SocketAddr> {
     Some(SocketAddr::new(address, port))
 }
 
-fn refused(media: &MediaDescription) -> MediaDescription {
+/// The stream switched off; with its name, if it has one and that is wanted.
+fn refused(media: &MediaDescription, named: bool) -> MediaDescription {
     MediaDescription {
         port: 0,
         connection: None,
         bandwidth: Vec::new(),
         direction: Direction::Inactive,
-        attributes: Vec::new(),
+        attributes: ice::mid(media).filter(|_| named).into_iter().collect(),
         ..media.clone()
     }
 }

@@ -21,6 +21,7 @@ fn call(invite: Request) -> Option<Response> {
             telephone_event: true,
             ptime_millis: 20,
             encryption: Encryption::None,
+            ice: None,
         },
         local: LocalMedia {
             address: "198.51.100.7".parse().unwrap(),

@@ -229,6 +229,7 @@ impl Call {
                 telephone_event: true,
                 ptime_millis: 20,
                 encryption: Encryption::None,
+                ice: None,
             },
             local: LocalMedia {
                 address: local.ip(),
@@ -600,6 +601,7 @@ impl Call {
             cushion_millis: 0,
             reports: false,
             protection: crate::negotiated::protection(negotiated, None),
+            ice: crate::negotiated::ice(negotiated),
         };
         self.rtp = Some(RtpStream::new(config, now));
     }

@@ -207,6 +207,7 @@ impl Peer {
                 telephone_event: true,
                 ptime_millis: 20,
                 encryption: Encryption::None,
+                ice: None,
             },
             local: LocalMedia {
                 address: local.ip(),
@@ -266,6 +267,7 @@ impl Peer {
             cushion_millis: 20,
             reports: false,
             protection: Protection::None,
+            ice: None,
         };
         let mut stream = RtpStream::new(config, now);
         stream.start(now);

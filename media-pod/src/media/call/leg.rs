@@ -69,6 +69,7 @@ impl Leg {
                 telephone_event: true,
                 ptime_millis: 20,
                 encryption: encryption(decision.encryption, certificate),
+                ice: Some(Secret::new(rand::random())),
             },
             local,
             server: crate::USER_AGENT.to_owned(),

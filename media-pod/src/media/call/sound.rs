@@ -26,6 +26,7 @@ impl Call<'_> {
         let now = Instant::now();
         let session = crate::negotiated::session(negotiated);
         let protection = crate::negotiated::protection(negotiated, Some(&self.shared.certificate));
+        let ice = crate::negotiated::ice(negotiated);
         self.record.codec = Some(negotiated.codec.name());
         self.record.encryption = negotiated.security.as_ref().map(Security::name);
         self.probed = Some(now);
@@ -34,6 +35,7 @@ impl Call<'_> {
             media.with(move |stream, now| {
                 stream.protect(&protection, now);
                 stream.update(session, now);
+                stream.set_ice(ice.as_ref());
             });
             return;
         }
@@ -55,6 +57,7 @@ impl Call<'_> {
             cushion_millis: self.cushion_millis,
             reports: true,
             protection,
+            ice,
         };
         // Bounded by what is told: a move of the source takes seconds, an overflow minutes of audio.
         let (events_in, events) = mpsc::unbounded_channel();

@@ -1,0 +1,79 @@
+//! Peers that find their way to us by ICE: aiortc as a browser would, and rtpengine.
+
+use ringwire_tests::gateway::Gateway;
+use ringwire_tests::manifests::{NUMBER, echo, number, static_trunk};
+use ringwire_tests::phone::Phone;
+use ringwire_tests::webrtc::Peer;
+
+use super::encryption::relayed;
+
+/// An echo for everybody's calls, encrypted by a handshake.
+fn gateway(codec: &str) -> Gateway {
+    let more = format!("allowedSources: [127.0.0.0/8], mediaEncryption: DTLS, codecs: [{codec}]");
+    let set = [
+        static_trunk("127.0.0.1", &more),
+        number("main", NUMBER, "trunk", "bot"),
+        echo("bot", ""),
+    ];
+    Gateway::start(&[("all.yaml", &set.join("---\n"))])
+}
+
+/// A peer's call: it is connected, and hears itself.
+fn talk(phone: &mut Phone, peer: &mut Peer) {
+    let answer = phone.invite("", &peer.offer());
+    phone.confirm(&answer, "");
+    assert!(answer.body().contains("a=ice-lite\r\n"), "{}", answer.text);
+    peer.answer(answer.body());
+    peer.connected();
+    peer.hears_itself();
+}
+
+#[test]
+fn a_webrtc_peer_hears_itself() {
+    for codec in ["Opus", "PCMU"] {
+        let gateway = gateway(codec);
+        let mut phone = Phone::udp(gateway.sip());
+        let mut peer = Peer::start(1);
+        talk(&mut phone, &mut peer);
+        // Time for its reports.
+        for _ in 0..4 {
+            peer.hears_itself();
+        }
+        phone.hang_up();
+        let record = gateway.record();
+        assert_eq!(record["encryption"], "DTLS", "{record}");
+        assert!(record["packets_received"].as_u64() > Some(20), "{record}");
+        assert_eq!(record["packets_not_authentic"], 0, "{record}");
+        assert_eq!(record["packets_lost_remote"], 0, "its reports: {record}");
+    }
+}
+
+#[test]
+fn a_webrtc_peer_with_several_addresses_is_heard_from_one_that_it_chooses() {
+    let gateway = gateway("PCMU");
+    let mut calls = [(); 2].map(|()| (Phone::udp(gateway.sip()), Peer::start(3)));
+    for (phone, peer) in &mut calls {
+        talk(phone, peer);
+    }
+    for (phone, peer) in &mut calls {
+        // Both go on beside each other.
+        peer.hears_itself();
+        phone.hang_up();
+    }
+    let (_, metrics) = gateway.http("/metrics").unwrap();
+    let refused = "ringwire_rtp_dropped_total{reason=\"BadCheck\"} 0";
+    assert!(metrics.contains(refused), "{metrics}");
+}
+
+#[test]
+fn a_relay_that_checks_its_way_is_heard() {
+    for (offer, ours) in [
+        ("RTP/AVP ICE=force", "None"),
+        ("RTP/SAVP ICE=force", "SDES"),
+        ("UDP/TLS/RTP/SAVPF rtcp-mux-offer ICE=force", "DTLS"),
+    ] {
+        let (record, relay) = relayed(offer, ours);
+        let found = "ICE negotiated: peer for component 1 is ";
+        assert!(relay.contains(found), "{offer}: {record}\n{relay}");
+    }
+}
