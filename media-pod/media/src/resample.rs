@@ -57,6 +57,12 @@ impl Resampler {
         })
     }
 
+    /// One between these rates; none is needed between equal ones.
+    pub fn between(from: u32, to: u32) -> Option<Self> {
+        // Making one takes longer than all else that a new call needs here.
+        (from != to).then(|| Self::new(from, to)).flatten()
+    }
+
     /// Samples per second that it takes.
     pub fn from_rate(&self) -> u32 {
         self.from

@@ -51,7 +51,7 @@ impl Outlet {
     fn new(from: u32, format: Format) -> Self {
         Self {
             format,
-            resampler: between(from, format.rate()),
+            resampler: Resampler::between(from, format.rate()).map(Box::new),
         }
     }
 
@@ -63,11 +63,6 @@ impl Outlet {
         let count = resampler.process(samples, &mut sound);
         self.format.encode(&sound[..count], out);
     }
-}
-
-fn between(from: u32, to: u32) -> Option<Box<Resampler>> {
-    let resampler = Resampler::new(from, to).filter(|_| from != to);
-    resampler.map(Box::new)
 }
 
 impl Way {
@@ -240,7 +235,7 @@ impl Outbound {
         Some(Self {
             format,
             coder,
-            resampler: between(format.rate(), rate),
+            resampler: Resampler::between(format.rate(), rate).map(Box::new),
         })
     }
 

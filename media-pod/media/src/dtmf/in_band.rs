@@ -98,11 +98,10 @@ pub struct Listener {
 impl Listener {
     /// One for such sound.
     pub fn new(format: Format) -> Self {
-        let (from, to) = (format.rate(), Format::Ulaw.rate());
         Self {
             format,
             detector: Detector::default(),
-            resampler: Resampler::new(from, to).filter(|_| from != to),
+            resampler: Resampler::between(format.rate(), Format::Ulaw.rate()),
         }
     }
 

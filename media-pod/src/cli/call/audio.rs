@@ -39,7 +39,7 @@ impl Monitor {
     fn new(codec: stream::Codec) -> Option<Self> {
         let decoder = codec.decoder(RATE as u32)?;
         let rate = decoder.sample_rate();
-        let resampler = Resampler::new(rate, RATE as u32).filter(|_| rate != RATE as u32);
+        let resampler = Resampler::between(rate, RATE as u32);
         Some(Self {
             codec,
             decoder,
