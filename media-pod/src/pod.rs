@@ -91,13 +91,15 @@ struct Common {
     health: Health,
     tls: Arc<arc_swap::ArcSwap<ringwire_control::GatewayTls>>,
     resolver: TokioResolver,
-    exported: trace::Exported,
-    /// Of a media pod.
-    plane: Option<Plane>,
-    calls: CallMetrics,
     /// Everything that only serves ends with this.
     stop: CancellationToken,
     drain: CancellationToken,
+}
+
+/// What each of them has to itself.
+enum Own {
+    Registrar(trace::Exported),
+    Media(Plane, CallMetrics),
 }
 
 async fn serve(args: Args, role: Role) -> Result<(), Failure> {
@@ -138,18 +140,18 @@ async fn serve(args: Args, role: Role) -> Result<(), Failure> {
     )
     .await?;
     let mut metrics = health::metrics::registry(reporter.clone());
-    let exported = trace::Exported::default();
-    let calls = CallMetrics::default();
-    let plane = match role {
+    let own = match role {
         Role::Registrar => {
+            let exported = trace::Exported::default();
             metrics.register_collector(Box::new(exported.clone()));
-            None
+            Own::Registrar(exported)
         }
         Role::Media => {
             let plane = media::plane()?;
             metrics.register_collector(Box::new(PortMetrics(plane.ports().clone())));
+            let calls = CallMetrics::default();
             calls.register(&mut metrics);
-            Some(plane)
+            Own::Media(plane, calls)
         }
     };
     tokio::spawn(health::http::serve(
@@ -179,15 +181,12 @@ async fn serve(args: Args, role: Role) -> Result<(), Failure> {
         health,
         tls,
         resolver: connect::resolver()?,
-        exported,
-        plane,
-        calls,
         stop: stop.clone(),
         drain,
     };
-    let result = match role {
-        Role::Registrar => serve_registrar(&args, common).await,
-        Role::Media => serve_media(&args, common).await,
+    let result = match own {
+        Own::Registrar(exported) => serve_registrar(&args, common, exported).await,
+        Own::Media(plane, calls) => serve_media(&args, common, plane, calls).await,
     };
     stop.cancel();
     result
@@ -208,7 +207,11 @@ fn watch_signals(drain: CancellationToken) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
+async fn serve_registrar(
+    args: &Args,
+    common: Common,
+    exported: trace::Exported,
+) -> Result<(), Failure> {
     let Common {
         client,
         identity,
@@ -216,7 +219,6 @@ async fn serve_registrar(args: &Args, common: Common) -> Result<(), Failure> {
         health,
         tls,
         resolver,
-        exported,
         stop,
         drain,
         ..
@@ -332,7 +334,12 @@ async fn leave(membership: Membership) {
     let _ = tokio::time::timeout(Duration::from_secs(2), membership.resign()).await;
 }
 
-async fn serve_media(args: &Args, common: Common) -> Result<(), Failure> {
+async fn serve_media(
+    args: &Args,
+    common: Common,
+    plane: Plane,
+    calls: CallMetrics,
+) -> Result<(), Failure> {
     let Common {
         client,
         identity,
@@ -341,13 +348,9 @@ async fn serve_media(args: &Args, common: Common) -> Result<(), Failure> {
         health,
         tls,
         resolver,
-        exported: _,
-        plane,
-        calls,
         stop,
         drain,
     } = common;
-    let plane = plane.map_or_else(media::plane, Ok)?;
     let (accepted_in, mut accepted) = mpsc::channel(16);
     let control = server::bind(identity.bind).await?;
     health.met(Need::ControlPort);
