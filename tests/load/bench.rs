@@ -203,6 +203,13 @@ impl Bed {
         [self.subject.process().cpu(), self.agent.cpu(), own]
     }
 
+    /// That of the subject, and the part of it that has nothing to do with packets of audio.
+    fn cpu_and_signalling(&mut self) -> [Duration; 2] {
+        let process = self.subject.process();
+        let signalling = process::cpu_of_threads(process.id(), |name| !name.starts_with("rtp-"));
+        [process.cpu(), signalling]
+    }
+
     fn memory(&mut self) -> u64 {
         self.subject.process().memory()
     }
@@ -244,6 +251,7 @@ fn steady(what: What, protocol: Protocol, calls: usize, options: &Options) -> Ro
         rate: None,
         percent: cpu.map(share),
         millis_per_call: None,
+        signalling_millis_per_call: None,
         memory_per_call: memory.1.saturating_sub(memory.0) as f64 / calls as f64,
         searching: false,
         heard,
@@ -264,27 +272,28 @@ fn churn(protocol: Protocol, rate: f64, options: &Options) -> Row {
         hold: Some(Duration::from_secs(1)),
         duration: Duration::from_secs(options.seconds),
     };
-    let mut cpu = [Duration::ZERO; 3];
+    let mut cpu = [Duration::ZERO; 2];
     let heard = caller::run(plan, &mut |moment| match moment {
-        Moment::Before => cpu = bed.cpu(),
+        Moment::Before => cpu = bed.cpu_and_signalling(),
         Moment::Begin | Moment::End => {}
         Moment::After => {
             let before = cpu;
-            cpu = bed.cpu();
+            cpu = bed.cpu_and_signalling();
             for (now, before) in cpu.iter_mut().zip(before) {
                 *now -= before;
             }
         }
     });
     let heard: Heard = heard.unwrap();
-    let millis = 1000.0 * cpu[0].as_secs_f64() / heard.answered.max(1) as f64;
+    let millis = cpu.map(|used| 1000.0 * used.as_secs_f64() / heard.answered.max(1) as f64);
     let row = Row {
         what: What::Ringwire,
         protocol,
         calls: rate as usize,
         rate: Some(rate),
         percent: [0.0; 3],
-        millis_per_call: Some(millis),
+        millis_per_call: Some(millis[0]),
+        signalling_millis_per_call: Some(millis[1]),
         memory_per_call: 0.0,
         searching: false,
         heard,
@@ -293,16 +302,39 @@ fn churn(protocol: Protocol, rate: f64, options: &Options) -> Row {
     row
 }
 
-/// More and more calls until they are not clean any more.
+/// More and more calls until they are not clean any more, then the same with new calls in a second.
 fn search(what: What, protocol: Protocol, options: &Options) -> Vec<Row> {
+    let mut rows = climb(200, 4000, |calls| steady(what, protocol, calls, options));
+    // The floor has no calls that begin and end.
+    if what == What::Ringwire {
+        rows.extend(climb(100, 2000, |rate| {
+            churn(protocol, rate as f64, options)
+        }));
+    }
+    rows
+}
+
+/// Goes up in steps as long as it is clean, then looks in between, down to an eighth of a step.
+fn climb(step: usize, most: usize, mut measure: impl FnMut(usize) -> Row) -> Vec<Row> {
     let mut rows = Vec::new();
-    for calls in (1..).map(|step| step * 200) {
-        let mut row = steady(what, protocol, calls, options);
+    let mut is_clean = |level| {
+        let mut row = measure(level);
         row.searching = true;
-        let clean = row.heard.is_clean() && row.heard.missing == 0;
+        let heard = &row.heard;
+        let clean = heard.is_clean() && heard.late == 0;
         rows.push(row);
-        if !clean || calls >= 4000 {
-            break;
+        clean
+    };
+    let (mut clean, mut not) = (0, step);
+    while not <= most && is_clean(not) {
+        (clean, not) = (not, not + step);
+    }
+    while not <= most && not - clean > step / 8 {
+        let middle = usize::midpoint(clean, not);
+        if is_clean(middle) {
+            clean = middle;
+        } else {
+            not = middle;
         }
     }
     rows

@@ -30,6 +30,8 @@ pub struct Row {
     pub percent: [f64; 3],
     /// Processor time of the subject for each call of one second.
     pub millis_per_call: Option<f64>,
+    /// The part of that which its threads for packets had no part in.
+    pub signalling_millis_per_call: Option<f64>,
     /// Bytes.
     pub memory_per_call: f64,
     /// Part of a search: failures are its aim.
@@ -152,19 +154,21 @@ pub fn table(rows: &[Row]) -> String {
     let churns: Vec<&Row> = rows.iter().filter(|row| row.rate.is_some()).collect();
     if !churns.is_empty() {
         text.push_str(
-            "\n| calls of one second | new in a second | CPU per call, ms | set-up | ending | failed |\n| --- | --- | --- | --- | --- | --- |\n",
+            "\n| calls of one second | new in a second | CPU per call, ms | of which signalling | set-up | ending | lost | failed |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n",
         );
     }
     for row in churns {
         let heard = &row.heard;
         let _ = writeln!(
             text,
-            "| {} | {:.0} | {:.2} | {} | {} | {:?} |",
+            "| {} | {:.0} | {:.2} | {:.2} | {} | {} | {} | {:?} |",
             name(row),
             row.rate.unwrap_or_default(),
             row.millis_per_call.unwrap_or_default(),
+            row.signalling_millis_per_call.unwrap_or_default(),
             times(&heard.setup),
             times(&heard.ending),
+            heard.lost,
             heard.failed,
         );
     }
@@ -193,6 +197,7 @@ pub fn json(rows: &[Row]) -> String {
                 "newCallsPerSecond": row.rate,
                 "cpuPercentPerCall": {"subject": row.percent[0], "agent": row.percent[1], "callers": row.percent[2]},
                 "cpuMillisPerCall": row.millis_per_call,
+                "signallingMillisPerCall": row.signalling_millis_per_call,
                 "memoryPerCall": row.memory_per_call,
                 "setup": shares(&heard.setup),
                 "ending": shares(&heard.ending),

@@ -68,8 +68,17 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
 
 /// How long a process has had a processor so far: that of its threads that still run.
 pub fn cpu_of(process: u32) -> Duration {
+    cpu_of_threads(process, |_| true)
+}
+
+/// The same of those of its threads whose names are wanted.
+pub fn cpu_of_threads(process: u32, wanted: impl Fn(&str) -> bool) -> Duration {
     let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
-    let nanos = tasks.flatten().map(|task| {
+    let wanted = tasks.flatten().filter(|task| {
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        wanted(name.trim_end())
+    });
+    let nanos = wanted.map(|task| {
         let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
         let first = text.split(' ').next().unwrap_or_default();
         first.parse().unwrap_or(0)
