@@ -195,6 +195,21 @@ impl Outbound {
         let count = resampler.process(&narrow, &mut sound);
         self.encoder.encode(&sound[..count], payload)
     }
+
+    /// As [`Encoder::lead`].
+    pub fn lead(&self) -> u32 {
+        self.encoder.lead()
+    }
+
+    /// As [`Encoder::skip`].
+    pub fn skip(&mut self) {
+        self.encoder.skip();
+    }
+
+    /// As [`Encoder::hear`].
+    pub fn hear(&mut self, payload: &[u8]) {
+        self.encoder.hear(payload);
+    }
 }
 
 /// Timestamps of one clock in ticks of 8,000 a second, across their wrap.

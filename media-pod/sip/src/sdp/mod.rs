@@ -3,6 +3,7 @@
 //! Reads leniently, writes strictly. Only what this gateway can do is negotiated: one of its codecs and DTMF events over RTP, plain or
 //! encrypted. No ICE, no bundling here; attributes of those are ignored.
 
+mod amr;
 mod codec;
 mod crypto;
 mod dtls;
@@ -14,7 +15,8 @@ mod print;
 use std::fmt;
 use std::net::IpAddr;
 
-pub use codec::{Codec, Parameters};
+pub use amr::AmrWb;
+pub use codec::{Codec, Parameters, ilbc_millis};
 pub use crypto::{Keying, SdesKeys, Secret, Suite};
 pub use dtls::{DtlsTerms, Fingerprint};
 pub use encryption::{Encryption, Security};

@@ -163,10 +163,12 @@ pub fn answer(
         media.direction.receives() && remote.is_some(),
         media.direction.sends(),
     );
+    let parameters = Parameters::of(media, payload_type);
+    let ptime_millis = codec.packet_millis(&parameters);
     let negotiated = Negotiated {
         codec,
         payload_type,
-        parameters: Parameters::of(media, payload_type),
+        parameters,
         receive_payload_type: payload_type,
         receive_codecs: vec![(payload_type, codec)],
         telephone_event: event.map(|(number, _)| (number, number)),
@@ -174,7 +176,7 @@ pub fn answer(
         remote,
         remote_rtcp,
         local_direction,
-        ptime_millis: caps.ptime_millis,
+        ptime_millis: ptime_millis.unwrap_or(caps.ptime_millis),
         on_hold: is_hold(media, remote),
         security,
     };
@@ -184,7 +186,7 @@ pub fn answer(
             let answer = audio(
                 &media.protocol,
                 local,
-                &codecs,
+                (&codecs, Some(&negotiated.parameters)),
                 event,
                 negotiated.ptime_millis,
                 local_direction,
@@ -209,7 +211,7 @@ pub fn offer(caps: &Capabilities, local: &LocalMedia) -> SessionDescription {
     let media = audio(
         protocol,
         local,
-        &codecs,
+        (&codecs, None),
         event,
         caps.ptime_millis,
         Direction::SendRecv,
@@ -234,7 +236,7 @@ pub fn offer_again(
     let again = audio(
         &before.protocol,
         local,
-        &codecs,
+        (&codecs, None),
         event,
         caps.ptime_millis,
         Direction::SendRecv,
@@ -289,10 +291,12 @@ pub fn apply_answer(
         Some((send, receive, clock))
     });
     let allowed = media.direction.reverse().and(ours.direction);
+    let parameters = Parameters::of(media, payload_type);
+    let ptime_millis = codec.packet_millis(&parameters);
     Ok(Negotiated {
         codec,
         payload_type,
-        parameters: Parameters::of(media, payload_type),
+        parameters,
         receive_payload_type,
         receive_codecs: accepted
             .iter()
@@ -303,7 +307,7 @@ pub fn apply_answer(
         remote,
         remote_rtcp,
         local_direction: Direction::new(allowed.sends() && remote.is_some(), allowed.receives()),
-        ptime_millis: caps.ptime_millis,
+        ptime_millis: ptime_millis.unwrap_or(caps.ptime_millis),
         on_hold: is_hold(media, remote),
         security,
     })
@@ -487,10 +491,11 @@ fn refused(media: &MediaDescription) -> MediaDescription {
     }
 }
 
+/// A stream of these codecs, with what the peer said of the one that is answered.
 fn audio(
     protocol: &str,
     local: &LocalMedia,
-    codecs: &[(u8, Codec)],
+    (codecs, offered): (&[(u8, Codec)], Option<&Parameters>),
     event: impl IntoIterator<Item = (u8, u32)>,
     ptime_millis: u16,
     direction: Direction,
@@ -500,7 +505,7 @@ fn audio(
     let mut push = |name: &str, value: String| attributes.push((name.to_owned(), Some(value)));
     for (number, codec) in codecs {
         push("rtpmap", format!("{number} {}", codec.rtpmap()));
-        if let Some(fmtp) = codec.fmtp() {
+        if let Some(fmtp) = codec.fmtp(offered) {
             push("fmtp", format!("{number} {fmtp}"));
         }
     }
