@@ -97,7 +97,7 @@ fn ffmpeg_decodes_our_amr_wb_of_every_mode() {
         let frames = payloads.iter().flat_map(|payload| payload[1..].to_vec());
         let theirs = ffmpeg(b"#!AMR-WB\n".iter().copied().chain(frames).collect());
         // Its decoder is one in floating point, so no two samples are the same.
-        let found = compare(&ours, &theirs, 16_000);
+        let found = compare(&ours, &theirs, 100).unwrap();
         assert!(
             found.correlation > 0.9,
             "mode {mode}: {}",
@@ -121,6 +121,25 @@ mod ilbc {
         (IlbcMode::Millis30, "#!iLBC30\n", 50),
     ];
 
+    /// How well nine of ten frames agree at least, and half of them, but for the first ones, which ffmpeg 5.1 begins with a bang.
+    fn agreements(ours: &[i16], theirs: &[i16]) -> (f64, f64) {
+        let frames = ours.chunks(240).zip(theirs.chunks(240));
+        let mut all: Vec<f64> = frames.skip(4).map(|(a, b)| agreement(a, b)).collect();
+        all.sort_by(f64::total_cmp);
+        (all[all.len() / 10], all[all.len() / 2])
+    }
+
+    /// Noise that is the same each time.
+    fn noise() -> impl FnMut() -> u8 {
+        let mut random = 0x1234_5678_u32;
+        move || {
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            (random >> 11) as u8
+        }
+    }
+
     fn file(mark: &str, payloads: &[Vec<u8>]) -> Vec<u8> {
         let mut file = mark.as_bytes().to_vec();
         file.extend(payloads.iter().flatten());
@@ -131,47 +150,43 @@ mod ilbc {
     fn ffmpeg_decodes_our_ilbc_to_the_same_sound() {
         for (mode, mark, _) in MODES {
             let codec = Codec::Ilbc(mode);
-            let sound = speech(8000);
+            // Not quite silent between the words: there its fixed-point numbers are too coarse to be compared with.
+            let mut sound = speech(8000);
+            let mut noise = noise();
+            for sample in &mut sound {
+                *sample = sample.saturating_add(i16::from(noise()) * 4 - 512);
+            }
             let payloads = encode(codec, &sound);
-            let ours = decode(codec, &payloads);
             let theirs = ffmpeg(file(mark, &payloads));
-            let same = agreement(&ours, &theirs);
-            let found = compare(&sound, &theirs, 8000);
+            let (most, half) = agreements(&decode(codec, &payloads), &theirs);
+            let found = compare(&sound[4000..], &theirs[4000..], 100).unwrap();
             println!(
-                "{mode:?}: {same} dB, {} of what was said",
+                "{mode:?}: {most} dB, {half} dB; {} of what was said",
                 found.correlation
             );
-            assert!(
-                same > 20.0 && found.correlation > 0.9,
-                "{mode:?}: {same} dB"
-            );
+            assert!(most > 30.0 && half > 36.0, "{mode:?}: {most} dB, {half} dB");
+            assert!(found.correlation > 0.9, "{mode:?}: {}", found.correlation);
         }
     }
 
     #[test]
     fn ffmpeg_makes_the_same_of_bits_that_nobody_coded() {
-        let mut random = 0x1234_5678_u32;
         for (mode, mark, bytes) in MODES {
             let codec = Codec::Ilbc(mode);
             let decoder = codec.decoder(8000).unwrap();
+            let mut noise = noise();
             let mut payloads: Vec<Vec<u8>> = Vec::new();
             while payloads.len() < 200 {
-                let mut payload: Vec<u8> = (0..bytes)
-                    .map(|_| {
-                        random ^= random << 13;
-                        random ^= random >> 17;
-                        random ^= random << 5;
-                        (random >> 11) as u8
-                    })
-                    .collect();
+                let mut payload: Vec<u8> = (0..bytes).map(|_| noise()).collect();
                 payload[bytes - 1] &= 0xfe;
                 if decoder.ticks(&payload).is_some() {
                     payloads.push(payload);
                 }
             }
-            let same = agreement(&decode(codec, &payloads), &ffmpeg(file(mark, &payloads)));
-            println!("{mode:?}: {same} dB");
-            assert!(same > 10.0, "{mode:?}: {same} dB");
+            let theirs = ffmpeg(file(mark, &payloads));
+            let (_, half) = agreements(&decode(codec, &payloads), &theirs);
+            println!("{mode:?}: {half} dB");
+            assert!(half > 20.0, "{mode:?}: {half} dB");
         }
     }
 }

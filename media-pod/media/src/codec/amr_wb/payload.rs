@@ -14,8 +14,6 @@ const HIGHEST_MODE: u8 = 8;
 pub const MAX_FRAMES: usize = 12;
 /// Octets of the longest frame in the storage format: a header, and 477 bits.
 pub const FRAME_BYTES: usize = 61;
-/// Octets of the longest payload that is made.
-pub const PAYLOAD_BYTES: usize = 2 + FRAME_BYTES;
 
 /// Which of the two formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +180,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Octets of the longest payload that is made.
+    const PAYLOAD_BYTES: usize = 2 + FRAME_BYTES;
     const FORMATS: [Format; 2] = [Format::BandwidthEfficient, Format::OctetAligned];
 
     /// A frame of this type in the storage format, with bits that differ.
