@@ -103,7 +103,7 @@ impl Encoder {
     ) -> usize {
         let mode = mode.min(HIGHEST_MODE).into();
         // SAFETY: the state is alive and ours alone (`&mut`). The library reads 320 samples, and writes 61 octets at most in modes up to 8.
-        let made = unsafe {
+        let octets = unsafe {
             E_IF_encode(
                 self.state.as_ptr(),
                 mode,
@@ -112,7 +112,7 @@ impl Encoder {
                 0,
             )
         };
-        usize::try_from(made).unwrap_or(0).min(FRAME_BYTES)
+        usize::try_from(octets).unwrap_or(0).min(FRAME_BYTES)
     }
 }
 

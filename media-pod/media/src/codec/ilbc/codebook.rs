@@ -116,7 +116,7 @@ fn closest_gain(stage: usize, wanted: f32, before: f32) -> u8 {
 }
 
 /// Makes what these parameters say of the past.
-pub fn construct(block: &Block, memory: &[f32], made: &mut [f32]) {
+pub fn construct(block: Block, memory: &[f32], made: &mut [f32]) {
     let book = Book::new(memory, made.len());
     let mut vector = [0.0; BLOCK];
     let vector = &mut vector[..made.len()];
@@ -155,6 +155,10 @@ pub fn widen(index: u8) -> u8 {
 }
 
 /// Finds what makes the past the most like `wanted`, to ears that are the less sensitive the more there is: both are weighed by a filter first.
+#[allow(
+    clippy::large_stack_arrays,
+    reason = "40 KiB for a moment, and nothing is asked for while a call runs"
+)]
 pub fn search(wanted: &[f32], memory: &[f32], weight: &Filter, first: bool) -> Block {
     let length = wanted.len();
     let mut weighed = [0.0; ORDER + MEMORY + BLOCK];
@@ -295,7 +299,7 @@ mod tests {
         let block = search(wanted, &memory, &weight, false);
         assert_eq!(usize::from(block.vectors[0]), MEMORY - BLOCK - 60);
         let mut made = [0.0; BLOCK];
-        construct(&block, &memory, &mut made);
+        construct(block, &memory, &mut made);
         for (made, wanted) in made.iter().zip(wanted) {
             assert!((made - wanted).abs() < 60.0, "{made} {wanted}");
         }

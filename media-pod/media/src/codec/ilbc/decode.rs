@@ -55,8 +55,8 @@ impl Synthesis {
 
 /// The frequencies of a frame, and the filters of its sub-blocks. Those of the frame before are replaced.
 pub fn filters(length: Length, parameters: &Parameters, old: &mut Lsf) -> ([Lsf; 2], [Filter; 6]) {
-    let [a, b, c, d, e, f] = parameters.lsf;
-    let new = [lpc::dequantise([a, b, c]), lpc::dequantise([d, e, f])];
+    let (indices, _) = parameters.lsf.as_chunks();
+    let new = [lpc::dequantise(indices[0]), lpc::dequantise(indices[1])];
     let filters = lpc::interpolate(length, old, &new);
     *old = match length {
         Length::Millis20 => new[0],
@@ -78,11 +78,11 @@ fn excite(
     let filter = &filters[plan.begin / BLOCK];
     state::construct(parameters.scale, &parameters.samples, filter, own);
     complete(plan, count, residual, |memory, made| {
-        codebook::construct(&parameters.rest, memory, made);
+        codebook::construct(parameters.rest, memory, made);
     });
     let blocks = widened(parameters.blocks);
     surround(length, plan, residual, |at, memory, made| {
-        codebook::construct(&blocks[at.number], memory, made);
+        codebook::construct(blocks[at.number], memory, made);
     });
 }
 

@@ -55,7 +55,7 @@ impl Coder {
             indices.copy_from_slice(&lpc::quantise(set));
         }
         let (_, filters) = filters(length, &parameters, &mut self.coded);
-        let weights = lpc::weighting(lpc::interpolate(length, &self.exact, &exact));
+        let weights = lpc::weighting(&lpc::interpolate(length, &self.exact, &exact));
         self.exact = exact[sets - 1];
 
         let mut residual = [0.0; MAX_SAMPLES];
@@ -98,14 +98,14 @@ impl Coder {
         complete(plan, own, &mut made, |memory, made| {
             let wanted = piece(residual, rest_begin, made.len(), plan.rest_before);
             *rest = codebook::search(&wanted[..made.len()], memory, weight, false);
-            codebook::construct(rest, memory, made);
+            codebook::construct(*rest, memory, made);
         });
         let blocks = &mut parameters.blocks;
         surround(length, plan, &mut made, |place, memory, made| {
             let wanted = piece(residual, place.block * BLOCK, BLOCK, place.backwards);
             let first = place.number == 0;
             let found = codebook::search(&wanted, memory, &weights[place.block], first);
-            codebook::construct(&found, memory, made);
+            codebook::construct(found, memory, made);
             blocks[place.number] = found;
         });
         for vector in &mut parameters.blocks[0].vectors[1..] {

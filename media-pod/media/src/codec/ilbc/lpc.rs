@@ -23,6 +23,7 @@ const CHIRP_WEIGHT: f32 = 0.4222;
 /// What frequencies must at least be apart, and their bounds.
 const APART: f32 = 0.039;
 const LOWEST: f32 = 0.01;
+#[allow(clippy::approx_constant, reason = "as the RFC has it")]
 const HIGHEST: f32 = 3.14;
 
 pub fn mean() -> Lsf {
@@ -201,7 +202,7 @@ pub fn interpolate(length: Length, old: &Lsf, new: &[Lsf; 2]) -> [Filter; 6] {
 }
 
 /// What noise is weighed with.
-pub fn weighting(filters: [Filter; 6]) -> [Filter; 6] {
+pub fn weighting(filters: &[Filter; 6]) -> [Filter; 6] {
     filters.map(|filter| chirp(&filter, CHIRP_WEIGHT))
 }
 

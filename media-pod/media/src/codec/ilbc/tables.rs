@@ -1,5 +1,9 @@
 //! The numbers of RFC 3951 appendix A.8 but for the line spectral frequencies. Their spelling is that of the RFC.
-#![allow(clippy::excessive_precision, reason = "as the RFC has them")]
+#![allow(
+    clippy::excessive_precision,
+    clippy::unreadable_literal,
+    reason = "as the RFC has them"
+)]
 
 /// How many bits of each parameter go into the first, second and third part of the payload (table 3.2 and `ULP_20msTbl`, `ULP_30msTbl`).
 pub type Parts = [u8; 3];
