@@ -191,7 +191,7 @@ mod tests {
         frame.extend((0..length.div_ceil(8)).map(|n| (n * 37 + 201) as u8));
         // Its last octet ends in padding.
         if let Some(last) = frame.last_mut() {
-            *last &= (0xff00_u16 >> (length - 1) % 8 >> 1) as u8;
+            *last &= (0xff00_u16 >> ((length - 1) % 8 + 1)) as u8;
         }
         frame
     }
@@ -222,7 +222,7 @@ mod tests {
     fn the_bits_are_where_the_drawings_of_the_rfc_have_them() {
         // RFC 4867 section 4.3.5.1: one frame, FT=6 there of AMR; here of AMR-WB in mode 0 (132 bits: 4+6+132 = 142, 2 of padding).
         let mut payload = [0; PAYLOAD_BYTES];
-        let mut speech = vec![0 << 3 | 4];
+        let mut speech = vec![4];
         speech.extend([0xff; 17]);
         let length = write(&speech, Format::BandwidthEfficient, &mut payload);
         assert_eq!(length, 18);
