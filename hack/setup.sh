@@ -16,7 +16,8 @@ set -euo pipefail
 # shellcheck source=hack/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-RUST_PACKAGES=(build-essential cmake lld pkg-config)
+# The libraries are those of the feature amr-wb; ffmpeg judges the codecs that are built in by features.
+RUST_PACKAGES=(build-essential cmake ffmpeg libopencore-amrwb-dev libvo-amrwbenc-dev lld pkg-config)
 IMAGE_PACKAGES=(buildah crun ca-certificates gcc)
 CLUSTER_PACKAGES=(
     busybox-static conntrack containerd containernetworking-plugins curl ethtool gcc iproute2 iptables jq

@@ -32,11 +32,16 @@ run_lint() {
     step "shell scripts" shellcheck --external-sources hack/*.sh hack/cluster/*.sh charts/ringwire/tests/*.sh config/*.sh .ci/run
     step "generated files" "$HACK/generate.sh" --check
     step "clippy" cargo clippy --locked --quiet --workspace --all-targets -- --deny warnings
+    step "clippy of features" \
+        cargo clippy --locked --quiet --package ringwire --package ringwire-media --package ringwire-amr-wb --all-features --all-targets -- --deny warnings
 }
 
 run_unit() {
     section "unit, snapshot and schema tests"
     step "cargo test" cargo test --locked --quiet --workspace --exclude ringwire-tests
+    step "codecs of features" cargo test --locked --quiet --package ringwire-media --features amr-wb,ilbc codec
+    step "codecs of features against ffmpeg" \
+        cargo test --locked --quiet --package ringwire-media --features amr-wb,ilbc --test ffmpeg --test codecs
     step "load tool" cargo test --locked --quiet --package ringwire-tests --bin ringwire-load
     step "fuzzing, 20 s each" "$HACK/fuzz.sh" 20
 }

@@ -81,6 +81,8 @@ pub mod condition {
     pub const GATEWAY_ACCEPTED: &str = "GatewayAccepted";
     /// `SipProvider`, only where it is so: media is encrypted with keys that travel in SIP messages which are not.
     pub const KEYS_IN_CLEAR: &str = "KeysInClear";
+    /// False where a SipProvider lists a codec that this build does not have.
+    pub const CODECS_BUILT: &str = "CodecsBuilt";
     /// `SipProvider`, only where it is so: sound went one way only in the last call that told.
     pub const ONE_WAY_AUDIO: &str = "OneWayAudio";
     /// `VoiceAgent`: the last attempt to reach the agent succeeded.

@@ -161,7 +161,8 @@ pub struct SipProviderSpec {
 
     /// The codecs to accept, in order of preference; the first that the caller offers, too, is taken, whatever his own order. PCMA (G.711
     /// A-law, usual in Europe), PCMU (G.711 µ-law, usual in North America), G722 (wideband), Opus (wideband, little bandwidth, bears loss),
-    /// L16 (uncompressed, 16 or 8 kHz, for links of one's own). Default: PCMA, then PCMU.
+    /// L16 (uncompressed, 16 or 8 kHz, for links of one's own), AMR-WB (G.722.2, mobile networks) and iLBC (narrow, bears loss), which are in
+    /// builds of one's own only (docs/codecs.md): others do without them, and the condition CodecsBuilt says so. Default: PCMA, then PCMU.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 8), transform = codecs_rule, extend("x-kubernetes-list-type" = "atomic"))]
     pub codecs: Vec<Codec>,
@@ -331,6 +332,27 @@ pub enum Codec {
     Opus,
     /// 16-bit linear at 16,000 or 8,000 samples per second.
     L16,
+    /// AMR-WB, also G.722.2 (RFC 4867), of builds with the feature `amr-wb`.
+    #[serde(rename = "AMR-WB")]
+    AmrWb,
+    /// iLBC (RFC 3952), of builds with the feature `ilbc`.
+    #[serde(rename = "iLBC")]
+    Ilbc,
+}
+
+impl Codec {
+    /// Its name in a manifest, which is that of its `rtpmap` but for the case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PCMU => "PCMU",
+            Self::PCMA => "PCMA",
+            Self::G722 => "G722",
+            Self::Opus => "Opus",
+            Self::L16 => "L16",
+            Self::AmrWb => "AMR-WB",
+            Self::Ilbc => "iLBC",
+        }
+    }
 }
 
 /// Whether media is encrypted, and how.

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use ringwire_media::codec::OpusParameters;
+use ringwire_media::codec::{AmrWbParameters, HAS_AMR_WB, HAS_ILBC, IlbcMode, OpusParameters};
 use ringwire_media::cover::Protection;
 use ringwire_media::dtls;
 use ringwire_media::ice;
 use ringwire_media::srtp::{MasterKey, Profile};
 use ringwire_media::stream::{self, TelephoneEvent};
-use ringwire_sip::sdp::{Codec, Fingerprint, Negotiated, SdesKeys, Security, Suite};
+use ringwire_sip::sdp::{
+    AmrWb, Codec, Fingerprint, Negotiated, SdesKeys, Security, Suite, ilbc_millis,
+};
 
 /// The RTP session that was agreed on.
 pub fn session(negotiated: &Negotiated) -> stream::Session {
@@ -48,6 +50,28 @@ fn codec(negotiated: &Negotiated) -> stream::Codec {
                 max_bitrate: asked.number("maxaveragebitrate"),
             })
         }
+        Codec::AmrWb { octet_aligned } => {
+            let asked = AmrWb::of(&negotiated.parameters);
+            stream::Codec::AmrWb(AmrWbParameters {
+                octet_aligned,
+                modes: asked.and_then(|asked| asked.modes).unwrap_or(0x1ff),
+                every_second: asked.is_some_and(|asked| asked.every_second),
+                neighbors_only: asked.is_some_and(|asked| asked.neighbors_only),
+            })
+        }
+        Codec::Ilbc => stream::Codec::Ilbc(match ilbc_millis(&negotiated.parameters) {
+            Some(20) => IlbcMode::Millis20,
+            _ => IlbcMode::Millis30,
+        }),
+    }
+}
+
+/// Whether this build has the codec.
+pub fn is_built(codec: Codec) -> bool {
+    match codec {
+        Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::L16 { .. } | Codec::Opus => true,
+        Codec::AmrWb { .. } => HAS_AMR_WB,
+        Codec::Ilbc => HAS_ILBC,
     }
 }
 

@@ -132,6 +132,8 @@ reasons! {
     OneWayAudio,
     /// Both sides have no codec in common.
     CodecMismatch,
+    /// A codec is listed that this build does not have.
+    CodecNotBuilt,
     /// The INVITE asks for something that we cannot do.
     CallRefused,
     /// One side insists on encryption that the other one does not have.

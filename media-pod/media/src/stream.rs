@@ -599,6 +599,9 @@ impl RtpStream {
                 .record(packet.ssrc, packet.sequence, None, now);
             return;
         };
+        if let Some(outbound) = &mut self.outbound {
+            outbound.hear(packet.payload);
+        }
         let timestamp = self.inbound.timestamp(packet.timestamp);
         let at = Position {
             ssrc: packet.ssrc,
@@ -754,6 +757,9 @@ impl RtpStream {
             self.timestamp = self
                 .timestamp
                 .wrapping_add(skipped.wrapping_mul(ticks_per_packet(self.session.codec)));
+            if skipped > 0 {
+                self.leave_a_hole();
+            }
             self.packets = self.packets.wrapping_add(skipped);
             let mut at = due + TICK * skipped;
             for _ in 0..count {
@@ -831,6 +837,7 @@ impl RtpStream {
             self.flow.stopped_sending();
         }
         if sends && self.send_key() {
+            self.leave_a_hole();
             return true;
         }
         let format = self.playback.format();
@@ -847,28 +854,37 @@ impl RtpStream {
         if !sends {
             // On hold the agent's audio passes unheard at its pace: kept, it would be late by the length of the hold ever after.
             self.marker = true;
+            self.leave_a_hole();
             self.tell_marks();
             return speaks;
         }
         let mut coded = [0; codec::PAYLOAD_BYTES];
-        let payload = if let Some(outbound) = &mut self.outbound {
+        let (payload, lead) = if let Some(outbound) = &mut self.outbound {
             let length = outbound.encode(frame, &mut coded);
-            &coded[..length]
+            (&coded[..length], outbound.lead())
         } else {
             if self.session.codec == Codec::Pcma {
                 for code in &mut *frame {
                     *code = ulaw_to_alaw(*code);
                 }
             }
-            &*frame
+            (&*frame, 0)
         };
         if !payload.is_empty() {
             let marker = std::mem::take(&mut self.marker);
             let payload_type = self.session.send_payload_type;
-            self.push_packet(marker, payload_type, self.timestamp, payload);
+            let timestamp = self.timestamp.wrapping_sub(lead);
+            self.push_packet(marker, payload_type, timestamp, payload);
         }
         self.tell_marks();
         speaks
+    }
+
+    /// No sound is sent in this turn.
+    fn leave_a_hole(&mut self) {
+        if let Some(outbound) = &mut self.outbound {
+            outbound.skip();
+        }
     }
 
     fn tell_marks(&mut self) {

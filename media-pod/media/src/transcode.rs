@@ -261,6 +261,28 @@ impl Outbound {
             }
         }
     }
+
+    /// As [`Encoder::lead`].
+    pub fn lead(&self) -> u32 {
+        match &self.coder {
+            Coder::Codec(encoder) => encoder.lead(),
+            Coder::Law(_) => 0,
+        }
+    }
+
+    /// As [`Encoder::skip`].
+    pub fn skip(&mut self) {
+        if let Coder::Codec(encoder) = &mut self.coder {
+            encoder.skip();
+        }
+    }
+
+    /// As [`Encoder::hear`].
+    pub fn hear(&mut self, payload: &[u8]) {
+        if let Coder::Codec(encoder) = &mut self.coder {
+            encoder.hear(payload);
+        }
+    }
 }
 
 /// Timestamps of one clock in ticks of 8,000 a second, across their wrap.

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringwire_media::FRAME_SAMPLES;
-use ringwire_media::codec::{Codec, Decoder, Encoder, OpusParameters, PAYLOAD_BYTES};
+#[cfg(feature = "amr-wb")]
+use ringwire_media::codec::AmrWbParameters;
+use ringwire_media::codec::{Codec, Decoder, Encoder, IlbcMode, OpusParameters, PAYLOAD_BYTES};
 use ringwire_media::compare::compare;
 use ringwire_media::cover::Protection;
 use ringwire_media::format::{Format, MOST_BYTES};
@@ -48,6 +50,7 @@ struct Call {
     encoder: Box<dyn Encoder>,
     decoder: Box<dyn Decoder>,
     sequence: u16,
+    timestamp: u32,
     /// Whether the agent says what he hears.
     echoes: bool,
     agent_hears: Vec<i16>,
@@ -85,6 +88,7 @@ impl Call {
             encoder: codec.encoder(48_000).unwrap(),
             decoder: codec.decoder(48_000).unwrap(),
             sequence: 0,
+            timestamp: 0_u32.wrapping_sub(5000),
             echoes: true,
             agent_hears: Vec::new(),
             caller_hears: Vec::new(),
@@ -101,25 +105,26 @@ impl Call {
     fn tick(&mut self, said: &[i16]) {
         let mut payload = [0; PAYLOAD_BYTES];
         let length = self.encoder.encode(said, &mut payload);
-        let ticks = self.encoder.clock_rate() / 50;
         let packet = Packet {
             marker: false,
             payload_type: 98,
             sequence: self.sequence,
-            timestamp: u32::from(self.sequence)
-                .wrapping_mul(ticks)
-                .wrapping_sub(ticks * 30),
+            timestamp: self.timestamp.wrapping_sub(self.encoder.lead()),
             ssrc: 5,
             payload: &payload[..length],
         };
-        let mut buffer = [0; 1500];
-        let length = packet.write(&mut buffer).unwrap();
-        self.sequence += 1;
-        self.stream.receive(
-            &buffer[..length],
-            PEER.parse::<SocketAddr>().unwrap(),
-            self.now,
-        );
+        let ticks = self.encoder.clock_rate() / 50;
+        self.timestamp = self.timestamp.wrapping_add(ticks);
+        if length > 0 {
+            let mut buffer = [0; 1500];
+            let length = packet.write(&mut buffer).unwrap();
+            self.sequence += 1;
+            self.stream.receive(
+                &buffer[..length],
+                PEER.parse::<SocketAddr>().unwrap(),
+                self.now,
+            );
+        }
         self.stream.handle_timeout(self.now);
         let mut out = [0; PACKET_BYTES];
         let mut sound = [0; 960];
@@ -175,6 +180,14 @@ fn codecs() -> Vec<Codec> {
         Codec::L16 { rate: 16_000 },
         opus(OpusParameters::default()),
         opus(with_all),
+        #[cfg(feature = "amr-wb")]
+        amr_wb(true),
+        #[cfg(feature = "amr-wb")]
+        amr_wb(false),
+        #[cfg(feature = "ilbc")]
+        Codec::Ilbc(IlbcMode::Millis20),
+        #[cfg(feature = "ilbc")]
+        Codec::Ilbc(IlbcMode::Millis30),
     ]
 }
 
@@ -184,6 +197,16 @@ fn codecs_and_formats() -> Vec<(Codec, Format)> {
     let formats = linear.into_iter().chain([Format::Ulaw]);
     let all = formats.flat_map(|format| codecs().into_iter().map(move |codec| (codec, format)));
     all.collect()
+}
+
+#[cfg(feature = "amr-wb")]
+fn amr_wb(octet_aligned: bool) -> Codec {
+    Codec::AmrWb(AmrWbParameters {
+        octet_aligned,
+        modes: 0x1ff,
+        every_second: false,
+        neighbors_only: false,
+    })
 }
 
 #[test]
@@ -209,18 +232,25 @@ fn caller_and_agent_hear_each_other_in_every_codec() {
         );
         // Opus sounds like what it codes more than it looks like it.
         let (once, twice) = match codec {
-            Codec::Opus(_) => (0.8, 0.8),
+            Codec::Opus(_) | Codec::AmrWb(_) | Codec::Ilbc(_) => (0.8, 0.8),
             _ => (0.99, 0.99),
         };
         assert!(heard.correlation > once, "{codec:?}: {heard:?}");
         assert!(echo.correlation > twice, "{codec:?}: {echo:?}");
-        let step = codec.clock_rate() / 50;
+        let long = codec == Codec::Ilbc(IlbcMode::Millis30);
+        let (step, count) = if long {
+            (240, 133)
+        } else {
+            (codec.clock_rate() / 50, 200)
+        };
         for pair in call.packets.windows(2) {
             assert_eq!(pair[1].0.wrapping_sub(pair[0].0), step, "{codec:?}");
         }
-        assert_eq!(call.packets.len(), 200);
+        assert_eq!(call.packets.len(), count);
         assert_eq!(call.stream.stats().unknown_payload, 0);
-        assert!(call.stream.stats().jitter_millis < 0.1);
+        // Two packets of 30 ms leave in 60 ms, 20 and 40 ms apart.
+        let jitter = if long { 12.0 } else { 0.1 };
+        assert!(call.stream.stats().jitter_millis < jitter);
     }
 }
 
@@ -332,4 +362,49 @@ fn an_agent_that_asks_for_wide_band_hears_and_says_what_telephones_do_not_carry(
             assert!(wide || caller < 200.0);
         }
     }
+}
+
+#[cfg(feature = "ilbc")]
+#[test]
+fn after_a_key_frames_of_30_ms_begin_where_the_key_ended() {
+    let mut call = Call::new(Codec::Ilbc(IlbcMode::Millis30));
+    call.tick(&[0; 160]);
+    assert!(call.packets.is_empty());
+    assert!(call.stream.send_digit('5', 100));
+    (0..10).for_each(|_| call.tick(&[0; 160]));
+    let first = (u32::MAX - 100).wrapping_add(160);
+    assert!(
+        call.packets[..7]
+            .iter()
+            .all(|packet| packet.1 == 100 && packet.0 == first)
+    );
+    let next = call.packets[7];
+    assert_eq!((next.0, next.1), (first.wrapping_add(7 * 160), 97));
+}
+
+#[cfg(feature = "amr-wb")]
+#[test]
+fn the_caller_decides_on_the_mode_of_what_he_hears() {
+    let mut call = Call::new(amr_wb(true));
+    (0..3).for_each(|_| call.tick(&[0; 320]));
+    let lengths = |call: &Call| call.packets.last().map(|packet| packet.3);
+    // A request, a table of contents, and 253 bits of speech.
+    assert_eq!(lengths(&call), Some(2 + 32));
+    let payload = [8 << 4, 15 << 3 | 4];
+    let packet = Packet {
+        marker: false,
+        payload_type: 98,
+        sequence: call.sequence,
+        timestamp: call.timestamp,
+        ssrc: 5,
+        payload: &payload,
+    };
+    let mut buffer = [0; 100];
+    let length = packet.write(&mut buffer).unwrap();
+    let now = call.now;
+    call.stream
+        .receive(&buffer[..length], PEER.parse().unwrap(), now);
+    call.sequence += 1;
+    (0..3).for_each(|_| call.tick(&[0; 320]));
+    assert_eq!(lengths(&call), Some(2 + 60));
 }

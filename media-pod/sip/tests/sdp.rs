@@ -3,9 +3,9 @@
 
 use proptest::prelude::*;
 use ringwire_sip::sdp::{
-    Capabilities, Codec, Direction, DtlsTerms, Encryption, Fingerprint, LocalMedia, Negotiated,
-    OfferError, SdesKeys, Secret, Security, SessionDescription, Suite, answer, apply_answer, offer,
-    offer_again,
+    AmrWb, Capabilities, Codec, Direction, DtlsTerms, Encryption, Fingerprint, LocalMedia,
+    Negotiated, OfferError, SdesKeys, Secret, Security, SessionDescription, Suite, answer,
+    apply_answer, ilbc_millis, offer, offer_again,
 };
 
 fn caps() -> Capabilities {
@@ -760,4 +760,112 @@ proptest! {
             }
         }
     }
+}
+
+const AMR_WB: [Codec; 2] = [
+    Codec::AmrWb {
+        octet_aligned: false,
+    },
+    Codec::AmrWb {
+        octet_aligned: true,
+    },
+];
+
+#[test]
+fn amr_wb_is_answered_in_the_format_and_with_the_modes_of_the_offer() {
+    let media = "m=audio 4000 RTP/AVP 104 105 110 101\na=rtpmap:104 amr-wb/16000/1\n\
+        a=fmtp:104 octet-align=1; mode-set=2, 0,1;mode-change-period=2;mode-change-neighbor=1;mode-change-capability=2\n\
+        a=rtpmap:105 AMR-WB/16000\na=rtpmap:110 telephone-event/16000\na=rtpmap:101 telephone-event/8000\n";
+    // What is preferred is found, wherever it stands.
+    let (lines, agreed) = respond_as(&AMR_WB, media);
+    assert_eq!((agreed.codec, agreed.payload_type), (AMR_WB[0], 105));
+    assert_eq!(
+        lines[..3],
+        [
+            "m=audio 20000 RTP/AVP 105 110",
+            "a=rtpmap:105 AMR-WB/16000",
+            "a=fmtp:105 mode-change-capability=2;max-red=0",
+        ]
+    );
+    assert_eq!(agreed.telephone_event_clock, 16_000);
+
+    let (lines, agreed) = respond_as(&AMR_WB[1..], media);
+    assert_eq!((agreed.codec, agreed.payload_type), (AMR_WB[1], 104));
+    assert_eq!(
+        lines[2],
+        "a=fmtp:104 octet-align=1;mode-set=0,1,2;mode-change-capability=2;max-red=0"
+    );
+    let asked = AmrWb::of(&agreed.parameters).unwrap();
+    assert_eq!(asked.modes, Some(0b111));
+    assert!(asked.octet_aligned && asked.every_second && asked.neighbors_only);
+}
+
+#[test]
+fn amr_wb_that_we_cannot_do_is_no_common_codec() {
+    for parameters in [
+        "octet-align=1;crc=1",
+        "octet-align=1;robust-sorting=1",
+        "octet-align=1;interleaving=30",
+        "channels=2",
+        "mode-set=9",
+        "mode-set=",
+    ] {
+        let media = format!(
+            "m=audio 4000 RTP/AVP 104\na=rtpmap:104 AMR-WB/16000\na=fmtp:104 {parameters}\n"
+        );
+        let answered = answer(&parse(&with(&media)), &speaks(&AMR_WB), &local());
+        assert!(
+            matches!(answered, Err(OfferError::NoCommonCodec { .. })),
+            "{parameters}"
+        );
+    }
+    let stereo = "m=audio 4000 RTP/AVP 104\na=rtpmap:104 AMR-WB/16000/2\n";
+    assert!(answer(&parse(&with(stereo)), &speaks(&AMR_WB), &local()).is_err());
+}
+
+#[test]
+fn ilbc_has_the_frames_of_the_offer_and_30_ms_if_nothing_is_said() {
+    for (said, told, ptime) in [
+        ("a=fmtp:97 mode=20\n", "mode=20", 20),
+        ("a=fmtp:97 mode=30\n", "mode=30", 30),
+        ("", "mode=30", 30),
+    ] {
+        let media = format!("m=audio 4000 RTP/AVP 97\na=rtpmap:97 iLBC/8000\n{said}a=ptime:20\n");
+        let (lines, agreed) = respond_as(&[Codec::Ilbc], &media);
+        assert_eq!(lines[2], format!("a=fmtp:97 {told}"));
+        assert_eq!(agreed.ptime_millis, ptime);
+        assert_eq!(ilbc_millis(&agreed.parameters), Some(ptime.into()));
+    }
+    let odd = "m=audio 4000 RTP/AVP 97\na=rtpmap:97 iLBC/8000\na=fmtp:97 mode=25\n";
+    assert!(answer(&parse(&with(odd)), &speaks(&[Codec::Ilbc]), &local()).is_err());
+}
+
+#[test]
+fn the_answer_to_our_offer_decides_on_frames_and_format() {
+    let codecs = [AMR_WB[0], AMR_WB[1], Codec::Ilbc];
+    let ours = offer(&speaks(&codecs), &local());
+    let text = ours.to_string();
+    for line in [
+        "a=rtpmap:96 AMR-WB/16000",
+        "a=fmtp:96 mode-change-capability=2;max-red=0",
+        "a=rtpmap:97 AMR-WB/16000",
+        "a=fmtp:97 octet-align=1;mode-change-capability=2;max-red=0",
+        "a=rtpmap:98 iLBC/8000",
+        "a=fmtp:98 mode=20",
+        "a=rtpmap:99 telephone-event/16000",
+        "a=rtpmap:101 telephone-event/8000",
+    ] {
+        assert!(text.contains(line), "{line} is not in {text}");
+    }
+    let answered =
+        |media: &str| apply_answer(&ours, &parse(&with(media)), &speaks(&codecs)).unwrap();
+    let agreed = answered("m=audio 4000 RTP/AVP 98\na=rtpmap:98 iLBC/8000\na=fmtp:98 mode=30\n");
+    assert_eq!((agreed.codec, agreed.ptime_millis), (Codec::Ilbc, 30));
+    let agreed = answered("m=audio 4000 RTP/AVP 98\na=rtpmap:98 iLBC/8000\na=fmtp:98 mode=20\n");
+    assert_eq!(agreed.ptime_millis, 20);
+    let agreed = answered(
+        "m=audio 4000 RTP/AVP 97\na=rtpmap:97 AMR-WB/16000\na=fmtp:97 octet-align=1;mode-set=0\n",
+    );
+    assert_eq!((agreed.codec, agreed.receive_payload_type), (AMR_WB[1], 97));
+    assert_eq!(AmrWb::of(&agreed.parameters).unwrap().modes, Some(1));
 }

@@ -111,6 +111,8 @@ pub struct ProviderFindings {
     pub callers_log_in: bool,
     /// Whether keys of media stand in SIP messages.
     pub sdes: bool,
+    /// Condition `CodecsBuilt`, where a codec is listed that this build does not have.
+    pub missing_codecs: Option<Verdict>,
 }
 
 /// What is known of a PhoneNumber without asking the pods.

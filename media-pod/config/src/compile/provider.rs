@@ -62,6 +62,8 @@ pub(super) fn compile(
         Err(verdict) => (ProviderTls::default(), Err(verdict)),
     };
 
+    let (codecs, missing_codecs) = codecs(object);
+
     let mut findings = ProviderFindings {
         gateway: gateway.as_ref().ok().map(|(id, _)| id.clone()),
         accepted: match &gateway {
@@ -96,6 +98,7 @@ pub(super) fn compile(
         unaddressed: None,
         callers_log_in: spec.incoming_credentials_secret_ref.is_some(),
         sdes: spec.media_encryption.is_sdes(),
+        missing_codecs,
     };
     let Some(server) = server else {
         // The schema refuses this; an object from before the rule may still say it.
@@ -105,6 +108,14 @@ pub(super) fn compile(
         );
         return (findings, None);
     };
+    if let Some(verdict) = findings
+        .missing_codecs
+        .as_ref()
+        .filter(|_| codecs.is_empty())
+    {
+        findings.accepted = verdict.clone();
+        return (findings, None);
+    }
     let (Ok((_, key)), false) = (gateway, spec.paused) else {
         return (findings, None);
     };
@@ -133,11 +144,7 @@ pub(super) fn compile(
         incoming: incoming.map_or(Some(Vec::new()), |account| {
             account.map(|account| vec![account])
         }),
-        codecs: if spec.codecs.is_empty() {
-            vec![Codec::PCMA, Codec::PCMU]
-        } else {
-            spec.codecs.clone()
-        },
+        codecs,
         media_encryption: spec.media_encryption,
         media_timeout_seconds: spec.media_timeout_seconds,
         called_number_from: spec.called_number_from,
@@ -157,6 +164,47 @@ pub(super) fn compile(
         entry.registration = Some(registration);
     }
     (findings, Some(entry))
+}
+
+/// The feature that a codec has to be built with, if this build is without it.
+fn missing_feature(codec: Codec) -> Option<&'static str> {
+    match codec {
+        Codec::PCMU | Codec::PCMA | Codec::G722 | Codec::Opus | Codec::L16 => None,
+        Codec::AmrWb => (!cfg!(feature = "amr-wb")).then_some("amr-wb"),
+        Codec::Ilbc => (!cfg!(feature = "ilbc")).then_some("ilbc"),
+    }
+}
+
+/// Those of its codecs that this build has, and which it has not.
+fn codecs(object: &SipProvider) -> (Vec<Codec>, Option<Verdict>) {
+    let asked = &object.spec.codecs;
+    if asked.is_empty() {
+        return (vec![Codec::PCMA, Codec::PCMU], None);
+    }
+    let mut built = asked.clone();
+    built.retain(|codec| missing_feature(*codec).is_none());
+    let missing: Vec<String> = asked
+        .iter()
+        .filter_map(|codec| {
+            let feature = missing_feature(*codec)?;
+            Some(format!("{} (feature {feature})", codec.name()))
+        })
+        .collect();
+    let rest: Vec<&str> = built.iter().map(|codec| codec.name()).collect();
+    let consequence = if rest.is_empty() {
+        "it has no other".to_owned()
+    } else {
+        format!("calls use {}", rest.join(", "))
+    };
+    let verdict = (!missing.is_empty()).then(|| {
+        let message = format!(
+            "spec.codecs lists {}, which this build of Ringwire does not have: {consequence}; take it out, or build with the feature, \
+             see docs/codecs.md",
+            missing.join(", ")
+        );
+        Verdict::no(Reason::CodecNotBuilt, message)
+    });
+    (built, verdict)
 }
 
 fn find_gateway<'a>(

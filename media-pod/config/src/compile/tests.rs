@@ -1,6 +1,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
+use ringwire_crds::Codec;
+
 use super::*;
 use crate::gateway::{Backend, Front, Host};
 use crate::object::{Hiding, SecretData, SipService, sip_tcp_service, sip_udp_service};
@@ -209,6 +211,37 @@ fn a_paused_trunk_is_out_of_service() {
         (Holds::True, Reason::Paused)
     );
     assert_eq!(number.state, PhoneNumberState::Inactive);
+}
+
+#[cfg(not(any(feature = "amr-wb", feature = "ilbc")))]
+#[test]
+fn codecs_that_were_not_built_in_are_named_and_left_out() {
+    let mut objects = world();
+    objects.providers[0].spec.codecs = vec![Codec::AmrWb, Codec::PCMA, Codec::Ilbc];
+    let compiled = compile(&objects, &settings());
+    let findings = &compiled.providers[&voice("trunk")];
+    let told = findings.missing_codecs.as_ref().unwrap();
+    assert_eq!(told.reason, Reason::CodecNotBuilt);
+    for part in [
+        "AMR-WB (feature amr-wb)",
+        "iLBC (feature ilbc)",
+        "calls use PCMA",
+    ] {
+        assert!(told.message.contains(part), "{}", told.message);
+    }
+    assert!(findings.accepted.is_yes());
+    let entries = &compiled.gateways[&gateway_id()].providers;
+    assert_eq!(entries[&voice("trunk")].codecs, [Codec::PCMA]);
+
+    objects.providers[0].spec.codecs = vec![Codec::Ilbc];
+    let compiled = compile(&objects, &settings());
+    let findings = &compiled.providers[&voice("trunk")];
+    assert_eq!(findings.accepted.reason, Reason::CodecNotBuilt);
+    assert!(compiled.gateways[&gateway_id()].providers.is_empty());
+
+    objects.providers[0].spec.codecs = vec![Codec::G722];
+    let compiled = compile(&objects, &settings());
+    assert_eq!(compiled.providers[&voice("trunk")].missing_codecs, None);
 }
 
 #[test]

@@ -104,6 +104,12 @@ pub fn sip_provider(
     .into_iter()
     .chain(keys_in_clear(findings, transport).map(|verdict| (condition::KEYS_IN_CLEAR, verdict)))
     .chain(
+        findings
+            .missing_codecs
+            .clone()
+            .map(|verdict| (condition::CODECS_BUILT, verdict)),
+    )
+    .chain(
         one_way(gateway_pods(), &id, old_conditions)
             .map(|verdict| (condition::ONE_WAY_AUDIO, verdict)),
     )

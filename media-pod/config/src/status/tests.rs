@@ -195,6 +195,7 @@ fn provider_findings(unaddressed: Option<Verdict>, address_chosen: bool) -> Prov
         registers: true,
         callers_log_in: false,
         sdes: false,
+        missing_codecs: None,
         address_chosen,
         unaddressed,
     }

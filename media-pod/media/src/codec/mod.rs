@@ -7,7 +7,11 @@
 
 use std::fmt;
 
+#[cfg(feature = "amr-wb")]
+mod amr_wb;
 mod g722;
+#[cfg(feature = "ilbc")]
+mod ilbc;
 mod l16;
 mod opus;
 
@@ -35,35 +39,86 @@ pub enum Codec {
     },
     /// Opus (RFC 6716, RFC 7587).
     Opus(OpusParameters),
+    /// AMR-WB, also G.722.2 (RFC 4867), if it was built with the feature `amr-wb`.
+    AmrWb(AmrWbParameters),
+    /// iLBC (RFC 3951, RFC 3952), if it was built with the feature `ilbc`.
+    Ilbc(IlbcMode),
 }
+
+/// How AMR-WB was agreed on (RFC 4867 section 8.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AmrWbParameters {
+    /// `octet-align`: which of the two payload formats.
+    pub octet_aligned: bool,
+    /// `mode-set`: bit n is set if mode n may be used, 0 (6.60 kbit/s) to 8 (23.85 kbit/s).
+    pub modes: u16,
+    /// `mode-change-period=2`: the peer takes another mode with every second frame only.
+    pub every_second: bool,
+    /// `mode-change-neighbor`: the peer takes only the next mode of the set.
+    pub neighbors_only: bool,
+}
+
+/// Length of iLBC's frames, the same both ways (RFC 3952 section 4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IlbcMode {
+    /// 20 ms in 38 bytes.
+    Millis20,
+    /// 30 ms in 50 bytes.
+    Millis30,
+}
+
+/// Whether this build has AMR-WB.
+pub const HAS_AMR_WB: bool = cfg!(feature = "amr-wb");
+
+/// Whether this build has iLBC.
+pub const HAS_ILBC: bool = cfg!(feature = "ilbc");
 
 impl Codec {
     /// Ticks per second of its RTP timestamps.
     pub fn clock_rate(self) -> u32 {
         match self {
-            Self::Pcmu | Self::Pcma | Self::G722 => 8000,
+            Self::Pcmu | Self::Pcma | Self::G722 | Self::Ilbc(_) => 8000,
+            Self::AmrWb(_) => 16_000,
             Self::L16 { rate } => rate,
             Self::Opus(_) => 48_000,
         }
     }
 
-    /// What decodes it, at `wanted_rate` samples per second if the codec can do that by itself. None for G.711, and if there is no memory.
+    /// What decodes it, at `wanted_rate` samples per second if the codec can do that by itself. None for G.711, for what this build does
+    /// not have, and if there is no memory.
     pub fn decoder(self, wanted_rate: u32) -> Option<Box<dyn Decoder>> {
         Some(match self {
             Self::Pcmu | Self::Pcma => return None,
             Self::G722 => Box::new(g722::G722Decoder::new()),
             Self::L16 { rate } => Box::new(l16::L16Decoder::new(rate)),
             Self::Opus(_) => Box::new(opus::OpusDecoder::new(wanted_rate)?),
+            #[cfg(feature = "amr-wb")]
+            Self::AmrWb(parameters) => Box::new(amr_wb::AmrWbDecoder::new(parameters)?),
+            #[cfg(feature = "ilbc")]
+            Self::Ilbc(mode) => Box::new(ilbc::IlbcDecoder::new(mode)),
+            #[cfg(not(feature = "amr-wb"))]
+            Self::AmrWb(_) => return None,
+            #[cfg(not(feature = "ilbc"))]
+            Self::Ilbc(_) => return None,
         })
     }
 
-    /// What encodes it, from `wanted_rate` samples per second if the codec can do that by itself. None for G.711, and if there is no memory.
+    /// What encodes it, from `wanted_rate` samples per second if the codec can do that by itself. None for G.711, for what this build does
+    /// not have, and if there is no memory.
     pub fn encoder(self, wanted_rate: u32) -> Option<Box<dyn Encoder>> {
         Some(match self {
             Self::Pcmu | Self::Pcma => return None,
             Self::G722 => Box::new(g722::G722Encoder::new()),
             Self::L16 { rate } => Box::new(l16::L16Encoder::new(rate)),
             Self::Opus(parameters) => Box::new(opus::OpusEncoder::new(wanted_rate, parameters)?),
+            #[cfg(feature = "amr-wb")]
+            Self::AmrWb(parameters) => Box::new(amr_wb::AmrWbEncoder::new(parameters)?),
+            #[cfg(feature = "ilbc")]
+            Self::Ilbc(mode) => Box::new(ilbc::IlbcEncoder::new(mode)),
+            #[cfg(not(feature = "amr-wb"))]
+            Self::AmrWb(_) => return None,
+            #[cfg(not(feature = "ilbc"))]
+            Self::Ilbc(_) => return None,
         })
     }
 }
@@ -101,9 +156,22 @@ pub trait Encoder: Send + fmt::Debug {
     /// Ticks per second of its RTP timestamps.
     fn clock_rate(&self) -> u32;
 
-    /// Encodes 20 ms into the start of `payload`; gives the number of bytes. None are sent for 0 (discontinuous transmission), and the
-    /// timestamp goes on.
+    /// Encodes 20 ms into the start of `payload`; gives the number of bytes. None are sent for 0 (discontinuous transmission, or a frame that is
+    /// longer), and the timestamp goes on.
     fn encode(&mut self, sound: &[i16], payload: &mut [u8]) -> usize;
+
+    /// By how many ticks of the RTP clock the last payload begins before the sound that it was made with.
+    fn lead(&self) -> u32 {
+        0
+    }
+
+    /// Something else was sent in place of 20 ms of sound: what waits for more is of no use.
+    fn skip(&mut self) {}
+
+    /// Looks at a payload of the peer's, which may ask for something.
+    fn hear(&mut self, payload: &[u8]) {
+        let _ = payload;
+    }
 }
 
 #[cfg(test)]

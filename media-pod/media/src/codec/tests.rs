@@ -282,6 +282,14 @@ fn rubbish_is_left_out() {
         Codec::G722,
         Codec::L16 { rate: 8000 },
         Codec::Opus(OpusParameters::default()),
+        #[cfg(feature = "amr-wb")]
+        Codec::AmrWb(amr_wb::FREE[0]),
+        #[cfg(feature = "amr-wb")]
+        Codec::AmrWb(amr_wb::FREE[1]),
+        #[cfg(feature = "ilbc")]
+        Codec::Ilbc(IlbcMode::Millis20),
+        #[cfg(feature = "ilbc")]
+        Codec::Ilbc(IlbcMode::Millis30),
     ] {
         let mut decoder = codec.decoder(48_000).unwrap();
         let mut sound = [0; SOUND_SAMPLES];
@@ -312,5 +320,142 @@ fn after_a_reset_a_decoder_is_as_new() {
         let first = decode(&mut *decoder, &payloads);
         decoder.reset();
         assert_eq!(first, decode(&mut *decoder, &payloads));
+    }
+}
+
+#[cfg(feature = "ilbc")]
+mod ilbc {
+    use super::*;
+
+    #[test]
+    fn ilbc_keeps_what_was_said_in_both_lengths() {
+        let sound = voice(8000);
+        for mode in [IlbcMode::Millis20, IlbcMode::Millis30] {
+            let payloads = encode(&mut *Codec::Ilbc(mode).encoder(8000).unwrap(), &sound);
+            let payloads: Vec<_> = payloads.into_iter().filter(|it| !it.is_empty()).collect();
+            let heard = decode(&mut *Codec::Ilbc(mode).decoder(8000).unwrap(), &payloads);
+            let likeness = likeness(&sound, &heard, 100);
+            assert!(likeness > 0.9, "{mode:?}: {likeness}");
+        }
+    }
+}
+
+#[cfg(feature = "amr-wb")]
+mod amr_wb {
+    use super::*;
+
+    /// Both formats, any mode.
+    pub const FREE: [AmrWbParameters; 2] = [
+        AmrWbParameters {
+            octet_aligned: false,
+            modes: 0x1ff,
+            every_second: false,
+            neighbors_only: false,
+        },
+        AmrWbParameters {
+            octet_aligned: true,
+            modes: 0x1ff,
+            every_second: false,
+            neighbors_only: false,
+        },
+    ];
+
+    /// A payload in the octet-aligned format that asks for this mode, without sound.
+    fn request(mode: u8) -> [u8; 2] {
+        [mode << 4, 15 << 3 | 4]
+    }
+
+    /// The modes of so many packets.
+    fn modes(encoder: &mut dyn Encoder, count: usize) -> Vec<u8> {
+        let mut payload = [0; PAYLOAD_BYTES];
+        (0..count)
+            .map(|_| {
+                assert!(encoder.encode(&[0; 320], &mut payload) > 0);
+                payload[1] >> 3 & 15
+            })
+            .collect()
+    }
+
+    #[test]
+    fn amr_wb_keeps_what_was_said_in_both_formats_and_all_modes() {
+        let sound = voice(16_000);
+        for parameters in FREE {
+            let mut last = 0.0;
+            for mode in [0, 2, 8] {
+                let only = AmrWbParameters {
+                    modes: 1 << mode,
+                    ..parameters
+                };
+                let payloads = encode(&mut *Codec::AmrWb(only).encoder(16_000).unwrap(), &sound);
+                let mut decoder = Codec::AmrWb(only).decoder(16_000).unwrap();
+                let likeness = likeness(&sound, &decode(&mut *decoder, &payloads), 400);
+                assert!(likeness > 0.85, "{only:?}: {likeness}");
+                assert!(likeness > last - 0.01, "{only:?}: {likeness} {last}");
+                last = likeness;
+            }
+        }
+    }
+
+    #[test]
+    fn amr_wb_goes_to_the_mode_that_the_peer_asks_for_as_he_allows_it() {
+        let encoder = |parameters| Codec::AmrWb(parameters).encoder(16_000).unwrap();
+        let mut free = encoder(FREE[1]);
+        assert_eq!(modes(&mut *free, 2), [2, 2]);
+        free.hear(&request(8));
+        assert_eq!(modes(&mut *free, 2), [8, 8]);
+        // No request, and none that there is.
+        free.hear(&request(15));
+        free.hear(&request(11));
+        free.hear(&[]);
+        assert_eq!(modes(&mut *free, 1), [8]);
+
+        let mut bound = encoder(AmrWbParameters {
+            modes: 0b1_0001_0011,
+            every_second: true,
+            neighbors_only: true,
+            ..FREE[1]
+        });
+        // The usual one is not in the set.
+        assert_eq!(modes(&mut *bound, 3), [8, 8, 8]);
+        bound.hear(&request(2));
+        assert_eq!(modes(&mut *bound, 3), [8, 8, 8]);
+        bound.hear(&request(0));
+        assert_eq!(modes(&mut *bound, 7), [4, 4, 1, 1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn amr_wb_plays_comfort_noise_several_frames_and_losses() {
+        let sound = voice(16_000);
+        let codec = Codec::AmrWb(FREE[1]);
+        let payloads = encode(&mut *codec.encoder(16_000).unwrap(), &sound);
+        let mut decoder = codec.decoder(16_000).unwrap();
+        let mut heard = [0; 960];
+        let power = |sound: &[i16]| sound.iter().map(|it| f64::from(*it).powi(2)).sum::<f64>();
+        let mut loudest: f64 = 0.0;
+        for payload in &payloads[..50] {
+            assert_eq!(decoder.decode(payload, &mut heard), 320);
+            loudest = loudest.max(power(&heard[..320]));
+        }
+        // One packet of three frames; the last of them was lost on the way to the sender.
+        let mut three = vec![0xf0];
+        let frames = &payloads[50..52];
+        three.extend([0x80 | frames[0][1], 0x80 | frames[1][1], 14 << 3 | 4]);
+        three.extend(&frames[0][2..]);
+        three.extend(&frames[1][2..]);
+        assert_eq!(decoder.ticks(&three), Some(960));
+        assert_eq!(decoder.decode(&three, &mut heard), 960);
+        assert!(power(&heard[640..]) > 0.0);
+        // Ten losses in a row, and it is silent or almost.
+        assert!(decoder.conceal(None, &mut heard[..320]));
+        assert!(!decoder.conceal(None, &mut heard[..321]) && !decoder.conceal(None, &mut []));
+        for _ in 0..10 {
+            assert!(decoder.conceal(None, &mut heard[..320]));
+        }
+        assert!(power(&heard[..320]) < loudest / 10.0);
+        // Comfort noise, and packets without.
+        let mut noise = vec![0xf0, 9 << 3 | 4];
+        noise.extend([0x20, 0, 0, 0, 1]);
+        assert_eq!(decoder.decode(&noise, &mut heard), 320);
+        assert_eq!(decoder.decode(&request(15), &mut heard), 320);
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::MediaDescription;
+use super::amr::AmrWb;
 
 /// A codec that this gateway speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,17 +21,31 @@ pub enum Codec {
     },
     /// Opus (RFC 7587).
     Opus,
+    /// AMR-WB, also G.722.2 (RFC 4867). Its two payload formats are as different as two codecs.
+    AmrWb {
+        /// The octet-aligned format, not the bandwidth-efficient one.
+        octet_aligned: bool,
+    },
+    /// iLBC (RFC 3952).
+    Ilbc,
 }
 
 impl Codec {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Pcmu,
         Self::Pcma,
         Self::G722,
         Self::L16 { rate: 16_000 },
         Self::L16 { rate: 8000 },
         Self::Opus,
+        Self::AmrWb {
+            octet_aligned: false,
+        },
+        Self::AmrWb {
+            octet_aligned: true,
+        },
+        Self::Ilbc,
     ];
 
     /// The encoding name of `rtpmap`.
@@ -41,6 +56,8 @@ impl Codec {
             Self::G722 => "G722",
             Self::L16 { .. } => "L16",
             Self::Opus => "opus",
+            Self::AmrWb { .. } => "AMR-WB",
+            Self::Ilbc => "iLBC",
         }
     }
 
@@ -50,14 +67,15 @@ impl Codec {
             Self::Pcmu => Some(0),
             Self::Pcma => Some(8),
             Self::G722 => Some(9),
-            Self::L16 { .. } | Self::Opus => None,
+            Self::L16 { .. } | Self::Opus | Self::AmrWb { .. } | Self::Ilbc => None,
         }
     }
 
     /// The RTP clock rate in Hz.
     pub fn clock_rate(self) -> u32 {
         match self {
-            Self::Pcmu | Self::Pcma | Self::G722 => 8000,
+            Self::Pcmu | Self::Pcma | Self::G722 | Self::Ilbc => 8000,
+            Self::AmrWb { .. } => 16_000,
             Self::L16 { rate } => rate,
             Self::Opus => 48_000,
         }
@@ -76,18 +94,51 @@ impl Codec {
         format!("{}/{}{channels}", self.name(), self.clock_rate())
     }
 
-    /// What we ask of the peer's encoder: that what is lost can be made of what follows.
-    pub(super) fn fmtp(self) -> Option<&'static str> {
-        (self == Self::Opus).then_some("useinbandfec=1")
+    /// What `fmtp` says of it in an offer of ours, or in the answer to what the peer offered: that lost Opus can be made of what follows; how
+    /// AMR-WB is packed; how long iLBC's frames are.
+    pub(super) fn fmtp(self, offered: Option<&Parameters>) -> Option<String> {
+        match self {
+            Self::Opus => Some("useinbandfec=1".to_owned()),
+            Self::AmrWb { octet_aligned } => {
+                let offered = offered.and_then(AmrWb::of);
+                let modes = offered.and_then(|offered| offered.modes);
+                Some(AmrWb::say(octet_aligned, modes))
+            }
+            Self::Ilbc => {
+                let millis = offered.map_or(20, |offered| ilbc_millis(offered).unwrap_or(30));
+                Some(format!("mode={millis}"))
+            }
+            Self::Pcmu | Self::Pcma | Self::G722 | Self::L16 { .. } => None,
+        }
+    }
+
+    /// The packet time of what was agreed on, in milliseconds, if it is not the usual one.
+    pub(super) fn packet_millis(self, parameters: &Parameters) -> Option<u16> {
+        (self == Self::Ilbc && ilbc_millis(parameters) == Some(30)).then_some(30)
+    }
+
+    /// Whether these are parameters of it that we can do.
+    fn is_described(self, parameters: &Parameters) -> bool {
+        match self {
+            Self::AmrWb { octet_aligned } => {
+                AmrWb::of(parameters).is_some_and(|found| found.octet_aligned == octet_aligned)
+            }
+            Self::Ilbc => ilbc_millis(parameters).is_some(),
+            _ => true,
+        }
     }
 
     /// The codec behind a payload type of this media.
     pub(super) fn of(media: &MediaDescription, payload_type: u8) -> Option<Self> {
         match media.rtpmap(payload_type) {
-            Some((name, clock, channels)) => Self::named(name).find(|codec| {
-                let stereo = channels == 2 && *codec == Self::Opus;
-                codec.clock_rate() == clock && (channels == 1 || stereo)
-            }),
+            Some((name, clock, channels)) => {
+                let parameters = Parameters::of(media, payload_type);
+                Self::named(name).find(|codec| {
+                    let stereo = channels == 2 && *codec == Self::Opus;
+                    let is_meant = codec.clock_rate() == clock && (channels == 1 || stereo);
+                    is_meant && codec.is_described(&parameters)
+                })
+            }
             None => Self::ALL
                 .into_iter()
                 .find(|codec| codec.static_payload_type() == Some(payload_type)),
@@ -126,6 +177,16 @@ impl Parameters {
     /// Whether it is 1.
     pub fn is_set(&self, name: &str) -> bool {
         self.get(name) == Some("1")
+    }
+}
+
+/// The length of iLBC's frames in milliseconds: 30 if nothing is said, and what both sides then use (RFC 3952 section 4.2). None if it is one
+/// that does not exist.
+pub fn ilbc_millis(parameters: &Parameters) -> Option<u32> {
+    match parameters.get("mode") {
+        None | Some("30") => Some(30),
+        Some("20") => Some(20),
+        Some(_) => None,
     }
 }
 

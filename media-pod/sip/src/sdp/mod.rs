@@ -3,6 +3,7 @@
 //! Reads leniently, writes strictly. Only what this gateway can do is negotiated: one of its codecs and DTMF events over RTP, plain or
 //! encrypted. ICE is answered where it is offered; a bundle is answered with the one stream that is taken.
 
+mod amr;
 mod codec;
 mod crypto;
 mod dtls;
@@ -15,7 +16,8 @@ mod print;
 use std::fmt;
 use std::net::IpAddr;
 
-pub use codec::{Codec, Parameters};
+pub use amr::AmrWb;
+pub use codec::{Codec, Parameters, ilbc_millis};
 pub use crypto::{Keying, SdesKeys, Secret, Suite};
 pub use dtls::{DtlsTerms, Fingerprint};
 pub use encryption::{Encryption, Security};

@@ -176,10 +176,12 @@ pub fn answer(
         media.direction.receives() && is_known,
         media.direction.sends(),
     );
+    let parameters = Parameters::of(media, payload_type);
+    let ptime_millis = codec.packet_millis(&parameters);
     let negotiated = Negotiated {
         codec,
         payload_type,
-        parameters: Parameters::of(media, payload_type),
+        parameters,
         receive_payload_type: payload_type,
         receive_codecs: vec![(payload_type, codec)],
         telephone_event: event.map(|(number, _)| (number, number)),
@@ -187,7 +189,7 @@ pub fn answer(
         remote,
         remote_rtcp,
         local_direction,
-        ptime_millis: caps.ptime_millis,
+        ptime_millis: ptime_millis.unwrap_or(caps.ptime_millis),
         on_hold: is_hold(media, is_known),
         security,
         ice: terms,
@@ -198,7 +200,7 @@ pub fn answer(
             let answer = audio(
                 &media.protocol,
                 local,
-                &codecs,
+                (&codecs, Some(&negotiated.parameters)),
                 event,
                 negotiated.ptime_millis,
                 local_direction,
@@ -270,7 +272,7 @@ pub fn offer(caps: &Capabilities, local: &LocalMedia) -> SessionDescription {
     let media = audio(
         protocol,
         local,
-        &codecs,
+        (&codecs, None),
         event,
         caps.ptime_millis,
         Direction::SendRecv,
@@ -295,7 +297,7 @@ pub fn offer_again(
     let again = audio(
         &before.protocol,
         local,
-        &codecs,
+        (&codecs, None),
         event,
         caps.ptime_millis,
         Direction::SendRecv,
@@ -364,10 +366,12 @@ pub fn apply_answer(
         Some((send, receive, clock))
     });
     let allowed = media.direction.reverse().and(ours.direction);
+    let parameters = Parameters::of(media, payload_type);
+    let ptime_millis = codec.packet_millis(&parameters);
     Ok(Negotiated {
         codec,
         payload_type,
-        parameters: Parameters::of(media, payload_type),
+        parameters,
         receive_payload_type,
         receive_codecs: accepted
             .iter()
@@ -378,7 +382,7 @@ pub fn apply_answer(
         remote,
         remote_rtcp,
         local_direction: Direction::new(allowed.sends() && is_known, allowed.receives()),
-        ptime_millis: caps.ptime_millis,
+        ptime_millis: ptime_millis.unwrap_or(caps.ptime_millis),
         on_hold: is_hold(media, is_known),
         security,
         ice: terms,
@@ -558,10 +562,11 @@ fn refused(media: &MediaDescription, named: bool) -> MediaDescription {
     }
 }
 
+/// A stream of these codecs, with what the peer said of the one that is answered.
 fn audio(
     protocol: &str,
     local: &LocalMedia,
-    codecs: &[(u8, Codec)],
+    (codecs, offered): (&[(u8, Codec)], Option<&Parameters>),
     event: impl IntoIterator<Item = (u8, u32)>,
     ptime_millis: u16,
     direction: Direction,
@@ -571,7 +576,7 @@ fn audio(
     let mut push = |name: &str, value: String| attributes.push((name.to_owned(), Some(value)));
     for (number, codec) in codecs {
         push("rtpmap", format!("{number} {}", codec.rtpmap()));
-        if let Some(fmtp) = codec.fmtp() {
+        if let Some(fmtp) = codec.fmtp(offered) {
             push("fmtp", format!("{number} {fmtp}"));
         }
     }

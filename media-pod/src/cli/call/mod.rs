@@ -150,6 +150,12 @@ enum CodecArg {
     Opus,
     #[value(name = "L16")]
     L16,
+    #[cfg(feature = "amr-wb")]
+    #[value(name = "AMR-WB")]
+    AmrWb,
+    #[cfg(feature = "ilbc")]
+    #[value(name = "iLBC")]
+    Ilbc,
 }
 
 impl CodecArg {
@@ -161,6 +167,10 @@ impl CodecArg {
             Self::G722 => "G722",
             Self::Opus => "opus",
             Self::L16 => "L16",
+            #[cfg(feature = "amr-wb")]
+            Self::AmrWb => "AMR-WB",
+            #[cfg(feature = "ilbc")]
+            Self::Ilbc => "iLBC",
         })
     }
 }

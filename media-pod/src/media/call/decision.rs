@@ -9,6 +9,7 @@ use ringwire_sip::message::{Request, Uri};
 use ringwire_sip::sdp::Codec;
 
 use crate::media::shared::Shared;
+use crate::negotiated::is_built;
 use crate::private;
 
 /// No packets for so long, without hold, and the caller is asked, unless the provider says otherwise.
@@ -78,8 +79,10 @@ impl Decision {
     }
 }
 
+/// Those of them that this build has: that of the registrar may be another.
 fn codecs(names: &str) -> Vec<Codec> {
-    names.split(',').flat_map(Codec::named).collect()
+    let known = names.split(',').flat_map(Codec::named);
+    known.filter(|codec| is_built(*codec)).collect()
 }
 
 /// A call in the counters; out of them when it is dropped, even by a panic.

@@ -512,11 +512,7 @@ fn is_of_a_node(config: &RegistrarConfig, address: IpAddr) -> bool {
 
 /// The provider's codecs, the best first.
 fn codec_names(provider: &Provider) -> String {
-    let names: Vec<String> = provider
-        .codecs
-        .iter()
-        .map(|codec| format!("{codec:?}"))
-        .collect();
+    let names: Vec<&str> = provider.codecs.iter().map(|codec| codec.name()).collect();
     names.join(",")
 }
 
