@@ -119,6 +119,8 @@ pub struct JitterBuffer<S> {
     lengths: (i64, i64),
     /// By how much frames are asked for later than at first.
     phase: i64,
+    /// When the next frame is due, once one was asked for.
+    next_due: Option<i64>,
     /// Frames since sound was last made shorter or longer.
     unchanged: u32,
 }
@@ -175,6 +177,7 @@ impl<S: Sample> JitterBuffer<S> {
             delays: (0, 0),
             lengths: (0, 0),
             phase: 0,
+            next_due: None,
             unchanged: 0,
         }
     }
@@ -230,6 +233,12 @@ impl<S: Sample> JitterBuffer<S> {
 
     fn samples_in(&self, micros: i64) -> usize {
         (micros.max(0) * self.samples_per_milli / 1000) as usize
+    }
+
+    /// How long it is until the next frame is due.
+    fn until_next(&self, clock: i64) -> i64 {
+        let due = self.next_due.unwrap_or(clock);
+        (due - clock).clamp(0, FRAME)
     }
 
     fn clock(&mut self, now: Instant) -> i64 {
@@ -349,8 +358,12 @@ impl<S: Sample> JitterBuffer<S> {
         self.lengths = (length, length);
         let delay = match self.delay {
             Delay::Fixed(millis) => i64::from(millis) * 1000,
-            // In step with the frames.
-            Delay::Adaptive => (self.necessary() + FRAME / 2) / FRAME * FRAME,
+            // In step with the frames: the packet waits for the next one anyhow, and then for whole frames, as near to what is necessary as
+            // that makes possible.
+            Delay::Adaptive => {
+                let missing = self.necessary() - self.until_next(clock);
+                (missing + FRAME / 2).div_euclid(FRAME).max(0) * FRAME
+            }
         };
         self.now_delayed = delay;
         self.sync = Some(Sync {
@@ -381,6 +394,7 @@ impl<S: Sample> JitterBuffer<S> {
         now: Instant,
     ) -> i64 {
         let clock = self.clock(now);
+        self.next_due = Some(clock + FRAME);
         let Some(position) = self.position() else {
             frame.fill(S::SILENCE);
             return 0;
@@ -407,7 +421,9 @@ impl<S: Sample> JitterBuffer<S> {
             self.stats.concealed += 1;
         }
         self.sound.play(frame);
-        if heard { self.shift(excess) } else { 0 }
+        let shift = if heard { self.shift(excess) } else { 0 };
+        self.next_due = Some(clock + FRAME + shift);
+        shift
     }
 
     /// Passes over `frames` frames that the caller was too late to play: an adaptive buffer rather plays them later.
