@@ -212,7 +212,7 @@ impl Default for AudioSocketBackend {
 }
 
 /// What Asterisk's res_audiosocket has a kind of frame for, as far as calls have sound in it.
-const SAMPLE_RATES: [u32; 6] = [8000, 12_000, 16_000, 24_000, 32_000, 48_000];
+pub const SAMPLE_RATES: [u32; 6] = [8000, 12_000, 16_000, 24_000, 32_000, 48_000];
 
 fn sample_rate() -> u32 {
     SAMPLE_RATES[0]

@@ -19,6 +19,8 @@ const MAX_PATHS: usize = 8;
 const GOOD_FOR: Duration = Duration::from_secs(30);
 /// A peer that nominates several addresses at the same time repeats each more often than that.
 const NOMINATED_FOR: Duration = Duration::from_secs(5);
+/// Moves a second that are followed: each is told, and known to all who share the port. A peer that is serious nominates again.
+const MOVES: u32 = 8;
 /// Refusals a second that are answered.
 const REFUSALS: u32 = 10;
 
@@ -132,6 +134,7 @@ pub struct Paths {
     chosen: Option<SocketAddr>,
     /// There are new credentials, and no way has been nominated with them (RFC 8445 section 9): the old one stays until then.
     restarted: bool,
+    moves: Bucket,
 }
 
 impl Paths {
@@ -175,12 +178,14 @@ impl Paths {
         let before = self.chosen;
         if proof.nominates {
             let again = path.nominated.replace(now).is_some();
-            if !again || !self.is_outranked(proof.priority, now) {
+            let wanted = self.restarted || !again || !self.is_outranked(proof.priority, now);
+            let moves = before.is_some_and(|before| before != from);
+            if wanted && (!moves || self.moves.take(MOVES, now)) {
                 self.chosen = Some(from);
-            }
-            if std::mem::take(&mut self.restarted) {
-                self.chosen = Some(from);
-                self.all.retain(|path| path.address == from);
+                if std::mem::take(&mut self.restarted) {
+                    self.all.retain(|path| path.address == from);
+                    return true;
+                }
             }
         }
         self.chosen.get_or_insert(from);

@@ -180,3 +180,18 @@ fn only_so_many_addresses_are_kept_and_the_one_in_use_is() {
 fn a_password_is_not_shown() {
     assert!(!format!("{:?}", agent()).contains(PASSWORD));
 }
+
+#[test]
+fn a_peer_that_moves_to_and_fro_is_followed_a_few_times_a_second() {
+    let mut bench = Bench::new();
+    let (mut moves, mut before) = (0, bench.note(A, 1, true));
+    for number in 0..1000 {
+        bench.now += Duration::from_millis(1);
+        let chosen = bench.note(if number % 2 == 0 { B } else { A }, 1, true);
+        moves += u32::from(chosen != before);
+        before = chosen;
+    }
+    assert!((4..=14).contains(&moves), "{moves} moves in a second");
+    bench.now += Duration::from_secs(1);
+    assert_eq!(bench.note(C, 1, true), C, "whoever means it gets there");
+}

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::format::Format;
 
-/// Milliseconds that the queue holds.
+/// Milliseconds that the queue holds, and bytes, where those would be more.
 pub const MAX_QUEUED: usize = 120_000;
+const MAX_BYTES: usize = 4 << 20;
 /// Marks that may wait at the same time.
 pub const MAX_MARKS: usize = 256;
 /// Milliseconds of which an empty queue keeps the memory: half a second more than an agent in real time needs.
@@ -79,9 +80,14 @@ impl Playback {
         millis * self.format.bytes_per_milli()
     }
 
+    /// Bytes that it holds.
+    fn most(&self) -> usize {
+        self.bytes(MAX_QUEUED).min(MAX_BYTES)
+    }
+
     /// Queues audio; true if some was dropped and this is the first time since the queue was last half empty.
     pub fn play(&mut self, audio: &[u8], now: Instant) -> bool {
-        let room = self.bytes(MAX_QUEUED) - self.audio.len();
+        let room = self.most() - self.audio.len();
         let taken = audio.len().min(room);
         self.audio.extend(&audio[..taken]);
         self.queued += taken as u64;
@@ -140,7 +146,7 @@ impl Playback {
         frame[length..].fill(self.format.silence());
         self.played += length as u64;
         self.talking = true;
-        if self.audio.len() < self.bytes(MAX_QUEUED) / 2 {
+        if self.audio.len() < self.most() / 2 {
             self.overflowing = false;
         }
         if self.audio.is_empty() {

@@ -490,9 +490,14 @@ impl RtpStream {
 
     /// The next datagram of a handshake, and where to.
     pub fn poll_handshake(&mut self) -> Option<(Vec<u8>, SocketAddr)> {
+        let destination = self.source.destination();
+        if self.ice.is_some() && destination.is_none() {
+            // It waits for the first check.
+            return None;
+        }
         let (datagram, peer) = self.cover.poll_handshake()?;
         let peer = peer.filter(|_| !self.source.is_checked());
-        Some((datagram, peer.or(self.source.destination())?))
+        Some((datagram, peer.or(destination)?))
     }
 
     /// Takes one datagram of this call's socket as it came. It is not to be read any more.

@@ -175,7 +175,11 @@ fn of_several_addresses_one_of_our_family_is_taken() {
     let candidates = "a=candidate:1 1 UDP 2130706431 2001:db8::5 4000 typ host\n\
         a=candidate:2 1 UDP 2130706175 203.0.113.5 4000 typ host\n\
         a=candidate:2 1 UDP 2130706174 203.0.113.6 4000 typ host\n\
-        a=candidate:2 1 TCP 2130706430 203.0.113.7 9 typ host tcptype active\n";
+        a=candidate:2 1 TCP 2130706430 203.0.113.7 9 typ host tcptype active\n\
+        a=candidate:3 1 UDP 2130706430 239.1.1.1 4000 typ host\n\
+        a=candidate:3 1 UDP 2130706430 255.255.255.255 4000 typ host\n\
+        a=candidate:3 1 UDP 2130706430 0.0.0.0 4000 typ host\n\
+        a=candidate:3 1 UDP 2130706430 203.0.113.8 0 typ host\n";
     let text = format!("{text}{AUDIO}{WHO}{candidates}");
     let (text, agreed) = respond(&text);
     assert_eq!(agreed.remote, Some("203.0.113.5:4000".parse().unwrap()));

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ringwire_crds::{
-    AudioSocketBackend, BackendKind, EchoBackend, VoiceAgent, VoiceAgentSpec, WebSocketBackend,
-    WebSocketProtocol,
+    AudioSocketBackend, BackendKind, EchoBackend, SAMPLE_RATES, VoiceAgent, VoiceAgentSpec,
+    WebSocketBackend, WebSocketProtocol,
 };
 
 use super::{Verdict, secrets};
@@ -67,10 +67,18 @@ pub(super) fn compile(agent: &VoiceAgent, objects: &Objects) -> Result<Agent, Ve
                 address,
                 sample_rate,
             }),
-        ) => Backend::AudioSocket {
-            address: address.clone(),
-            sample_rate: *sample_rate,
-        },
+        ) => {
+            if !SAMPLE_RATES.contains(sample_rate) {
+                let message = format!(
+                    "spec.audioSocket.sampleRate: {sample_rate} is none of {SAMPLE_RATES:?}"
+                );
+                return Err(Verdict::no(Reason::InvalidSpec, message));
+            }
+            Backend::AudioSocket {
+                address: address.clone(),
+                sample_rate: *sample_rate,
+            }
+        }
         _ => {
             return Err(Verdict::no(
                 Reason::InvalidSpec,

@@ -258,6 +258,29 @@ fn keys_in_messages_that_anybody_can_read_are_told_of() {
 }
 
 #[test]
+fn codecs_that_were_not_built_in_are_told_of() {
+    let spec = serde_json::json!({"apiVersion": "ringwire.dev/v1alpha1", "kind": "SipProvider",
+        "metadata": {"name": "trunk", "namespace": "voice"}, "spec": {"server": "carrier.test"}});
+    let provider: SipProvider = serde_json::from_value(spec).unwrap();
+    let missing = Verdict::no(Reason::CodecNotBuilt, "iLBC needs the feature ilbc");
+    for missing_codecs in [None, Some(missing)] {
+        let findings = ProviderFindings {
+            missing_codecs: missing_codecs.clone(),
+            ..provider_findings(None, true)
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let status = sip_provider(&provider, &findings, &Observed::default(), now);
+        let own = status.conditions.iter();
+        let told = own
+            .filter(|own| own.type_ == condition::CODECS_BUILT)
+            .map(|own| (own.status.as_str(), own.message.as_str()))
+            .next();
+        let expected = missing_codecs.map(|_| ("False", "iLBC needs the feature ilbc"));
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
 fn a_gateway_says_what_is_wrong_with_its_services() {
     let mut object = MediaGateway::new("default", ringwire_crds::MediaGatewaySpec::default());
     object.metadata.namespace = Some("voice".into());

@@ -127,6 +127,11 @@ pub struct Pair {
 }
 
 impl Pair {
+    fn forget_strays(&mut self, now: Instant) {
+        self.strays
+            .retain(|(_, at)| now.saturating_duration_since(*at) < STRAYS_FOR);
+    }
+
     /// How many calls it has.
     pub fn calls(&self) -> usize {
         self.seats.len()
@@ -300,6 +305,7 @@ impl Book {
         }
         (seat.remote, seat.confirmed) = (remote, confirmed);
         if let Some(before) = before {
+            pair.forget_strays(now);
             pair.strays.push((before, now));
         }
     }
@@ -313,8 +319,7 @@ impl Book {
             return;
         };
         pair.idle_since = pair.seats.is_empty().then_some(now);
-        pair.strays
-            .retain(|(_, at)| now.saturating_duration_since(*at) < STRAYS_FOR);
+        pair.forget_strays(now);
         // One that was never carried had no packets.
         if seat.since.is_some() {
             let sources = [seat.remote, seat.confirmed].into_iter().flatten();

@@ -37,6 +37,8 @@ const STRANGE_TRIALS: u32 = 10;
 
 /// Former sources for which nothing is thrown away yet.
 const FORMER: usize = 64;
+/// And no more often than this.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// What a call knows of its peer.
 #[derive(Debug, Clone, Copy)]
@@ -195,6 +197,8 @@ pub struct Demux {
     by_ip: HashMap<IpAddr, Vec<usize>>,
     by_ufrag: HashMap<String, usize>,
     former: HashMap<SocketAddr, Former>,
+    /// When the old ones of these were last looked for.
+    former_swept: Option<Instant>,
     trials: [Bucket; 2],
     /// Whose turn it is to be tried by strangers' packets.
     turn: usize,
@@ -308,7 +312,8 @@ impl Demux {
     /// Whose a packet from there is beyond doubt.
     pub fn known(&self, from: SocketAddr) -> Option<usize> {
         let owner = self.owners.get(&from)?;
-        owner.confirmed.or(owner.checked).or(owner.sdp)
+        // A check may have come from anywhere, and long ago. Where a peer wants its packets is confirmed by that.
+        owner.confirmed.or(owner.sdp).or(owner.checked)
     }
 
     /// Whether checks may come here.
@@ -548,9 +553,13 @@ impl Demux {
             owner.confirmed.take_if(|owner| *owner == call);
         }
         self.forget(source);
-        if self.former.len() >= FORMER {
+        let swept = self.former_swept;
+        if self.former.len() >= FORMER
+            && swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP)
+        {
             let holds = |former: &Former| now.saturating_duration_since(former.at) < STREAM_FOR;
             self.former.retain(|_, former| holds(former));
+            self.former_swept = Some(now);
         }
         let former = Former {
             call,

@@ -715,3 +715,14 @@ fn without_ice_in_a_later_offer_the_source_stays_and_the_old_rules_hold() {
     assert_eq!(port.take("203.0.113.7:9", 1, 2), Heard(call));
     assert_eq!(port.take("192.0.2.1:4000", 2, 1), Heard(call));
 }
+
+#[test]
+fn where_a_call_wants_its_packets_the_check_of_another_does_not_take_them() {
+    let mut port = Port::new();
+    let first = checked(&mut port, "192.0.2.1:4000", "name1234");
+    port.note(first, "203.0.113.7:9", true);
+    port.note(first, "192.0.2.80:4000", false);
+    let second = port.call("192.0.2.80:4000", CARRIER);
+    assert_eq!(port.take("192.0.2.80:4000", 7, 1), Heard(second));
+    assert_eq!(port.take("203.0.113.7:9", 8, 1), Heard(first));
+}

@@ -71,14 +71,17 @@ impl Candidate {
         let is_udp = parts.next()?.eq_ignore_ascii_case("udp");
         let priority = parts.next()?.parse().ok()?;
         let address: IpAddr = parts.next()?.parse().ok()?;
-        let port = parts.next()?.parse().ok()?;
+        let port: u16 = parts.next()?.parse().ok()?;
         let is_typed = parts.next()?.eq_ignore_ascii_case("typ");
         let is_host = parts.next()?.eq_ignore_ascii_case("host");
-        (is_udp && is_typed).then(|| Self {
+        let address = address.to_canonical();
+        let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+        let is_place = !address.is_unspecified() && !address.is_multicast() && !is_broadcast;
+        (is_udp && is_typed && is_place && port != 0).then(|| Self {
             component,
             priority,
             is_host,
-            address: SocketAddr::new(address.to_canonical(), port),
+            address: SocketAddr::new(address, port),
         })
     }
 }

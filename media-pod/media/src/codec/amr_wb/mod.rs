@@ -137,7 +137,7 @@ impl AmrWbEncoder {
     /// Goes to the mode that is wanted, as the peer allows it.
     fn change_mode(&mut self) {
         let period = if self.parameters.every_second { 2 } else { 1 };
-        if self.wanted != self.mode && self.unchanged >= period {
+        if self.wanted != self.mode && self.unchanged > 0 && self.unchanged.is_multiple_of(period) {
             self.mode = if self.parameters.neighbors_only {
                 self.parameters.toward(self.mode, self.wanted)
             } else {
@@ -166,6 +166,10 @@ impl Encoder for AmrWbEncoder {
         let mut frame = [0; FRAME_BYTES];
         let length = self.library.encode(self.mode, sound, &mut frame);
         payload::write(&frame[..length], self.parameters.format(), payload)
+    }
+
+    fn skip(&mut self) {
+        self.unchanged = self.unchanged.saturating_add(1);
     }
 
     /// A mode that was not agreed on is not asked for in earnest.

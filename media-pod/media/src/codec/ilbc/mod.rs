@@ -25,6 +25,8 @@ use encode::Coder;
 const RATE: u32 = 8000;
 /// Samples of a sub-block.
 const BLOCK: usize = 40;
+/// Samples of the longest packet that is taken: 256 ms, as the jitter buffer does.
+const LONGEST_PACKET: usize = 2048;
 /// Samples of the longest frame, and of the longest start state.
 const MAX_SAMPLES: usize = 240;
 const MAX_STATE: usize = 58;
@@ -90,7 +92,9 @@ impl Decoder for IlbcDecoder {
     fn ticks(&self, payload: &[u8]) -> Option<u32> {
         let frames = payload.chunks(self.length.bytes());
         let count = frames.len();
+        // Longer packets are not taken: they need not be read.
         let known = payload.len() == count * self.length.bytes()
+            && count * self.length.samples() <= LONGEST_PACKET
             && frames
                 .clone()
                 .all(|frame| Parameters::read(frame, self.length).is_some());
