@@ -111,7 +111,11 @@ fn line(keyword: &str, schema: &Value, path: &str, value: &Value) -> String {
         }
         ("enum", _) => {
             let values = rule.as_array().into_iter().flatten();
-            let values: Vec<String> = values.map(ToString::to_string).collect();
+            let quoted = |value: &Value| match value {
+                Value::String(_) => value.to_string(),
+                number => format!("\"{number}\""),
+            };
+            let values: Vec<String> = values.map(quoted).collect();
             let values = values.join(", ");
             format!("Unsupported value: {value}: supported values: {values}")
         }

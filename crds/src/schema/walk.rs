@@ -163,7 +163,14 @@ impl Walk {
         if let Value::Array(allowed) = &schema["enum"]
             && !allowed.contains(value)
         {
-            let allowed: Vec<String> = allowed.iter().map(Value::to_string).collect();
+            // The server puts numbers in quotes, too.
+            let allowed: Vec<String> = allowed
+                .iter()
+                .map(|value| match value {
+                    Value::String(_) => value.to_string(),
+                    other => format!("\"{other}\""),
+                })
+                .collect();
             self.block(
                 path,
                 format!(
