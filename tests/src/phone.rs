@@ -389,6 +389,16 @@ impl Phone {
         Some(message)
     }
 
+    /// All that came, for people.
+    fn seen_text(&self) -> String {
+        let texts: Vec<&str> = self
+            .seen
+            .iter()
+            .map(|message| message.text.as_str())
+            .collect();
+        texts.join("\n")
+    }
+
     /// The first message that is wanted; others are kept in [`Self::seen`].
     #[track_caller]
     pub fn expect(&mut self, what: &str, wanted: impl Fn(&Message) -> bool) -> Message {
@@ -410,12 +420,7 @@ impl Phone {
                 Some(message) if wanted(&message) => return message,
                 Some(_) => {}
                 None => {
-                    let seen: Vec<&str> = self
-                        .seen
-                        .iter()
-                        .map(|message| message.text.as_str())
-                        .collect();
-                    panic!("the phone got no {what}; it got:\n{}", seen.join("\n"));
+                    panic!("the phone got no {what}; it got:\n{}", self.seen_text());
                 }
             }
         }
@@ -485,14 +490,9 @@ impl Phone {
                 }
             }
         }
-        let seen: Vec<&str> = self
-            .seen
-            .iter()
-            .map(|message| message.text.as_str())
-            .collect();
         panic!(
             "the phone got no final response to {method}, sent {sends} times; it got:\n{}",
-            seen.join("\n")
+            self.seen_text()
         );
     }
 

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use sha2::{Digest, Sha512};
 use zeroize::Zeroizing;
 
+use super::negotiate::is_unicast;
 use super::{Attribute, LocalMedia, MediaDescription, Secret, SessionDescription, attribute};
 
 /// Candidates that are looked at.
@@ -75,8 +76,7 @@ impl Candidate {
         let is_typed = parts.next()?.eq_ignore_ascii_case("typ");
         let is_host = parts.next()?.eq_ignore_ascii_case("host");
         let address = address.to_canonical();
-        let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-        let is_place = !address.is_unspecified() && !address.is_multicast() && !is_broadcast;
+        let is_place = !address.is_unspecified() && is_unicast(address);
         (is_udp && is_typed && is_place && port != 0).then(|| Self {
             component,
             priority,

@@ -510,6 +510,12 @@ fn names(media: &MediaDescription) -> String {
         .collect()
 }
 
+/// Whether it is one host's address, or none.
+pub(super) fn is_unicast(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    !address.is_multicast() && !broadcast
+}
+
 fn remote(session: &SessionDescription, media: &MediaDescription) -> Result<Remote, OfferError> {
     let Some(address) = media.connection.or(session.connection) else {
         return Err(OfferError::Malformed(
@@ -520,8 +526,7 @@ fn remote(session: &SessionDescription, media: &MediaDescription) -> Result<Remo
     if address.is_unspecified() {
         return Ok((None, None));
     }
-    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-    if address.is_multicast() || broadcast {
+    if !is_unicast(address) {
         return Err(OfferError::Malformed(
             "media address is not unicast".to_owned(),
         ));
