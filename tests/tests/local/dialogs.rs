@@ -10,7 +10,7 @@ use ringwire_tests::gateway;
 use ringwire_tests::manifests::NUMBER;
 use ringwire_tests::phone::{Message, Phone};
 use ringwire_tests::sipp;
-use ringwire_tests::wait::seconds;
+use ringwire_tests::wait::{self, seconds};
 
 use crate::{ECHO_EXPECTED, IS_ECHO, agent_gateway, echo_gateway, echo_gateway_on};
 
@@ -132,7 +132,16 @@ fn call_server(scenario: &str) -> gateway::TestCall {
     // The first argument is where sipp's own requests would go.
     let nowhere = Address::claim();
     let server = sipp::start(scenario, nowhere.port(5060), &["-rtp_echo"]);
-    let target = format!("sip:1@{}", server.ip());
+    let std::net::IpAddr::V4(ip) = server.ip() else {
+        panic!("sipp is on an address of IPv4");
+    };
+    // Of this machine's byte order.
+    let local = format!(" {:08X}:13C4 ", u32::from_ne_bytes(ip.octets()));
+    wait::until(seconds(5), "sipp listens on port 5060", || {
+        let sockets = std::fs::read_to_string("/proc/net/udp").unwrap();
+        sockets.contains(&local).then_some(())
+    });
+    let target = format!("sip:1@{ip}");
     let call = gateway::call(&target, Address::claim().ip(), &ECHO_EXPECTED);
     assert!(call.success, "{}", call.result);
     server.end();
