@@ -58,8 +58,8 @@ pub use sip_provider::{
     SipProviderStatus, Transport,
 };
 pub use voice_agent::{
-    AgentLimits, AudioSocketBackend, BackendKind, EchoBackend, SAMPLE_RATES, VoiceAgent,
-    VoiceAgentSpec, VoiceAgentStatus, WebSocketBackend, WebSocketProtocol,
+    AgentLimits, AudioSocketBackend, BackendKind, CallerAudio, EchoBackend, SAMPLE_RATES,
+    VoiceAgent, VoiceAgentSpec, VoiceAgentStatus, WebSocketBackend, WebSocketProtocol,
 };
 
 /// The API group of all kinds.

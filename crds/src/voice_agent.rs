@@ -98,6 +98,12 @@ pub struct VoiceAgentSpec {
     #[schemars(range(min = 0, max = 200))]
     pub cushion_millis: u32,
 
+    /// How the agent hears the caller. Paced: a frame every 20 ms, however the network delivers; so packets wait as long as it is uneven.
+    /// OnArrival: each frame as soon as it has come, so nothing waits but for what is missing; for agents that do not mind a few frames at
+    /// once. Default: Paced.
+    #[serde(default)]
+    pub caller_audio: CallerAudio,
+
     /// What a call may use up.
     #[serde(default)]
     pub limits: AgentLimits,
@@ -120,9 +126,21 @@ impl Default for VoiceAgentSpec {
             audio_socket: None,
             connect_timeout_seconds: connect_timeout_seconds(),
             cushion_millis: cushion_millis(),
+            caller_audio: CallerAudio::default(),
             limits: AgentLimits::default(),
         }
     }
+}
+
+/// How an agent hears the caller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = without_description)]
+pub enum CallerAudio {
+    /// A frame every 20 ms.
+    #[default]
+    Paced,
+    /// Each frame as soon as it has come.
+    OnArrival,
 }
 
 /// The built-in agent that sends the caller's audio back. It has no settings.

@@ -193,6 +193,6 @@ fn ignores_a_status_and_drops_nulls() {
     ringwire_crds::schema::apply_defaults(&mut defaulted);
     assert_eq!(
         defaulted["spec"],
-        json!({"echo": {}, "limits": {"maxCallSeconds": 7200}, "connectTimeoutSeconds": 5, "cushionMillis": 20})
+        json!({"echo": {}, "limits": {"maxCallSeconds": 7200}, "connectTimeoutSeconds": 5, "cushionMillis": 20, "callerAudio": "Paced"})
     );
 }

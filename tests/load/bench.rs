@@ -44,6 +44,9 @@ pub struct Options {
     /// The agents' `cushionMillis`, if the program knows it.
     #[arg(long)]
     cushion: Option<u32>,
+    /// Without delays of ours: `cushionMillis: 0` and `callerAudio: OnArrival`.
+    #[arg(long, conflicts_with = "cushion")]
+    on_arrival: bool,
     /// Leave the floor out.
     #[arg(long)]
     no_floor: bool,
@@ -113,8 +116,12 @@ pub fn run(options: &Options) -> bool {
     failed.count() == 0
 }
 
-fn agent_of(protocol: Protocol, address: SocketAddr, cushion: Option<u32>) -> String {
-    let more = cushion.map_or_else(String::new, |millis| format!("cushionMillis: {millis}"));
+fn agent_of(protocol: Protocol, address: SocketAddr, options: &Options) -> String {
+    let more = match options.cushion {
+        Some(millis) => format!("cushionMillis: {millis}"),
+        None if options.on_arrival => "cushionMillis: 0, callerAudio: OnArrival".to_owned(),
+        None => String::new(),
+    };
     match protocol {
         Protocol::Twilio => web_socket("bot", &format!("ws://{address}/media"), &more),
         Protocol::AudioSocket => object(
@@ -172,7 +179,7 @@ impl Bed {
                 let set = [
                     static_trunk("127.0.0.1", "allowedSources: [127.0.0.0/8], codecs: [PCMU]"),
                     number("main", NUMBER, "trunk", "bot"),
-                    agent_of(protocol, listen, options.cushion),
+                    agent_of(protocol, listen, options),
                     media_gateway("{rtp: {portRange: 10000-19998}}"),
                 ];
                 Subject::Gateway(Box::new(Gateway::start(&[(

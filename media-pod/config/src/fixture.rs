@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ringwire_crds::{Codec, MediaEncryption};
+use ringwire_crds::{CallerAudio, Codec, MediaEncryption};
 
 use crate::gateway::{
     Agent, Backend, Exposure, GatewaySettings, Host, Limits, MediaConfig, Provider, ProviderTls,
@@ -61,6 +61,7 @@ pub fn agent(name: &str) -> Agent {
         backend: Backend::Echo,
         connect_timeout_seconds: 5,
         cushion_millis: 20,
+        caller_audio: CallerAudio::Paced,
         max_call_seconds: 60,
     }
 }

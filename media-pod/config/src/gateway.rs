@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-pub use ringwire_crds::MediaEncryption;
 use ringwire_crds::{CalledNumberFrom, Codec, Transport};
+pub use ringwire_crds::{CallerAudio, MediaEncryption};
 use serde::{Deserialize, Serialize};
 
 use crate::not_understood::NotUnderstood;
@@ -352,6 +352,9 @@ pub struct Agent {
     /// How long the first audio of a talk spurt waits, in milliseconds.
     #[serde(default = "default_cushion_millis")]
     pub cushion_millis: u32,
+    /// Whether the caller's audio is held back until it comes evenly.
+    #[serde(default)]
+    pub caller_audio: CallerAudio,
     /// Longest call, in seconds.
     pub max_call_seconds: u32,
 }

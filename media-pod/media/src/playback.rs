@@ -104,10 +104,19 @@ impl Playback {
         first
     }
 
+    /// Whether nothing is to wait here.
+    pub fn is_instant(&self) -> bool {
+        self.cushion.is_zero()
+    }
+
+    /// Whether a whole frame waits.
+    pub fn has_frame(&self) -> bool {
+        self.audio.len() >= self.format.frame_bytes()
+    }
+
     /// When a talk spurt begins, if a frame waits for that.
     pub fn begins_at(&self) -> Option<Instant> {
-        self.talk_at
-            .filter(|_| !self.talking && self.audio.len() >= self.format.frame_bytes())
+        self.talk_at.filter(|_| !self.talking && self.has_frame())
     }
 
     /// Queues a mark behind the audio so far. Gives it back at once if nothing waits, or if too many wait (an agent that

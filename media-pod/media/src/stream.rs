@@ -1,8 +1,9 @@
 //! One call's audio, both ways: RTP in, frames for the agent out; the agent's audio in, RTP out.
 //!
 //! From [`RtpStream::start`] to [`RtpStream::stop`] one packet leaves every 20 ms unless the call is on hold, and one frame
-//! goes to the agent every 20 ms whatever arrives. Silence leaves in a grid; what the agent says leaves when it is due, which may be up to
-//! 20 ms before the grid has its turn, and after it packets are back in the grid: so timestamps never run away from the clock. Only where
+//! goes to the agent every 20 ms whatever arrives, or, with [`Delay::OnArrival`], as soon as it has. Silence leaves in a grid; what the agent
+//! says leaves when it is due, which may be up to 20 ms before the grid has its turn, and after it packets are back in the grid: so timestamps
+//! never run away from the clock. Without a cushion, what an agent in real time says leaves when it comes, within the same 20 ms. Only where
 //! the peer asked for it (Opus, `usedtx`) silence is not sent.
 //!
 //! The owner feeds datagrams and agent audio, calls [`RtpStream::handle_timeout`] at [`RtpStream::poll_timeout`], and empties
@@ -109,9 +110,10 @@ pub struct StreamConfig {
     pub timestamp: u32,
     /// How the agent hears and speaks.
     pub format: Format,
-    /// Delay of the jitter buffer, 0–200 ms; `None` adapts it to the network.
-    pub jitter_target_millis: Option<u32>,
-    /// How long the first audio of a talk spurt waits, so that the agent's may be late by that: 20 is a good default, 0 plays at once.
+    /// How long the caller's packets wait before the agent hears them.
+    pub delay: Delay,
+    /// How long the first audio of a talk spurt waits, so that the agent's may be late by that: 20 is a good default. With 0 what the agent says
+    /// in real time leaves when it comes.
     pub cushion_millis: u32,
     /// Whether the owner has a port for reports, and calls [`RtpStream::poll_report`].
     pub reports: bool,
@@ -256,6 +258,8 @@ pub struct RtpStream {
     tones: Option<Box<Listener>>,
     playback: Playback,
     playback_paused: bool,
+    /// All that the agent has said has left: what comes next leaves when it comes, or silence in its turn.
+    awaits_agent: bool,
     /// A talk spurt's marker bit that has not left yet.
     marker: bool,
     keys: VecDeque<dtmf::Generator>,
@@ -296,7 +300,7 @@ impl RtpStream {
             sequence,
             timestamp,
             format,
-            jitter_target_millis,
+            delay,
             cushion_millis,
             reports,
             protection,
@@ -310,11 +314,7 @@ impl RtpStream {
             timestamp,
             cover,
             source: SourceFilter::new(session.remote, signalling_ip),
-            inbound: Inbound::new(
-                session.codec,
-                jitter_target_millis.map_or(Delay::Adaptive, Delay::Fixed),
-                format,
-            ),
+            inbound: Inbound::new(session.codec, delay, format),
             reception: Reception::new(now),
             flow: Flow::default(),
             outbound: Outbound::new(session.codec, format),
@@ -322,6 +322,7 @@ impl RtpStream {
             tones: tones(&session, format),
             playback: Playback::new(format, Duration::from_millis(cushion_millis.into())),
             playback_paused: false,
+            awaits_agent: false,
             marker: true,
             keys: VecDeque::new(),
             key_timestamp: None,
@@ -360,10 +361,10 @@ impl RtpStream {
             playback_paused: true,
             ticks: self.ticks,
             grid: self.grid.map(|_| now),
-            next_frame: self.grid.map(|_| now),
             next_packet: self.grid.map(|_| now),
             ..Self::new(config, now)
         };
+        successor.next_frame = self.grid.map(|_| now + successor.inbound.patience());
         // Keys and marks, but no frames: these were the old peer's.
         successor.events.extend(self.events);
         if self.grid.is_some() {
@@ -375,11 +376,11 @@ impl RtpStream {
         successor
     }
 
-    /// Starts the 20 ms tick; the first packet and frame are due at once.
+    /// Starts the 20 ms tick; the first packet and frame are due at once. On arrival the frame of the first packet is waited for.
     pub fn start(&mut self, now: Instant) {
         if self.grid.is_none() {
             self.grid = Some(now);
-            self.next_frame = Some(now);
+            self.next_frame = Some(now + self.inbound.patience());
             self.next_packet = Some(now);
             self.idle_since = now;
             self.flow.expect(self.session.receive, now);
@@ -403,8 +404,9 @@ impl RtpStream {
     }
 
     /// Keeps the agent's audio waiting (silence is sent) until released: used between the 200 OK and the ACK.
-    pub fn pause_playback(&mut self, paused: bool) {
+    pub fn pause_playback(&mut self, paused: bool, now: Instant) {
         self.playback_paused = paused;
+        self.advance_packet(now);
     }
 
     /// How packets are protected from now on. Keys that stay the same go on as they are.
@@ -540,7 +542,12 @@ impl RtpStream {
 
     /// Whether what was taken is to be told, or answered, before anything else is due.
     pub fn has_news(&self) -> bool {
-        !self.events.is_empty() || self.cover.shakes_hands()
+        !self.events.is_empty() || self.cover.shakes_hands() || self.has_arrived()
+    }
+
+    /// Frames wait that are not to wait.
+    fn has_arrived(&self) -> bool {
+        !self.frames.is_empty() && self.inbound.is_on_arrival()
     }
 
     /// Which source is listened to, what a packet needs to pass, and where reports are said to come from.
@@ -624,6 +631,20 @@ impl RtpStream {
             self.reception
                 .record(packet.ssrc, packet.sequence, Some(timestamp), now);
         }
+        if self.inbound.is_on_arrival() && inserted == Insert::Stored {
+            self.make_frames_on_arrival(now);
+        }
+    }
+
+    /// Makes the frames that are there, once the stream has started. The next one is due when it is no longer waited for.
+    fn make_frames_on_arrival(&mut self, now: Instant) {
+        if self.next_frame.is_none() {
+            return;
+        }
+        while self.frames.len() < MAX_FRAMES && self.inbound.is_ready() {
+            self.make_frame(now);
+        }
+        self.next_frame = self.inbound.deadline().or(self.next_frame);
     }
 
     /// The agreed payload type, else G.711's static ones: some carriers switch law without asking. Beside other codecs these are not expected.
@@ -753,8 +774,8 @@ impl RtpStream {
             for number in 0..count {
                 self.make_frame(due + TICK * (skipped + number));
             }
-            if let Some(missing) = self.flow.check(now) {
-                self.events.push_back(StreamEvent::OneWay(missing));
+            if self.inbound.is_on_arrival() {
+                self.make_frames_on_arrival(now);
             }
         }
         if let Some(due) = self.next_packet.filter(|due| *due <= now) {
@@ -774,6 +795,9 @@ impl RtpStream {
             }
             self.next_packet = Some(at);
             self.advance_packet(now);
+            if let Some(missing) = self.flow.check(now) {
+                self.events.push_back(StreamEvent::OneWay(missing));
+            }
         }
     }
 
@@ -810,8 +834,9 @@ impl RtpStream {
         let ticks = ticks_per_packet(self.session.codec);
         self.timestamp = self.timestamp.wrapping_add(ticks);
         self.packets = self.packets.wrapping_add(1);
+        self.awaits_agent = speaks && self.playback.is_instant() && !self.playback.has_frame();
         match self.turn_in_grid() {
-            Some(turn) if !speaks => turn,
+            Some(turn) if !speaks || self.awaits_agent => turn,
             _ => at + TICK,
         }
     }
@@ -823,7 +848,9 @@ impl RtpStream {
 
     /// A talk spurt does not wait for the grid. It is ahead of it by 20 ms at most.
     fn advance_packet(&mut self, now: Instant) {
-        let begins = self.playback.begins_at().filter(|_| !self.playback_paused);
+        let awaited = self.awaits_agent && self.playback.has_frame();
+        let begins = self.playback.begins_at().or(awaited.then_some(now));
+        let begins = begins.filter(|_| !self.playback_paused);
         if let (Some(begins), Some(next), Some(turn)) =
             (begins, self.next_packet, self.turn_in_grid())
         {

@@ -46,7 +46,7 @@ impl Bench {
             ssrc: 77,
             sequence: 1,
             timestamp: 1,
-            jitter_target_millis: Some(0),
+            delay: Delay::Fixed(0),
             format: Format::Ulaw,
             cushion_millis: 20,
             reports: true,

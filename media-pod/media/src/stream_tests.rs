@@ -48,7 +48,7 @@ impl Bench {
             sequence: 65_534,
             timestamp: u32::MAX - 100,
             format: Format::Ulaw,
-            jitter_target_millis: Some(0),
+            delay: Delay::Fixed(0),
             cushion_millis,
             reports: true,
             protection: Protection::None,
@@ -291,6 +291,94 @@ fn an_agent_that_is_ahead_needs_no_cushion() {
 }
 
 #[test]
+fn without_a_cushion_what_an_agent_says_in_real_time_leaves_when_it_comes() {
+    let mut bench = Bench::with_cushion(Codec::Pcmu, 0);
+    let begin = bench.now;
+    let mut sent = run(&mut bench, begin, 6);
+    // The fifth is later than silence can wait, and what follows has time again.
+    for at in [7, 32, 44, 77, 105, 119, 141] {
+        sent.extend(run(&mut bench, begin, at - 1));
+        bench.play(&[1; 160]);
+    }
+    sent.extend(run(&mut bench, begin, 185));
+    let speaking: Vec<u64> = sent
+        .iter()
+        .filter_map(|(at, _, speaks)| speaks.then_some(*at))
+        .collect();
+    assert_eq!(speaking, [7, 32, 44, 77, 105, 120, 141]);
+    let silent: Vec<u64> = sent
+        .iter()
+        .filter_map(|(at, _, speaks)| (!speaks).then_some(*at))
+        .collect();
+    assert_eq!(silent, [0, 100, 180]);
+    let numbers: Vec<u32> = sent.iter().map(|(_, number, _)| *number).collect();
+    assert!(numbers.iter().copied().eq(0..numbers.len() as u32));
+}
+
+#[test]
+fn without_a_cushion_an_agent_that_is_ahead_is_paced() {
+    let mut bench = Bench::with_cushion(Codec::Pcmu, 0);
+    let begin = bench.now;
+    run(&mut bench, begin, 6);
+    let mut sent = Vec::new();
+    for at in 7..10 {
+        bench.play(&[1; 160]);
+        sent.extend(run(&mut bench, begin, at));
+    }
+    sent.extend(run(&mut bench, begin, 70));
+    let times: Vec<u64> = sent.iter().map(|(at, ..)| *at).collect();
+    assert!(
+        times.windows(2).all(|pair| pair[1] - pair[0] >= 13),
+        "{times:?}"
+    );
+    assert_eq!(times[0], 7);
+}
+
+#[test]
+fn on_arrival_frames_do_not_wait_and_what_is_missing_is_filled() {
+    let mut bench = Bench::new(Codec::Pcmu);
+    bench.stream.inbound = Inbound::new(Codec::Pcmu, Delay::OnArrival, Format::Ulaw);
+    let mut heard = Vec::new();
+    let mut frame = [0; MOST_BYTES];
+    let begin = bench.now;
+    for at in 0..400 {
+        bench.stream.handle_timeout(bench.now);
+        // Nothing at first, then a packet every 20 ms but for one, then nothing any more.
+        let number = (at >= 90 && at < 250 && at % 20 == 13).then_some(at / 20);
+        if let Some(number) = number {
+            bench.sent = number;
+            if number != 7 {
+                bench.peer_sends(0, &[number as u8; 160]);
+            }
+        }
+        if let Some(number @ (4..7 | 10..)) = number {
+            assert!(bench.stream.has_news(), "{number}");
+        }
+        while let Some((_, millis)) = bench.stream.poll_frame(&mut frame) {
+            heard.push((at, frame[80], millis));
+        }
+        bench.now = begin + Duration::from_millis(u64::from(at) + 1);
+    }
+    let numbers: Vec<u64> = heard.iter().map(|(.., millis)| *millis).collect();
+    assert!(
+        numbers
+            .iter()
+            .copied()
+            .eq((0..heard.len() as u64).map(|n| n * 20))
+    );
+    let times: Vec<u16> = heard.iter().map(|(at, ..)| *at).collect();
+    let expected = [
+        0, 20, 40, 60, 80, 93, 113, 133, 213, 213, 213, 213, 233, 313, 333, 353, 373, 393,
+    ];
+    assert_eq!(times, expected);
+    let spoken: Vec<u8> = heard[5..13].iter().map(|(_, code, _)| *code).collect();
+    assert_eq!(
+        (&spoken[..3], &spoken[4..]),
+        (&[4, 5, 6][..], &[8, 9, 10, 11][..])
+    );
+}
+
+#[test]
 fn what_is_less_than_a_frame_leaves_with_the_grid() {
     let mut bench = Bench::with_cushion(Codec::Pcmu, 0);
     let begin = bench.now;
@@ -420,10 +508,10 @@ fn on_hold_nothing_is_sent_the_agents_audio_passes_unheard_and_timestamps_run_on
 #[test]
 fn paused_playback_sends_silence_until_released() {
     let mut bench = Bench::new(Codec::Pcmu);
-    bench.stream.pause_playback(true);
+    bench.stream.pause_playback(true, bench.now);
     bench.play(&[3; 320]);
     assert_eq!(bench.payload(), [ULAW_SILENCE; 160]);
-    bench.stream.pause_playback(false);
+    bench.stream.pause_playback(false, bench.now);
     assert_eq!(bench.payload(), [3; 160]);
 }
 
@@ -708,7 +796,7 @@ fn a_successor_plays_what_was_said_and_counts_the_agents_frames_on() {
         sequence: 9,
         timestamp: 1,
         format: Format::Ulaw,
-        jitter_target_millis: Some(0),
+        delay: Delay::Fixed(0),
         cushion_millis: 20,
         reports: true,
         protection: Protection::None,
@@ -716,7 +804,7 @@ fn a_successor_plays_what_was_said_and_counts_the_agents_frames_on() {
     };
     let before = bench.stream;
     bench.stream = before.into_successor(config, bench.now);
-    bench.stream.pause_playback(false);
+    bench.stream.pause_playback(false, bench.now);
     assert_eq!(bench.stream.stats().packets_sent, 0);
     let (packets, frames) = bench.tick_frames();
     let [(_, payload_type, sequence, _, payload)] = &packets[..] else {

@@ -1,12 +1,12 @@
 //! Between the caller's codec and the format in which the agent hears and speaks. G.711 is neither decoded nor encoded for an agent that takes
 //! µ-law.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::codec::{Codec, Decoder, Encoder};
 use crate::format::{Format, MOST_SAMPLES};
 use crate::g711::{alaw_to_ulaw, decode_ulaw, encode_alaw, encode_ulaw};
-use crate::jitter::{Delay, Insert, JitterBuffer, JitterStats, Position, Ulaw};
+use crate::jitter::{Delay, Insert, JitterBuffer, JitterStats, PATIENCE, Position, Ulaw};
 use crate::resample::Resampler;
 use crate::{FRAME_MILLIS, FRAME_SAMPLES};
 
@@ -171,6 +171,22 @@ impl Inbound {
         }
     }
 
+    /// As [`JitterBuffer::is_ready`].
+    pub fn is_ready(&self) -> bool {
+        match &self.way {
+            Way::Ulaw(buffer) => buffer.is_ready(),
+            Way::Decoded(decoded) => decoded.buffer.is_ready(),
+        }
+    }
+
+    /// As [`JitterBuffer::deadline`].
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.way {
+            Way::Ulaw(buffer) => buffer.deadline(),
+            Way::Decoded(decoded) => decoded.buffer.deadline(),
+        }
+    }
+
     /// Forgets what came so far; the counts stay.
     pub fn reset(&mut self) {
         match &mut self.way {
@@ -185,6 +201,20 @@ impl Inbound {
             Way::Ulaw(buffer) => buffer.skip(frames),
             Way::Decoded(decoded) => decoded.buffer.skip(frames),
         }
+    }
+
+    /// How long the first packet is waited for.
+    pub fn patience(&self) -> Duration {
+        if self.is_on_arrival() {
+            PATIENCE
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// Whether frames are made of packets when these come.
+    pub fn is_on_arrival(&self) -> bool {
+        self.delay == Delay::OnArrival
     }
 
     /// What has happened so far.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ringwire_media::FRAME_SAMPLES;
 use ringwire_media::cover::Protection;
 use ringwire_media::format::Format;
+use ringwire_media::jitter::Delay;
 use ringwire_media::plane::{Agent, CallHandle, Parts, Plane, Turn};
 use ringwire_media::ports::Wanted;
 use ringwire_media::stream::{Codec, RtpStream, Session, StreamConfig};
@@ -57,7 +58,7 @@ fn open(plane: &Plane, remote: SocketAddr) -> (CallHandle, SocketAddr) {
         sequence: 1,
         timestamp: 1,
         format: Format::Ulaw,
-        jitter_target_millis: None,
+        delay: Delay::Adaptive,
         cushion_millis: 20,
         reports: true,
         protection: Protection::None,

@@ -12,6 +12,7 @@ use ringwire_media::compare::compare;
 use ringwire_media::cover::Protection;
 use ringwire_media::format::{Format, MOST_BYTES};
 use ringwire_media::g711::encode_ulaw;
+use ringwire_media::jitter::Delay;
 use ringwire_media::resample::Resampler;
 use ringwire_media::rtp::Packet;
 use ringwire_media::stream::{PACKET_BYTES, RtpStream, Session, StreamConfig, TelephoneEvent};
@@ -73,7 +74,7 @@ impl Call {
             sequence: 65_534,
             timestamp: u32::MAX - 100,
             format,
-            jitter_target_millis: Some(40),
+            delay: Delay::Fixed(40),
             cushion_millis: 20,
             reports: true,
             protection: Protection::None,

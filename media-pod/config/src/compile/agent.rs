@@ -30,6 +30,7 @@ pub(super) fn kind(agent: &VoiceAgent) -> Option<BackendKind> {
         audio_socket,
         connect_timeout_seconds: _,
         cushion_millis: _,
+        caller_audio: _,
         limits: _,
     } = &agent.spec;
     match (echo, web_socket, audio_socket) {
@@ -49,6 +50,7 @@ pub(super) fn compile(agent: &VoiceAgent, objects: &Objects) -> Result<Agent, Ve
         audio_socket,
         connect_timeout_seconds,
         cushion_millis,
+        caller_audio,
         limits,
     } = &agent.spec;
     let backend = match (echo, web_socket, audio_socket) {
@@ -91,6 +93,7 @@ pub(super) fn compile(agent: &VoiceAgent, objects: &Objects) -> Result<Agent, Ve
         backend,
         connect_timeout_seconds: *connect_timeout_seconds,
         cushion_millis: *cushion_millis,
+        caller_audio: *caller_audio,
         max_call_seconds: limits.max_call_seconds,
     })
 }

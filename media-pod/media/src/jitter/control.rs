@@ -62,6 +62,7 @@ impl<S: Sample> JitterBuffer<S> {
                 let residue = self.sync.as_ref().map_or(0, |sync| sync.residue.most());
                 self.now_delayed - residue - self.necessary()
             }
+            Delay::OnArrival => 0,
         }
     }
 
@@ -108,6 +109,9 @@ impl<S: Sample> JitterBuffer<S> {
         frame: usize,
     ) {
         let urgent = excess.abs() > HURRY;
+        if self.delay == Delay::OnArrival {
+            return;
+        }
         if self.unchanged < if urgent { 1 } else { PAUSE } {
             return;
         }

@@ -5,8 +5,11 @@
 //! ([`JitterBuffer::pop`] says so), and by leaving out or repeating a period of the voice's pitch (`stretch`). The latter makes up for a
 //! sender whose clock is not ours, too. What does not come in time is concealed (`conceal`). G.711 is not decoded at all while nothing of this happens.
 //!
+//! Or nothing waits that is there, and frames are asked for when packets come (`arrival`): then only what is missing is waited for.
+//!
 //! Memory is fixed after the first packets, losses and changes: less than 10 KB for G.711.
 
+mod arrival;
 mod conceal;
 mod control;
 mod delay;
@@ -20,6 +23,7 @@ mod stretch;
 
 use std::time::{Duration, Instant};
 
+pub use arrival::PATIENCE;
 use conceal::Concealer;
 use control::Residue;
 use delay::DelayModel;
@@ -54,6 +58,8 @@ pub enum Delay {
     Adaptive,
     /// So many milliseconds, 0–200, and up to a frame more.
     Fixed(u32),
+    /// Not at all: frames are asked for as soon as [`JitterBuffer::is_ready`], or at the [`JitterBuffer::deadline`] of what is missing.
+    OnArrival,
 }
 
 /// What became of a packet.
@@ -160,7 +166,7 @@ impl<S: Sample> JitterBuffer<S> {
         Self {
             delay: match delay {
                 Delay::Fixed(millis) => Delay::Fixed(millis.min(MAX_DELAY_MILLIS)),
-                Delay::Adaptive => delay,
+                Delay::Adaptive | Delay::OnArrival => delay,
             },
             conceals: true,
             ticks_per_milli: i64::from((clock_rate / 1000).max(1)),
@@ -318,6 +324,9 @@ impl<S: Sample> JitterBuffer<S> {
     /// A packet comes after a pause: then the delay may be changed, and packets and frames put in step, for nothing. Or one is late, and what
     /// follows it has not been played: it is, if the delay is to be longer anyhow, or if there was only silence in its place.
     fn make_time(&mut self, start: i64, begins_spurt: bool) {
+        if self.delay == Delay::OnArrival {
+            return self.take_place(start);
+        }
         let room = self.ticks_in((MAX_DELAY - self.now_delayed).max(0));
         let excess = self.excess();
         let pause = self.concealer.is_silent() && self.store.first().is_none();
@@ -364,6 +373,7 @@ impl<S: Sample> JitterBuffer<S> {
                 let missing = self.necessary() - self.until_next(clock);
                 (missing + FRAME / 2).div_euclid(FRAME).max(0) * FRAME
             }
+            Delay::OnArrival => 0,
         };
         self.now_delayed = delay;
         self.sync = Some(Sync {
@@ -385,8 +395,8 @@ impl<S: Sample> JitterBuffer<S> {
     }
 
     /// Plays the next 20 ms into `frame`. To be called once every 20 ms, also while nothing arrives; `now` is when this frame is due. Gives
-    /// by how many microseconds the next one should be later (negative: sooner, by 1 ms at most), never more than 20 ms in all, and 0 with a
-    /// fixed delay.
+    /// by how many microseconds the next one should be later (negative: sooner, by 1 ms at most), never more than 20 ms in all, and 0 without an
+    /// adaptive delay.
     pub fn pop(
         &mut self,
         play: &mut (impl Play<S> + ?Sized),
@@ -431,7 +441,7 @@ impl<S: Sample> JitterBuffer<S> {
         let micros = frames.min(1 << 32).cast_signed() * FRAME;
         let room = match self.delay {
             Delay::Adaptive => (MAX_DELAY - self.now_delayed).max(0),
-            Delay::Fixed(_) => 0,
+            Delay::Fixed(_) | Delay::OnArrival => 0,
         };
         let ticks = self.ticks_in((micros - room).max(0));
         if let Some(sync) = &mut self.sync {

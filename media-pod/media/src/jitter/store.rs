@@ -65,6 +65,11 @@ impl Store {
         self.entries.first().copied()
     }
 
+    /// All that wait, in the order of their timestamps.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     /// What it says; valid until something is put in.
     pub fn payload(&self, entry: &Entry) -> &[u8] {
         let offset = entry.offset as usize;

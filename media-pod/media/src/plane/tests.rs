@@ -5,6 +5,7 @@ use crate::FRAME_SAMPLES;
 use crate::cover::{Cover, Protection};
 use crate::format::Format;
 use crate::ice::Terms;
+use crate::jitter::Delay;
 use crate::ports::demux::Why;
 use crate::srtp::{MasterKey, OVERHEAD, Profile};
 use crate::stream::{Codec, Session};
@@ -124,7 +125,7 @@ fn config(remote: SocketAddr) -> StreamConfig {
         sequence: 1,
         timestamp: 1,
         format: Format::Ulaw,
-        jitter_target_millis: Some(0),
+        delay: Delay::Fixed(0),
         cushion_millis: 20,
         reports: true,
         protection: Protection::None,
@@ -328,7 +329,8 @@ fn another_caller_takes_the_place_and_the_agent_stays() {
         config(successor.local_addr().unwrap()),
         Box::new(move |event| drop(events_in.send(event))),
     );
-    call.handle.with(|stream, _| stream.pause_playback(false));
+    call.handle
+        .with(|stream, now| stream.pause_playback(false, now));
     assert!(
         call.events.recv_timeout(LIMIT).is_err(),
         "the old one is told no more"

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringwire_media::format::MOST_BYTES;
+use ringwire_media::jitter::Delay;
 use ringwire_media::stream::{PACKET_BYTES, RtpStream, StreamConfig, StreamEvent};
 use ringwire_sip::dialog::{Action, CallEvent, EndedBy, RespondTo};
 use ringwire_sip::digest::Credentials;
@@ -597,7 +598,7 @@ impl Call {
             sequence: rand::random(),
             timestamp,
             format: audio::FORMAT,
-            jitter_target_millis: None,
+            delay: Delay::Adaptive,
             cushion_millis: 0,
             reports: false,
             protection: crate::negotiated::protection(negotiated, None),

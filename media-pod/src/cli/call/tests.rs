@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Parser;
 use ringwire_media::cover::Protection;
 use ringwire_media::format::{Format, MOST_BYTES};
+use ringwire_media::jitter::Delay;
 use ringwire_media::stream::{PACKET_BYTES, RtpStream, StreamConfig, StreamEvent};
 use ringwire_sip::dialog::{Action, CallEvent, RespondTo};
 use ringwire_sip::message::{Request, Response};
@@ -262,7 +263,7 @@ impl Peer {
             ssrc: 1,
             sequence: 1,
             timestamp: 1,
-            jitter_target_millis: Some(40),
+            delay: Delay::Fixed(40),
             format: Format::Ulaw,
             cushion_millis: 20,
             reports: false,

@@ -14,7 +14,7 @@ use ringwire_sip::sdp::LocalMedia;
 
 use super::decision::Decision;
 use super::succession::TakeOver;
-use super::{Call, Leg, NewCall};
+use super::{Call, Leg, NewCall, Timing};
 use crate::media::agent_link::Hearing;
 use crate::media::caller;
 use crate::media::exchange::{CallKey, FromCall};
@@ -179,7 +179,7 @@ fn take(call: NewCall, shared: &Shared) -> Result<(Box<Call<'_>>, Option<TakeOve
         agent_proved: false,
         stats: None,
         record: CallRecord::default(),
-        cushion_millis: 0,
+        timing: Timing::NONE,
         hearing: Hearing::default(),
         limit: now,
         succeeded: None,

@@ -10,7 +10,7 @@ use ringwire_config::{ObjectRef, Reason};
 use ringwire_media::ports::Wanted;
 use ringwire_sip::message::HeaderName;
 
-use super::{Call, Line, sleep_until};
+use super::{Call, Line, Timing, sleep_until};
 use crate::media::agent_link::{self, Hearing, Unreachable};
 use crate::media::shared::Shared;
 
@@ -80,7 +80,7 @@ impl Call<'_> {
                     millis = started.elapsed().as_millis() as u64,
                     "agent connected"
                 );
-                self.cushion_millis = entry.cushion_millis;
+                self.timing = Timing::of(&entry);
                 self.hearing = Hearing::of(&entry.backend);
                 self.limit = Instant::now() + Duration::from_secs(entry.max_call_seconds.into());
                 self.answer().await

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
+use ringwire_config::gateway::{self as config, CallerAudio};
 use ringwire_config::{ObjectRef, Reason};
+use ringwire_media::jitter::Delay;
 use ringwire_media::plane::{Agent, CallHandle};
 use ringwire_media::ports::Seat;
 use ringwire_media::stream::{StreamEvent, StreamStats};
@@ -84,6 +86,32 @@ enum Line {
     Inherited(CallHandle),
 }
 
+/// How long the caller's sound waits before the agent hears it, and the agent's first sound before the caller does.
+#[derive(Clone, Copy)]
+struct Timing {
+    delay: Delay,
+    cushion_millis: u32,
+}
+
+impl Timing {
+    /// Before the agent is known.
+    const NONE: Self = Self {
+        delay: Delay::Adaptive,
+        cushion_millis: 0,
+    };
+
+    /// As an agent wants it.
+    fn of(agent: &config::Agent) -> Self {
+        Self {
+            delay: match agent.caller_audio {
+                CallerAudio::Paced => Delay::Adaptive,
+                CallerAudio::OnArrival => Delay::OnArrival,
+            },
+            cushion_millis: agent.cushion_millis,
+        }
+    }
+}
+
 struct Call<'a> {
     shared: &'a Shared,
     key: CallKey,
@@ -113,8 +141,8 @@ struct Call<'a> {
     /// The counters of the packets, once their carrying has ended.
     stats: Option<oneshot::Receiver<StreamStats>>,
     record: CallRecord,
-    /// How long the agent's first audio waits.
-    cushion_millis: u32,
+    /// How long sound waits, both ways.
+    timing: Timing,
     /// How the agent hears and speaks; after it took another call's place, as it did there.
     hearing: Hearing,
     /// When the call has lasted as long as it may.

@@ -53,8 +53,8 @@ impl Call<'_> {
             sequence: self.rng.random(),
             timestamp: self.rng.random(),
             format: self.hearing.format(session.codec),
-            jitter_target_millis: None,
-            cushion_millis: self.cushion_millis,
+            delay: self.timing.delay,
+            cushion_millis: self.timing.cushion_millis,
             reports: true,
             protection,
             ice,
@@ -79,7 +79,7 @@ impl Call<'_> {
         // INVITE, it is the ACK that brought us here.)
         let paused = !self.confirmed;
         media.with(move |stream, now| {
-            stream.pause_playback(paused);
+            stream.pause_playback(paused, now);
             stream.start(now);
         });
         self.media = Some(media);
@@ -106,7 +106,7 @@ impl Call<'_> {
     pub(super) fn release_playback(&mut self) {
         self.confirmed = true;
         if let Some(media) = &self.media {
-            media.with(|stream, _| stream.pause_playback(false));
+            media.with(|stream, now| stream.pause_playback(false, now));
         }
     }
 

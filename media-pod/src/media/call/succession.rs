@@ -8,7 +8,7 @@ use ringwire_config::Reason;
 use ringwire_sip::refer::Replaces;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Call, Line};
+use super::{Call, Line, Timing};
 use crate::media::agent_link::Ears;
 use crate::media::exchange::ToCall;
 
@@ -19,7 +19,7 @@ const HANDOVER_LIMIT: Duration = Duration::from_secs(2);
 pub struct Handover {
     line: Line,
     ears: Ears,
-    cushion_millis: u32,
+    timing: Timing,
     limit: Instant,
     /// To be told, or dropped, when the new call has answered.
     succeeded: oneshot::Sender<Succession>,
@@ -86,14 +86,14 @@ impl Call<'_> {
                 let Handover {
                     line,
                     ears,
-                    cushion_millis,
+                    timing,
                     limit,
                     succeeded,
                 } = *handover;
                 self.record.agent_call_id.clone_from(&ears.call_id);
                 self.line = Some(line);
                 self.ears = Some(ears);
-                self.cushion_millis = cushion_millis;
+                self.timing = timing;
                 self.limit = limit;
                 self.succeeds = Some(succeeded);
                 self.answer().await
@@ -139,7 +139,7 @@ impl Call<'_> {
         let handover = Box::new(Handover {
             line,
             ears,
-            cushion_millis: self.cushion_millis,
+            timing: self.timing,
             limit: self.limit,
             succeeded,
         });
