@@ -2,7 +2,7 @@
 //!
 //! 33 bytes at the start of a frame, each of them a µ-law code of 0x82 to 0x9f: G.711's tables and 16-bit samples carry them unchanged.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Bytes of a marker.
 pub const BYTES: usize = 33;
@@ -35,6 +35,12 @@ pub fn now() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     since.as_micros() as u64 & TIME_MASK
+}
+
+/// The time that it was then.
+pub fn at(then: Instant) -> u64 {
+    let passed = then.elapsed().as_micros() as u64;
+    now().wrapping_sub(passed) & TIME_MASK
 }
 
 /// Microseconds from one time to a later one.

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
 
+use ringwire_media::plane::inbox::{BATCH, Inbox};
+
 use super::Heard;
 use crate::floor::HEADER;
 use crate::marker::{self, Marker};
@@ -94,17 +96,27 @@ impl Audio {
     }
 
     /// Reads what has come.
-    pub fn receive(&mut self, buffer: &mut [u8], heard: &mut Heard) {
-        while let Ok((length, from)) = self.socket.recv_from(buffer) {
-            if Some(from) == self.remote && self.due.is_some() {
-                self.check(&buffer[..length], heard);
-            } else if self.due.is_some() {
-                heard.strange += 1;
+    pub fn receive(&mut self, inbox: &mut Inbox, heard: &mut Heard) {
+        loop {
+            let count = inbox.fill(&self.socket, true);
+            for index in 0..count {
+                let Some((arrival, packet)) = inbox.get(index) else {
+                    continue;
+                };
+                if Some(arrival.from) == self.remote && self.due.is_some() {
+                    self.check(packet, arrival.at, heard);
+                } else if self.due.is_some() {
+                    heard.strange += 1;
+                }
+            }
+            if count < BATCH {
+                return;
             }
         }
     }
 
-    fn check(&mut self, packet: &[u8], heard: &mut Heard) {
+    /// `at` is when the kernel got it: how late this program is, is not the other's doing.
+    fn check(&mut self, packet: &[u8], at: Instant, heard: &mut Heard) {
         heard.received += 1;
         if packet.len() != HEADER + SAMPLES || packet[0] != 0x80 || packet[1] & 0x7f != 0 {
             heard.malformed += 1;
@@ -128,9 +140,8 @@ impl Audio {
             timestamp.wrapping_add(SAMPLES as u32),
             ssrc,
         ));
-        let at = Instant::now();
         if let Some(before) = self.last_at.replace(at) {
-            let apart = at - before;
+            let apart = at.saturating_duration_since(before);
             let off = apart.abs_diff(FRAME);
             heard.spacing.add(off.as_micros() as u64);
         }
@@ -150,7 +161,7 @@ impl Audio {
             }
         }
         self.last_frame = Some(marker.frame);
-        let now = marker::now();
+        let now = marker::at(at);
         let round_trip = marker::between(marker.sent, now);
         heard.late += u64::from(round_trip > LATE_MICROS);
         heard.round_trip.add(round_trip);

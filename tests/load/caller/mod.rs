@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token};
 use ringwire_media::g711::encode_ulaw;
+use ringwire_media::plane::inbox::{Inbox, note_times};
 use ringwire_media::tone::speech_like;
 
 use self::audio::{Audio, FRAME};
@@ -127,6 +128,7 @@ struct Callers {
     socket: UdpSocket,
     lines: Vec<Line>,
     speech: Vec<u8>,
+    inbox: Inbox,
     heard: Heard,
     /// Who has a packet to send, and when.
     due: BinaryHeap<Reverse<(Instant, usize)>>,
@@ -154,6 +156,7 @@ impl Callers {
         for call in 0..plan.calls {
             let port = FIRST_PORT + 2 * call as u16;
             let mut socket = UdpSocket::bind(SocketAddr::new(plan.from, port))?;
+            note_times(&socket)?;
             poll.registry()
                 .register(&mut socket, Token(call), Interest::READABLE)?;
             lines.push(Line {
@@ -173,6 +176,7 @@ impl Callers {
             socket,
             lines,
             speech,
+            inbox: Inbox::new(),
             heard: Heard::default(),
             due: BinaryHeap::new(),
             measuring: false,
@@ -269,7 +273,7 @@ impl Callers {
                 };
                 self.lines[event.token().0]
                     .audio
-                    .receive(&mut buffer, heard);
+                    .receive(&mut self.inbox, heard);
             }
         }
         Ok(())

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ringwire_media::g711;
 use ringwire_tests::address::Address;
 use ringwire_tests::agent::{self, Agent, Manner};
@@ -262,6 +264,45 @@ fn an_agent_whose_call_is_given_up_is_never_told_of_a_start() {
     gateway.wait_calls(0);
     assert!(agent.events("start").is_empty() && agent.events("connected").is_empty());
     assert_eq!(agent.connections().1, 0, "a connection is left");
+}
+
+/// A caller's packets come by threes every 60 ms: how many threes the agent hears at once.
+fn threes_at_once(caller_audio: &str) -> usize {
+    let agent = Agent::start(Manner::default());
+    let gateway = agent_gateway(&agent, &format!("callerAudio: {caller_audio}"));
+    let mut phone = Phone::udp(gateway.sip());
+    let remote = phone.call().media();
+    let start = Instant::now();
+    for number in 0..90u16 {
+        let due = start + Duration::from_millis(u64::from(number) / 3 * 60);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let mut packet = vec![0x80, 0];
+        packet.extend(number.to_be_bytes());
+        packet.extend((u32::from(number) * 160).to_be_bytes());
+        packet.extend(7u32.to_be_bytes());
+        packet.extend([0x91; 160]);
+        phone.rtp.send_to(&packet, remote).unwrap();
+    }
+    phone.hang_up();
+    agent.wait("closed");
+    let sound = STANDARD.encode([0x91; 160]);
+    let media = agent.events("media");
+    let times: Vec<Instant> = media
+        .iter()
+        .filter(|heard| heard.message["media"]["payload"] == sound.as_str())
+        .map(|heard| heard.at)
+        .collect();
+    // Some are shortened away by the buffer that paces them.
+    assert!(times.len() > 60, "{}", times.len());
+    let at_once = |three: &&[Instant]| three[2] - three[0] < Duration::from_millis(10);
+    times.windows(3).filter(at_once).count()
+}
+
+#[test]
+fn an_agent_may_have_each_frame_when_it_comes() {
+    let (paced, on_arrival) = (threes_at_once("Paced"), threes_at_once("OnArrival"));
+    assert!(on_arrival >= 20, "{on_arrival} of 30");
+    assert!(paced <= 10, "{paced} of 30");
 }
 
 #[test]

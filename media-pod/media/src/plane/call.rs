@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use mio::{Interest, Registry, Token};
 
+use super::outbox::Outbox;
 use super::pair::Pairs;
 use super::wheel::Slot;
 use super::{Agent, LastHeard, Parts, Turn};
@@ -208,7 +209,7 @@ impl Call {
     }
 
     /// Sends what is to be sent, and gives the agent what is for it.
-    pub fn pump(&mut self, pairs: &Pairs, now: Instant) {
+    pub fn pump(&mut self, pairs: &Pairs, outbox: &mut Outbox, now: Instant) {
         let Some(media) = &mut self.media else { return };
         let Media {
             stream, seat, tell, ..
@@ -223,15 +224,16 @@ impl Call {
         }
         let mut packet = [0; PACKET_BYTES];
         while let Some((length, to)) = stream.poll_transmit(&mut packet) {
-            pair.send(&packet[..length], to);
+            outbox.put(pairs, (seat.slot(), Part::Rtp), &packet[..length], to);
         }
         let mut report = [0; REPORT_BYTES];
         if let Some((length, to)) = stream.poll_report(&mut report, now) {
-            if stream.is_muxed() {
-                pair.send(&report[..length], to);
+            let part = if stream.is_muxed() {
+                Part::Rtp
             } else {
-                pair.send_report(&report[..length], to);
-            }
+                Part::Reports
+            };
+            outbox.put(pairs, (seat.slot(), part), &report[..length], to);
         }
         let mut frame = [0; MOST_BYTES];
         while let Some((length, timestamp_millis)) = stream.poll_frame(&mut frame) {

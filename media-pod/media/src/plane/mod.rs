@@ -5,7 +5,8 @@
 //! happens there. How an agent is spoken to is [`Agent`]'s, which knows no sockets but its own.
 
 mod call;
-mod inbox;
+pub mod inbox;
+mod outbox;
 mod pair;
 mod thread;
 mod wheel;

@@ -88,7 +88,12 @@ impl Pairs {
 /// The way out.
 pub struct Way<'a>(Option<&'a Pair>);
 
-impl Way<'_> {
+impl<'a> Way<'a> {
+    /// Where it begins.
+    pub fn socket(&self, part: Part) -> Option<&'a UdpSocket> {
+        self.0.map(|pair| pair.socket(part))
+    }
+
     /// Sends a packet. A full buffer loses it, as the network might.
     pub fn send(&self, packet: &[u8], to: SocketAddr) {
         if let Some(pair) = self.0 {
@@ -105,13 +110,16 @@ impl Way<'_> {
 }
 
 impl Pair {
-    /// Reads what came in there, as [`Inbox::fill`].
-    pub fn read(&self, part: Part, inbox: &mut Inbox) -> usize {
-        let socket = match part {
+    fn socket(&self, part: Part) -> &UdpSocket {
+        match part {
             Part::Rtp => &self.rtp,
             Part::Reports | Part::Agent => &self.reports,
-        };
-        inbox.fill(socket, self.is_ipv4)
+        }
+    }
+
+    /// Reads what came in there, as [`Inbox::fill`].
+    pub fn read(&self, part: Part, inbox: &mut Inbox) -> usize {
+        inbox.fill(self.socket(part), self.is_ipv4)
     }
 
     /// Whose a datagram is that came in there. One that is tried on keys has reached its call already.

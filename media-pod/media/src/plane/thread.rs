@@ -11,6 +11,7 @@ use slab::Slab;
 
 use super::call::{Call, Media, Part};
 use super::inbox::{BATCH, Inbox};
+use super::outbox::Outbox;
 use super::pair::Pairs;
 use super::wheel::Wheel;
 use super::{Agent, Door, LastHeard, Parts, Turn};
@@ -71,6 +72,7 @@ struct Thread {
     wheel: Wheel,
     scratch: Vec<u8>,
     inbox: Inbox,
+    outbox: Outbox,
     /// What had more to read than its turn was long.
     again: Vec<(usize, Part)>,
     /// Calls that heard what somebody has to know of.
@@ -106,6 +108,7 @@ impl Thread {
             wheel: Wheel::new(Instant::now()),
             scratch: vec![0; SCRATCH],
             inbox: Inbox::new(),
+            outbox: Outbox::new(),
             again: Vec::new(),
             news: Vec::new(),
             tell_idle: Vec::new(),
@@ -149,8 +152,11 @@ impl Thread {
                     self.turn(index, now, |call, _| call.on_timeout(now));
                 }
             }
+            // Before ports are closed.
+            self.outbox.flush(&self.pairs);
             if woken {
                 owned = self.take_orders();
+                self.outbox.flush(&self.pairs);
             }
             if self.calls.is_empty() {
                 self.tell_idle.clear();
@@ -275,12 +281,13 @@ impl Thread {
             wheel,
             scratch,
             pairs,
+            outbox,
             ..
         } = self;
         let call = calls.get_mut(index)?;
         let done = catch_unwind(AssertUnwindSafe(|| {
             let done = act(call, scratch);
-            call.pump(pairs, now);
+            call.pump(pairs, outbox, now);
             done
         }));
         let Ok(done) = done else {

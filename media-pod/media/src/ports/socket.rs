@@ -3,10 +3,10 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use nix::sys::socket::sockopt;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::drops;
+use crate::plane::inbox::note_times;
 
 /// Receive buffer to ask for; the kernel may give less.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -54,8 +54,7 @@ fn open(address: SocketAddr) -> io::Result<UdpSocket> {
         let _ = socket.set_tclass_v6(EXPEDITED);
     }
     let _ = socket.set_tos_v4(EXPEDITED);
-    // Without, what came is as late as it is read.
-    let _ = nix::sys::socket::setsockopt(&socket, sockopt::ReceiveTimestampns, &true);
+    let _ = note_times(&socket);
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
