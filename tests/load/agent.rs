@@ -146,8 +146,10 @@ fn serve_one(
     while let Some(event) = connection.reader.next(protocol, ulaw) {
         match event {
             Event::Audio => {
-                marker::stamp(ulaw);
-                protocol.write(ulaw, Side::Agent(connection.reader.stream()), out);
+                // What the caller has not said is not answered.
+                if marker::stamp(ulaw) {
+                    protocol.write(ulaw, Side::Agent(connection.reader.stream()), out);
+                }
             }
             Event::Reply(reply) => out.extend(reply),
             Event::Closed => return false,

@@ -81,11 +81,13 @@ impl Marker {
     }
 }
 
-/// Notes in a frame when the agent had it, if there is a marker.
-pub fn stamp(frame: &mut [u8]) {
-    if frame.len() >= BYTES && frame.starts_with(&START) {
+/// Notes in a frame when the agent had it, if there is a marker: whether there is one.
+pub fn stamp(frame: &mut [u8]) -> bool {
+    let marked = frame.len() >= BYTES && frame.starts_with(&START);
+    if marked {
         write(&mut frame[AGENT], now());
     }
+    marked
 }
 
 #[cfg(test)]
@@ -105,9 +107,10 @@ mod tests {
         let there_and_back = frame
             .map(|code| ringwire_media::g711::encode_ulaw(ringwire_media::g711::decode_ulaw(code)));
         assert_eq!(Marker::of(&there_and_back), Some(marker));
-        stamp(&mut frame);
+        assert!(stamp(&mut frame));
         let stamped = Marker::of(&frame).unwrap();
         assert!(between(stamped.sent, stamped.agent) < 1_000_000);
         assert_eq!(Marker::of(&[0xff; 160]), None);
+        assert!(!stamp(&mut [0xff; 160]));
     }
 }

@@ -6,6 +6,7 @@
 pub mod codec;
 pub mod compare;
 pub mod cover;
+mod credit;
 pub mod drops;
 pub mod dtls;
 pub mod dtmf;

@@ -19,6 +19,7 @@ use std::{
 use crate::{
     FRAME_MILLIS, codec,
     cover::{Cover, Protection},
+    credit::Credit,
     dtls,
     dtmf::{self, in_band::Listener},
     flow::{Flow, Missing},
@@ -274,6 +275,10 @@ pub struct RtpStream {
     /// When the next packet leaves.
     next_packet: Option<Instant>,
     ticks: u64,
+    /// When the first of them was.
+    begun: Option<Instant>,
+    /// For frames that nobody paces.
+    credit: Credit,
     idle_since: Instant,
     reports: Option<Reports>,
     /// Where the peer's reports come from.
@@ -332,6 +337,8 @@ impl RtpStream {
             next_frame: None,
             next_packet: None,
             ticks: 0,
+            begun: None,
+            credit: Credit::new(now),
             idle_since: now,
             reports: reports.then(|| Reports::new(ssrc, now)),
             reporter: None,
@@ -360,6 +367,7 @@ impl RtpStream {
             // Until its owner knows that the new peer listens.
             playback_paused: true,
             ticks: self.ticks,
+            begun: self.begun,
             grid: self.grid.map(|_| now),
             next_packet: self.grid.map(|_| now),
             ..Self::new(config, now)
@@ -380,6 +388,7 @@ impl RtpStream {
     pub fn start(&mut self, now: Instant) {
         if self.grid.is_none() {
             self.grid = Some(now);
+            self.begun.get_or_insert(now);
             self.next_frame = Some(now + self.inbound.patience());
             self.next_packet = Some(now);
             self.idle_since = now;
@@ -594,8 +603,7 @@ impl RtpStream {
             .telephone_event
             .is_some_and(|event| event.receive == packet.payload_type)
         {
-            self.reception
-                .record(packet.ssrc, packet.sequence, None, now);
+            self.record_other(&packet, now);
             let digit = self
                 .keys_received
                 .receive(packet.ssrc, packet.timestamp, packet.payload);
@@ -607,9 +615,7 @@ impl RtpStream {
         }
         let Some(codec) = self.codec_of(packet.payload_type) else {
             self.stats.unknown_payload += u64::from(!matches!(packet.payload_type, 13 | 19));
-            self.reception
-                .record(packet.ssrc, packet.sequence, None, now);
-            return;
+            return self.record_other(&packet, now);
         };
         if let Some(outbound) = &mut self.outbound {
             outbound.hear(packet.payload);
@@ -636,12 +642,24 @@ impl RtpStream {
         }
     }
 
+    /// Notes a packet that has no sound.
+    fn record_other(&mut self, packet: &Packet<'_>, now: Instant) {
+        self.reception
+            .record(packet.ssrc, packet.sequence, None, now);
+        self.inbound.pass_over(packet.ssrc, packet.sequence);
+    }
+
     /// Makes the frames that are there, once the stream has started. The next one is due when it is no longer waited for.
     fn make_frames_on_arrival(&mut self, now: Instant) {
         if self.next_frame.is_none() {
             return;
         }
-        while self.frames.len() < MAX_FRAMES && self.inbound.is_ready() {
+        while self.inbound.is_ready() {
+            if !self.credit.take(now) {
+                // Faster than time: then as fast as time.
+                self.next_frame = Some(now + TICK);
+                return;
+            }
             self.make_frame(now);
         }
         self.next_frame = self.inbound.deadline().or(self.next_frame);
@@ -764,20 +782,49 @@ impl RtpStream {
         self.cover.handle_timeout(now);
         self.tell_failure();
         if let Some(due) = self.next_frame.filter(|due| *due <= now) {
-            let (count, skipped) = ticks_due(due, now);
-            self.next_frame = Some(due + TICK * (count + skipped));
-            if skipped > 0 {
-                self.stats.ticks_skipped += u64::from(skipped);
-                self.ticks += u64::from(skipped);
-                self.inbound.skip(skipped.into());
-            }
-            for number in 0..count {
-                self.make_frame(due + TICK * (skipped + number));
-            }
             if self.inbound.is_on_arrival() {
-                self.make_frames_on_arrival(now);
+                self.give_up(due, now);
+            } else {
+                self.make_due_frames(due, now);
             }
         }
+        self.make_due_packets(now);
+    }
+
+    /// A frame every 20 ms.
+    fn make_due_frames(&mut self, due: Instant, now: Instant) {
+        let (count, skipped) = ticks_due(due, now);
+        self.next_frame = Some(due + TICK * (count + skipped));
+        if skipped > 0 {
+            self.stats.ticks_skipped += u64::from(skipped);
+            self.ticks += u64::from(skipped);
+            self.inbound.skip(skipped.into());
+        }
+        for number in 0..count {
+            self.make_frame(due + TICK * (skipped + number));
+        }
+    }
+
+    /// What is missing is not waited for any more, but for what a late thread would have to make up for.
+    fn give_up(&mut self, mut due: Instant, now: Instant) {
+        for _ in 0..MAX_CATCH_UP {
+            // Of what came while the thread was late, nothing is missing.
+            if !self.inbound.is_ready() && self.credit.take(now) {
+                self.make_frame(due);
+                self.inbound.gave_up(due);
+                self.next_frame = Some(due + TICK);
+            }
+            self.make_frames_on_arrival(now);
+            match self.next_frame.filter(|due| *due <= now) {
+                Some(next) => due = next,
+                None => return,
+            }
+        }
+        self.inbound.gave_up(now);
+        self.next_frame = Some(now + TICK);
+    }
+
+    fn make_due_packets(&mut self, now: Instant) {
         if let Some(due) = self.next_packet.filter(|due| *due <= now) {
             let (count, skipped) = ticks_due(due, now);
             self.timestamp = self
@@ -818,6 +865,9 @@ impl RtpStream {
         let shift = self.inbound.pop(frame, due);
         self.next_frame = self.next_frame.map(|next| shifted(next, shift));
         self.listen_for_keys(frame);
+        if self.inbound.is_on_arrival() {
+            self.catch_up_with_time(due);
+        }
         let timestamp_millis = self.ticks * FRAME_MILLIS;
         self.ticks += 1;
         if self.frames.len() < MAX_FRAMES {
@@ -825,6 +875,17 @@ impl RtpStream {
             self.sound.extend(&*frame);
         } else {
             self.stats.frames_dropped += 1;
+        }
+    }
+
+    /// Frames that nobody paces begin when they come, where that is later than the one before would say.
+    fn catch_up_with_time(&mut self, now: Instant) {
+        let passed = self
+            .begun
+            .map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
+        let ticks = (passed.as_millis() / TICK.as_millis()) as u64;
+        if ticks > self.ticks + 2 {
+            self.ticks = ticks;
         }
     }
 
@@ -1128,3 +1189,7 @@ mod tests;
 #[cfg(test)]
 #[path = "stream_ice_tests.rs"]
 mod ice_tests;
+
+#[cfg(test)]
+#[path = "stream_arrival_tests.rs"]
+mod arrival_tests;

@@ -34,6 +34,22 @@ fn session(codec: Codec) -> Session {
     }
 }
 
+pub(super) fn config(codec: Codec, cushion_millis: u32, delay: Delay) -> StreamConfig {
+    StreamConfig {
+        session: session(codec),
+        signalling_ip: None,
+        ssrc: 77,
+        sequence: 65_534,
+        timestamp: u32::MAX - 100,
+        format: Format::Ulaw,
+        delay,
+        cushion_millis,
+        reports: true,
+        protection: Protection::None,
+        ice: None,
+    }
+}
+
 impl Bench {
     fn new(codec: Codec) -> Self {
         Self::with_cushion(codec, 20)
@@ -41,19 +57,7 @@ impl Bench {
 
     fn with_cushion(codec: Codec, cushion_millis: u32) -> Self {
         let now = Instant::now();
-        let config = StreamConfig {
-            session: session(codec),
-            signalling_ip: None,
-            ssrc: 77,
-            sequence: 65_534,
-            timestamp: u32::MAX - 100,
-            format: Format::Ulaw,
-            delay: Delay::Fixed(0),
-            cushion_millis,
-            reports: true,
-            protection: Protection::None,
-            ice: None,
-        };
+        let config = config(codec, cushion_millis, Delay::Fixed(0));
         let mut stream = RtpStream::new(config, now);
         stream.start(now);
         Self {
@@ -332,50 +336,6 @@ fn without_a_cushion_an_agent_that_is_ahead_is_paced() {
         "{times:?}"
     );
     assert_eq!(times[0], 7);
-}
-
-#[test]
-fn on_arrival_frames_do_not_wait_and_what_is_missing_is_filled() {
-    let mut bench = Bench::new(Codec::Pcmu);
-    bench.stream.inbound = Inbound::new(Codec::Pcmu, Delay::OnArrival, Format::Ulaw);
-    let mut heard = Vec::new();
-    let mut frame = [0; MOST_BYTES];
-    let begin = bench.now;
-    for at in 0..400 {
-        bench.stream.handle_timeout(bench.now);
-        // Nothing at first, then a packet every 20 ms but for one, then nothing any more.
-        let number = (at >= 90 && at < 250 && at % 20 == 13).then_some(at / 20);
-        if let Some(number) = number {
-            bench.sent = number;
-            if number != 7 {
-                bench.peer_sends(0, &[number as u8; 160]);
-            }
-        }
-        if let Some(number @ (4..7 | 10..)) = number {
-            assert!(bench.stream.has_news(), "{number}");
-        }
-        while let Some((_, millis)) = bench.stream.poll_frame(&mut frame) {
-            heard.push((at, frame[80], millis));
-        }
-        bench.now = begin + Duration::from_millis(u64::from(at) + 1);
-    }
-    let numbers: Vec<u64> = heard.iter().map(|(.., millis)| *millis).collect();
-    assert!(
-        numbers
-            .iter()
-            .copied()
-            .eq((0..heard.len() as u64).map(|n| n * 20))
-    );
-    let times: Vec<u16> = heard.iter().map(|(at, ..)| *at).collect();
-    let expected = [
-        0, 20, 40, 60, 80, 93, 113, 133, 213, 213, 213, 213, 233, 313, 333, 353, 373, 393,
-    ];
-    assert_eq!(times, expected);
-    let spoken: Vec<u8> = heard[5..13].iter().map(|(_, code, _)| *code).collect();
-    assert_eq!(
-        (&spoken[..3], &spoken[4..]),
-        (&[4, 5, 6][..], &[8, 9, 10, 11][..])
-    );
 }
 
 #[test]

@@ -187,6 +187,22 @@ impl Inbound {
         }
     }
 
+    /// As [`JitterBuffer::gave_up`].
+    pub fn gave_up(&mut self, due: Instant) {
+        match &mut self.way {
+            Way::Ulaw(buffer) => buffer.gave_up(due),
+            Way::Decoded(decoded) => decoded.buffer.gave_up(due),
+        }
+    }
+
+    /// As [`JitterBuffer::pass_over`].
+    pub fn pass_over(&mut self, ssrc: u32, sequence: u16) {
+        match &mut self.way {
+            Way::Ulaw(buffer) => buffer.pass_over(ssrc, sequence),
+            Way::Decoded(decoded) => decoded.buffer.pass_over(ssrc, sequence),
+        }
+    }
+
     /// Forgets what came so far; the counts stay.
     pub fn reset(&mut self) {
         match &mut self.way {

@@ -31,7 +31,12 @@ impl Agent for Echo {
     }
 }
 
-fn open(plane: &Plane, remote: SocketAddr) -> (CallHandle, SocketAddr) {
+fn open(
+    plane: &Plane,
+    remote: SocketAddr,
+    delay: Delay,
+    cushion_millis: u32,
+) -> (CallHandle, SocketAddr) {
     let bind = IpAddr::from([127, 0, 0, 1]);
     let wanted = Wanted {
         bind,
@@ -58,8 +63,8 @@ fn open(plane: &Plane, remote: SocketAddr) -> (CallHandle, SocketAddr) {
         sequence: 1,
         timestamp: 1,
         format: Format::Ulaw,
-        delay: Delay::Adaptive,
-        cushion_millis: 20,
+        delay,
+        cushion_millis,
         reports: true,
         protection: Protection::None,
         ice: None,
@@ -81,12 +86,18 @@ fn count_of(handle: &CallHandle) -> u64 {
     counted.recv_timeout(LIMIT).unwrap()
 }
 
-#[test]
-fn a_packet_is_carried_without_asking_for_memory() {
+/// Two calls on one port: what leaves together is sent together.
+fn carry(delay: Delay, cushion_millis: u32) {
     let plane = Plane::start(1).unwrap();
-    let caller = UdpSocket::bind("127.0.0.1:0").unwrap();
-    caller.set_read_timeout(Some(LIMIT)).unwrap();
-    let (handle, to) = open(&plane, caller.local_addr().unwrap());
+    let callers = ["127.0.0.1:0", "127.0.0.2:0"].map(|address| {
+        let caller = UdpSocket::bind(address).unwrap();
+        caller.set_read_timeout(Some(LIMIT)).unwrap();
+        caller
+    });
+    let calls = callers
+        .each_ref()
+        .map(|caller| open(&plane, caller.local_addr().unwrap(), delay, cushion_millis));
+    assert_eq!(calls[0].1, calls[1].1, "they share a port");
     let mut answer = [0; 2048];
     let mut talk = |packets: std::ops::Range<u16>| {
         let mut sounds = 0;
@@ -96,18 +107,32 @@ fn a_packet_is_carried_without_asking_for_memory() {
             packet.extend((u32::from(number) * 160).to_be_bytes());
             packet.extend([0, 0, 0, 9]);
             packet.extend([0x23; FRAME_SAMPLES]);
-            caller.send_to(&packet, to).unwrap();
+            for (caller, (_, to)) in callers.iter().zip(&calls) {
+                caller.send_to(&packet, to).unwrap();
+            }
             // One packet for each, every 20 ms.
-            let length = caller.recv(&mut answer).unwrap();
-            sounds += u32::from(answer[length - 1] == 0x23);
+            for caller in &callers {
+                let length = caller.recv(&mut answer).unwrap();
+                sounds += u32::from(answer[length - 1] == 0x23);
+            }
         }
         sounds
     };
     talk(0..150);
-    let before = count_of(&handle);
+    let before = count_of(&calls[0].0);
     let sounds = talk(150..400);
-    let asked = count_of(&handle) - before;
-    assert!(sounds > 200, "only {sounds} of 250 packets came back");
+    let asked = count_of(&calls[0].0) - before;
+    assert!(sounds > 400, "only {sounds} of 500 packets came back");
     // Those that ask for the count.
-    assert!(asked <= 8, "{asked} allocations for 250 packets each way");
+    assert!(asked <= 8, "{asked} allocations for 500 packets each way");
+}
+
+#[test]
+fn a_packet_is_carried_without_asking_for_memory() {
+    carry(Delay::Adaptive, 20);
+}
+
+#[test]
+fn a_packet_that_does_not_wait_is_carried_without_asking_for_memory() {
+    carry(Delay::OnArrival, 0);
 }

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token};
 use ringwire_media::g711::encode_ulaw;
-use ringwire_media::plane::inbox::{Inbox, note_times};
+use ringwire_media::plane::inbox::Inbox;
+use ringwire_media::ports::note_times;
 use ringwire_media::tone::speech_like;
 
 use self::audio::{Audio, FRAME};

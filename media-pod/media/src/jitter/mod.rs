@@ -24,6 +24,7 @@ mod stretch;
 use std::time::{Duration, Instant};
 
 pub use arrival::PATIENCE;
+use arrival::Patience;
 use conceal::Concealer;
 use control::Residue;
 use delay::DelayModel;
@@ -129,6 +130,7 @@ pub struct JitterBuffer<S> {
     next_due: Option<i64>,
     /// Frames since sound was last made shorter or longer.
     unchanged: u32,
+    patience: Patience,
 }
 
 /// State that a resynchronisation replaces as a whole. Times are extended timestamps.
@@ -185,6 +187,7 @@ impl<S: Sample> JitterBuffer<S> {
             phase: 0,
             next_due: None,
             unchanged: 0,
+            patience: Patience::default(),
         }
     }
 
@@ -288,7 +291,10 @@ impl<S: Sample> JitterBuffer<S> {
         self.model
             .record(clock - self.micros_of(start + length), clock);
         self.take_length(length);
-        self.make_time(start, at.marker);
+        match self.delay {
+            Delay::OnArrival => self.take_place(start, at.sequence, length, clock),
+            Delay::Adaptive | Delay::Fixed(_) => self.make_time(start, at.marker),
+        }
         let Some(sync) = self.sync.as_mut() else {
             return Insert::Late;
         };
@@ -324,9 +330,6 @@ impl<S: Sample> JitterBuffer<S> {
     /// A packet comes after a pause: then the delay may be changed, and packets and frames put in step, for nothing. Or one is late, and what
     /// follows it has not been played: it is, if the delay is to be longer anyhow, or if there was only silence in its place.
     fn make_time(&mut self, start: i64, begins_spurt: bool) {
-        if self.delay == Delay::OnArrival {
-            return self.take_place(start);
-        }
         let room = self.ticks_in((MAX_DELAY - self.now_delayed).max(0));
         let excess = self.excess();
         let pause = self.concealer.is_silent() && self.store.first().is_none();

@@ -1,15 +1,15 @@
 //! Reads many datagrams with one system call, and says when the kernel got each of them: a thread that is late must not take its own
 //! lateness for the network's.
 
-use std::io::{self, IoSliceMut};
+use std::io::IoSliceMut;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn, SockaddrIn6, SockaddrLike,
-    recvmmsg, setsockopt, sockopt,
+    recvmmsg,
 };
 use nix::sys::time::TimeSpec;
 
@@ -21,11 +21,6 @@ const DATAGRAM: usize = 4 << 10;
 
 /// What waited longer, by a clock that may be set at any time, did not.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-
-/// Has the kernel note when datagrams come in on a socket. Without, what came is as late as it is read.
-pub fn note_times(socket: &impl AsFd) -> io::Result<()> {
-    Ok(setsockopt(socket, sockopt::ReceiveTimestampns, &true)?)
-}
 
 /// A datagram that was read.
 #[derive(Debug, Clone, Copy)]

@@ -145,6 +145,7 @@ impl Thread {
                 self.on_ready(index, part, hung_up, now);
             }
             self.tell_news(now);
+            self.outbox.flush(&self.pairs);
             // Those that were due when the poll returned: what came in before they were, has been read.
             while let Some((slot, index)) = self.wheel.take(now) {
                 let call = self.calls.get_mut(index);
@@ -152,7 +153,6 @@ impl Thread {
                     self.turn(index, now, |call, _| call.on_timeout(now));
                 }
             }
-            // Before ports are closed.
             self.outbox.flush(&self.pairs);
             if woken {
                 owned = self.take_orders();
@@ -335,10 +335,14 @@ impl Thread {
         let now = Instant::now();
         match order {
             Order::Bind(slot, sockets) => {
+                self.outbox.flush(&self.pairs);
                 // A call that is given a pair that cannot be watched is none.
                 let _ = self.pairs.open(self.poll.registry(), slot, *sockets);
             }
-            Order::Unbind(slot) => self.pairs.close(slot),
+            Order::Unbind(slot) => {
+                self.outbox.flush(&self.pairs);
+                self.pairs.close(slot);
+            }
             Order::Open(id, parts) => {
                 let (parts, heard) = *parts;
                 let index = self.calls.insert(Call::new(id, parts, heard));

@@ -17,7 +17,7 @@ use std::time::Instant;
 pub use self::book::Wanted;
 use self::book::{Book, Choice, Place, calls_per_port};
 use self::demux::Why;
-pub use self::socket::Sockets;
+pub use self::socket::{Sockets, note_times};
 
 use crate::drops;
 use crate::source::SourceFilter;

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+
+use nix::sys::socket::{setsockopt, sockopt};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::drops;
-use crate::plane::inbox::note_times;
 
 /// Receive buffer to ask for; the kernel may give less.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -39,6 +41,11 @@ impl Sockets {
             reports,
         })
     }
+}
+
+/// Has the kernel note when datagrams come in on a socket. Without, what came is as late as it is read.
+pub fn note_times(socket: &impl AsFd) -> io::Result<()> {
+    Ok(setsockopt(socket, sockopt::ReceiveTimestampns, &true)?)
 }
 
 fn open(address: SocketAddr) -> io::Result<UdpSocket> {
