@@ -8,7 +8,7 @@ use ringwire_tests::webrtc::Peer;
 use super::encryption::relayed;
 
 /// An echo for everybody's calls, encrypted by a handshake.
-fn gateway(codec: &str) -> Gateway {
+pub(super) fn gateway(codec: &str) -> Gateway {
     let more = format!("allowedSources: [127.0.0.0/8], mediaEncryption: DTLS, codecs: [{codec}]");
     let set = [
         static_trunk("127.0.0.1", &more),

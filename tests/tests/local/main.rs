@@ -16,6 +16,7 @@ mod dialogs;
 mod dns;
 mod encryption;
 mod ends;
+mod handshakes;
 mod hep;
 mod hostile;
 mod ice;
