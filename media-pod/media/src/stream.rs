@@ -16,7 +16,9 @@ use std::{
 };
 
 use crate::{
-    FRAME_MILLIS, codec,
+    FRAME_MILLIS,
+    beside::Beside,
+    codec,
     cover::{Cover, Protection},
     dtls,
     dtmf::{self, in_band::Listener},
@@ -25,6 +27,7 @@ use crate::{
     g711::ulaw_to_alaw,
     ice::{self, Agent, Component, Paths},
     jitter::{Delay, Insert, Position},
+    networks::Networks,
     playback::{Playback, Taken, take_front},
     ports::demux::Peer,
     quality,
@@ -101,6 +104,8 @@ pub struct StreamConfig {
     pub session: Session,
     /// IP address that the peer's SIP comes from; a plausible source of its media too.
     pub signalling_ip: Option<IpAddr>,
+    /// The provider's networks: from these, too.
+    pub networks: Networks,
     /// Our synchronisation source.
     pub ssrc: u32,
     /// Our first sequence number.
@@ -245,6 +250,8 @@ pub struct RtpStream {
     sequence: u16,
     timestamp: u32,
     cover: Cover,
+    /// The keys of reports, where they are others.
+    beside: Beside,
     source: SourceFilter,
     inbound: Inbound,
     reception: Reception,
@@ -292,6 +299,7 @@ impl RtpStream {
         let StreamConfig {
             session,
             signalling_ip,
+            networks,
             ssrc,
             sequence,
             timestamp,
@@ -309,7 +317,8 @@ impl RtpStream {
             sequence: first_sequence(sequence, &cover),
             timestamp,
             cover,
-            source: SourceFilter::new(session.remote, signalling_ip),
+            beside: Beside::default(),
+            source: SourceFilter::new(session.remote, signalling_ip).or_from(networks),
             inbound: Inbound::new(
                 session.codec,
                 jitter_target_millis.map_or(Delay::Adaptive, Delay::Fixed),
@@ -342,7 +351,9 @@ impl RtpStream {
             sound: VecDeque::with_capacity(format.frame_bytes()),
             stats: StreamStats::default(),
         };
+        stream.beside.protect(&protection);
         stream.set_ice(ice.as_ref());
+        stream.follow_reports(now);
         stream
     }
 
@@ -412,6 +423,8 @@ impl RtpStream {
         if self.cover.change(protection, now) {
             self.begin_anew();
         }
+        self.beside.protect(protection);
+        self.follow_reports(now);
         self.transmit.clear();
     }
 
@@ -443,6 +456,8 @@ impl RtpStream {
             return Checked::default();
         };
         let (reply, proof) = agent.check(&request, from, now);
+        // With ICE or without, reports may have another port than before.
+        self.follow_reports(now);
         if let Some(proof) = proof {
             match component {
                 Component::Rtp => {
@@ -469,6 +484,12 @@ impl RtpStream {
         self.marker = true;
         self.transmit.clear();
         self.flow.stopped_sending();
+    }
+
+    /// Which port reports have, and so which keys, may have changed.
+    fn follow_reports(&mut self, now: Instant) {
+        let apart = self.reports.is_some() && !self.is_muxed();
+        self.beside.follow(apart, now);
     }
 
     fn take_handshake(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
@@ -498,6 +519,17 @@ impl RtpStream {
         let (datagram, peer) = self.cover.poll_handshake()?;
         let peer = peer.filter(|_| !self.source.is_checked());
         Some((datagram, peer.or(destination)?))
+    }
+
+    /// The same on the port for reports.
+    pub fn poll_report_handshake(&mut self) -> Option<(Vec<u8>, SocketAddr)> {
+        let told = self.reports_go_to();
+        if self.ice.is_some() && told.is_none() {
+            return None;
+        }
+        let (datagram, peer) = self.beside.cover()?.poll_handshake()?;
+        let peer = peer.filter(|_| !self.source.is_checked());
+        Some((datagram, peer.or(told)?))
     }
 
     /// Takes one datagram of this call's socket as it came. It is not to be read any more.
@@ -642,9 +674,10 @@ impl RtpStream {
     /// When [`Self::handle_timeout`] or [`Self::poll_report`] is due; `None` before the start and after the stop.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let report = self.reports.as_ref().and_then(Reports::due);
-        let handshake = self.cover.poll_timeout();
-        [self.next_frame, self.next_packet, report, handshake]
+        let handshakes = [self.cover.poll_timeout(), self.beside.poll_timeout()];
+        [self.next_frame, self.next_packet, report]
             .into_iter()
+            .chain(handshakes)
             .flatten()
             .min()
     }
@@ -654,27 +687,33 @@ impl RtpStream {
         if self.ice.is_some() && stun::is_meant(datagram) {
             return;
         }
-        // A handshake for this port alone is not answered: then there are no reports.
-        if self.cover.shakes_hands() && dtls::Handshake::is_meant(datagram) {
+        let known = self.knows_reporter(from, now);
+        let cover = self.beside.cover().unwrap_or(&mut self.cover);
+        if cover.shakes_hands() && dtls::Handshake::is_meant(datagram) {
+            // As with the sound, a stranger could only spoil it. If it fails there are no reports, and that is all.
+            if known {
+                cover.take_handshake(datagram, from, now);
+            }
             return;
         }
-        match self.cover.open_rtcp(datagram) {
+        match cover.open_rtcp(datagram) {
             Ok(length) => self.receive_report(&datagram[..length], from, now),
             Err(_) => self.stats.not_authentic += 1,
         }
     }
 
+    /// Whether reports may come from there.
+    fn knows_reporter(&self, from: SocketAddr, now: Instant) -> bool {
+        if self.source.is_checked() {
+            return self.source.expects(from) || self.report_paths.has(from, now);
+        }
+        let rtp = self.source.destination();
+        self.source.is_plausible(from.ip()) || rtp.is_some_and(|rtp| rtp.ip() == from.ip())
+    }
+
     /// Takes a datagram of the RTCP port, in the clear. Strangers are not listened to; nothing here moves the RTP.
     pub fn receive_report(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
-        let known = if self.source.is_checked() {
-            self.source.expects(from) || self.report_paths.has(from, now)
-        } else {
-            self.source.is_plausible(from.ip())
-                || self
-                    .source
-                    .destination()
-                    .is_some_and(|rtp| rtp.ip() == from.ip())
-        };
+        let known = self.knows_reporter(from, now);
         let Some(heard) = rtcp::read(datagram, self.ssrc).filter(|_| known) else {
             return;
         };
@@ -721,26 +760,30 @@ impl RtpStream {
             block.jitter = block.jitter.saturating_mul(ratio);
         }
         let length = reports.write(out, self.ssrc, sent, block, now);
+        let to = self.reports_go_to()?;
+        let cover = self.beside.cover().unwrap_or(&mut self.cover);
+        let length = cover.seal_rtcp(out, length)?;
+        Some((length, to))
+    }
+
+    /// Where reports go, if it is known.
+    fn reports_go_to(&self) -> Option<SocketAddr> {
         let beside = |rtp: SocketAddr| SocketAddr::new(rtp.ip(), rtp.port().saturating_add(1));
-        let to = if self.is_muxed() {
-            self.source.destination()?
-        } else if self.cover.shakes_hands() {
-            // The other port would need a handshake of its own.
-            return None;
+        if self.is_muxed() {
+            self.source.destination()
         } else if self.ice.is_some() {
-            self.report_paths.chosen().or(self.reporter)?
+            self.report_paths.chosen().or(self.reporter)
         } else {
             self.reporter
                 .or(self.session.remote_rtcp)
-                .or_else(|| self.source.destination().map(beside))?
-        };
-        let length = self.cover.seal_rtcp(out, length)?;
-        Some((length, to))
+                .or_else(|| self.source.destination().map(beside))
+        }
     }
 
     /// Does what is due. A late thread makes up for at most three frames and packets; timestamps stay those of the clock.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.cover.handle_timeout(now);
+        self.beside.handle_timeout(now);
         self.tell_failure();
         if let Some(due) = self.next_frame.filter(|due| *due <= now) {
             let (count, skipped) = ticks_due(due, now);
@@ -1034,6 +1077,7 @@ impl RtpStream {
             self.tones = tones(&session, format);
         }
         self.session = session;
+        self.follow_reports(now);
     }
 
     /// Either side may not send: silence means nothing now.

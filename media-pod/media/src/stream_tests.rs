@@ -44,6 +44,7 @@ impl Bench {
         let config = StreamConfig {
             session: session(codec),
             signalling_ip: None,
+            networks: crate::networks::Networks::default(),
             ssrc: 77,
             sequence: 65_534,
             timestamp: u32::MAX - 100,
@@ -704,6 +705,7 @@ fn a_successor_plays_what_was_said_and_counts_the_agents_frames_on() {
     let config = StreamConfig {
         session: session(Codec::Pcma),
         signalling_ip: None,
+        networks: crate::networks::Networks::default(),
         ssrc: 77,
         sequence: 9,
         timestamp: 1,

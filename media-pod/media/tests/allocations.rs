@@ -37,6 +37,7 @@ fn open(plane: &Plane, remote: SocketAddr) -> (CallHandle, SocketAddr) {
         range: (24_000, 24_099),
         remote: Some(remote),
         signalling: None,
+        networks: ringwire_media::networks::Networks::default(),
         thread: None,
     };
     let seat = plane.seat(&wanted).unwrap();
@@ -53,6 +54,7 @@ fn open(plane: &Plane, remote: SocketAddr) -> (CallHandle, SocketAddr) {
             receive: true,
         },
         signalling_ip: None,
+        networks: ringwire_media::networks::Networks::default(),
         ssrc: 1,
         sequence: 1,
         timestamp: 1,

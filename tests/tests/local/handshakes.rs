@@ -67,6 +67,55 @@ fn a_passive_peer_whose_port_is_not_there_yet_is_asked_again() {
 }
 
 #[test]
+fn without_rtcp_mux_reports_have_a_handshake_of_their_own() {
+    for (setup, role) in [("passive", "active"), ("active", "passive")] {
+        let gateway = gateway("PCMU");
+        let mut peer = Peer::shaking(&Shaking {
+            setup,
+            mux: false,
+            reports: "shake",
+            ..Shaking::default()
+        });
+        let offer = peer.offer();
+        let mut phone = call(&gateway, &mut peer, &offer, role);
+        peer.connected();
+        peer.hears_itself();
+        let told = peer.expect(seconds(10), "reports of ours", |told| {
+            told["reports"].as_u64() > Some(0)
+        });
+        assert_eq!(told["reports_state"], "connected", "{told}");
+        assert_eq!(told["bad"], 0, "{told}");
+        phone.hang_up();
+        let record = gateway.record();
+        assert_eq!(record["packets_not_authentic"], 0, "{record}");
+        assert_eq!(record["packets_lost_remote"], 0, "its reports: {record}");
+    }
+}
+
+#[test]
+fn reports_without_keys_of_their_own_are_neither_sent_nor_taken() {
+    let gateway = gateway("PCMU");
+    let mut peer = Peer::shaking(&Shaking {
+        mux: false,
+        reports: "clear",
+        ..Shaking::default()
+    });
+    let offer = peer.offer();
+    let mut phone = call(&gateway, &mut peer, &offer, "active");
+    peer.connected();
+    // Six seconds of sound: ours would have had their turn by then.
+    let told = peer.expect(seconds(20), "six seconds of sound", |told| {
+        told["packets"].as_u64() > Some(300)
+    });
+    assert_eq!((&told["reports"], &told["bad"]), (&0.into(), &0.into()));
+    phone.hang_up();
+    let record = gateway.record();
+    assert!(record["packets_lost_remote"].is_null(), "{record}");
+    let refused = record["packets_not_authentic"].as_u64();
+    assert!(refused > Some(5), "its reports: {record}");
+}
+
+#[test]
 fn a_passive_webrtc_peer_is_begun_with_once_it_has_found_its_way() {
     let gateway = gateway("Opus");
     let mut peer = Peer::start(1);

@@ -17,6 +17,7 @@ fn wanted(remote: &str, signalling: &str) -> Wanted {
         range: (20_000, 20_999),
         remote: remote.parse().ok(),
         signalling: signalling.parse().ok(),
+        networks: Networks::default(),
         thread: None,
     }
 }
@@ -139,6 +140,46 @@ fn a_call_that_could_be_mistaken_sits_elsewhere_until_its_source_is_known() {
 }
 
 #[test]
+fn two_calls_that_one_machine_could_send_for_sit_apart_until_one_is_known() {
+    let of = |remote, signalling, networks: &[&str]| Wanted {
+        networks: Networks::new(networks.iter().map(|network| network.parse().unwrap())),
+        ..wanted(remote, signalling)
+    };
+    for (other, is_alike, why) in [
+        (of("10.0.0.6:4000", "203.0.113.9", &[]), true, "signalling"),
+        (of("203.0.113.9:4000", "192.0.2.8", &[]), true, "media"),
+        (
+            of("10.0.0.7:4000", "192.0.2.8", &["203.0.113.8/29"]),
+            true,
+            "networks",
+        ),
+        (
+            of("10.0.0.7:4000", "192.0.2.8", &["10.0.0.0/24"]),
+            true,
+            "its networks have the other's media",
+        ),
+        (
+            of("10.0.0.7:4000", "192.0.2.8", &["203.0.113.16/28"]),
+            false,
+            "nothing",
+        ),
+    ] {
+        let mut bench = Bench::new(1);
+        let first = bench.seat(of("10.0.0.5:4000", "192.0.2.7", &["203.0.113.0/28"]));
+        let remote = "10.0.0.5:4000".parse().ok();
+        bench.book.note(first, remote, None, bench.now);
+        let place = bench.seat(other.clone());
+        assert_eq!(place.pair != first.pair, is_alike, "{why}");
+        bench.book.leave(place, bench.now);
+        // Once its source is known it is mistaken for nobody.
+        let mut bench = Bench::new(1);
+        let first = bench.seat(of("10.0.0.5:4000", "192.0.2.7", &["203.0.113.0/28"]));
+        bench.book.note(first, remote, remote, bench.now);
+        assert_eq!(bench.seat(other).pair, first.pair, "{why}");
+    }
+}
+
+#[test]
 fn calls_that_never_send_do_not_block_new_ones() {
     let mut bench = Bench::new(1);
     bench.answer("10.0.0.5:4000", "192.0.2.7");
@@ -241,7 +282,7 @@ fn what_a_burst_has_opened_is_closed_when_it_is_not_needed_for_a_while() {
     let millisecond = Duration::from_millis(1);
     bench.now += IDLE_FOR.saturating_sub(millisecond);
     assert!(bench.book.take_unused(&next, bench.now).is_empty());
-    let used = bench.seat(next);
+    let used = bench.seat(next.clone());
     bench.now += millisecond;
     let unused = bench.book.take_unused(&next, bench.now).len();
     let shared = usize::from(used.pair != stays.pair);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringwire_media::format::MOST_BYTES;
+use ringwire_media::networks::Networks;
 use ringwire_media::stream::{PACKET_BYTES, RtpStream, StreamConfig, StreamEvent};
 use ringwire_sip::dialog::{Action, CallEvent, EndedBy, RespondTo};
 use ringwire_sip::digest::Credentials;
@@ -593,6 +594,7 @@ impl Call {
         let config = StreamConfig {
             session,
             signalling_ip: Some(self.remote.ip()),
+            networks: Networks::default(),
             ssrc: rand::random(),
             sequence: rand::random(),
             timestamp,

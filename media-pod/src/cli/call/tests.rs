@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Parser;
 use ringwire_media::cover::Protection;
 use ringwire_media::format::{Format, MOST_BYTES};
+use ringwire_media::networks::Networks;
 use ringwire_media::stream::{PACKET_BYTES, RtpStream, StreamConfig, StreamEvent};
 use ringwire_sip::dialog::{Action, CallEvent, RespondTo};
 use ringwire_sip::message::{Request, Response};
@@ -259,6 +260,7 @@ impl Peer {
         let config = StreamConfig {
             session: crate::negotiated::session(uas.negotiated().unwrap()),
             signalling_ip: None,
+            networks: Networks::default(),
             ssrc: 1,
             sequence: 1,
             timestamp: 1,

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use ringwire_config::{ObjectRef, Reason};
+use ringwire_media::networks::Networks;
 use ringwire_media::plane::{Agent, CallHandle};
 use ringwire_media::ports::Seat;
 use ringwire_media::stream::{StreamEvent, StreamStats};
@@ -95,6 +96,8 @@ struct Call<'a> {
     /// Its place on a port, from the answer until the plane has it.
     seat: Option<Seat>,
     signalling_ip: IpAddr,
+    /// Where the provider's media may come from, besides.
+    media_sources: Networks,
     provider: ObjectRef,
     agent: ObjectRef,
     /// After how much silence the caller is asked whether he is still there.

@@ -49,6 +49,7 @@ impl Call<'_> {
         let config = StreamConfig {
             session,
             signalling_ip: Some(self.signalling_ip),
+            networks: self.media_sources.clone(),
             ssrc: self.rng.random(),
             sequence: self.rng.random(),
             timestamp: self.rng.random(),
