@@ -10,6 +10,8 @@ use crate::dtls::Terms;
 #[derive(Debug, Default)]
 pub struct Beside {
     terms: Option<Terms>,
+    /// They were said (again) since the handshake began.
+    said: bool,
     cover: Option<Box<Cover>>,
 }
 
@@ -20,6 +22,7 @@ impl Beside {
             Protection::Handshake(terms) => Some(terms.clone()),
             _ => None,
         };
+        self.said = true;
     }
 
     /// Whether reports have a port of their own now. One more handshake begins where it is needed; one that goes on, or is over, stays.
@@ -28,6 +31,11 @@ impl Beside {
             self.cover = None;
             return;
         };
+        // One that has failed is not begun again unasked.
+        let said = std::mem::take(&mut self.said);
+        if self.cover.is_some() && !said {
+            return;
+        }
         let protection = Protection::Handshake(terms.clone());
         match &mut self.cover {
             Some(cover) => {

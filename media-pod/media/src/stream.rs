@@ -242,6 +242,16 @@ fn tones(session: &Session, format: Format) -> Option<Box<Listener>> {
     in_band.then(|| Box::new(Listener::new(format)))
 }
 
+/// A packet of 10 ms that has to wait for its turn.
+#[derive(Debug)]
+struct Second {
+    at: Instant,
+    payload_type: u8,
+    timestamp: u32,
+    payload: [u8; codec::PAYLOAD_BYTES],
+    length: usize,
+}
+
 /// One call's RTP.
 #[derive(Debug)]
 pub struct RtpStream {
@@ -268,6 +278,10 @@ pub struct RtpStream {
     keys: VecDeque<dtmf::Generator>,
     key_timestamp: Option<u32>,
     key_pause: u32,
+    /// Packets have 10 ms.
+    halves: bool,
+    /// The second half of the last 20 ms.
+    second: Option<Box<Second>>,
     /// Where the grid of 20 ms begins, once started.
     grid: Option<Instant>,
     /// Packets since then, those that were skipped too.
@@ -335,6 +349,8 @@ impl RtpStream {
             keys: VecDeque::new(),
             key_timestamp: None,
             key_pause: 0,
+            halves: false,
+            second: None,
             grid: None,
             packets: 0,
             next_frame: None,
@@ -411,11 +427,19 @@ impl RtpStream {
             reports.stop();
         }
         self.transmit.clear();
+        self.second = None;
     }
 
     /// Keeps the agent's audio waiting (silence is sent) until released: used between the 200 OK and the ACK.
     pub fn pause_playback(&mut self, paused: bool) {
         self.playback_paused = paused;
+    }
+
+    /// Whether packets have 10 ms of sound from now on, in place of 20: for a peer that takes none that are longer (`maxptime`). Not for AMR-WB
+    /// and iLBC, whose frames cannot be halved.
+    pub fn send_halves(&mut self, halves: bool) {
+        self.halves = halves;
+        self.second = None;
     }
 
     /// How packets are protected from now on. Keys that stay the same go on as they are.
@@ -483,6 +507,7 @@ impl RtpStream {
         self.sequence = first_sequence(self.sequence, &self.cover);
         self.marker = true;
         self.transmit.clear();
+        self.second = None;
         self.flow.stopped_sending();
     }
 
@@ -675,7 +700,8 @@ impl RtpStream {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let report = self.reports.as_ref().and_then(Reports::due);
         let handshakes = [self.cover.poll_timeout(), self.beside.poll_timeout()];
-        [self.next_frame, self.next_packet, report]
+        let second = self.second.as_ref().map(|second| second.at);
+        [self.next_frame, self.next_packet, report, second]
             .into_iter()
             .chain(handshakes)
             .flatten()
@@ -688,14 +714,14 @@ impl RtpStream {
             return;
         }
         let known = self.knows_reporter(from, now);
-        let cover = self.beside.cover().unwrap_or(&mut self.cover);
-        if cover.shakes_hands() && dtls::Handshake::is_meant(datagram) {
+        if self.cover.shakes_hands() && dtls::Handshake::is_meant(datagram) {
             // As with the sound, a stranger could only spoil it. If it fails there are no reports, and that is all.
-            if known {
+            if let Some(cover) = self.beside.cover().filter(|_| known) {
                 cover.take_handshake(datagram, from, now);
             }
             return;
         }
+        let cover = self.beside.cover().unwrap_or(&mut self.cover);
         match cover.open_rtcp(datagram) {
             Ok(length) => self.receive_report(&datagram[..length], from, now),
             Err(_) => self.stats.not_authentic += 1,
@@ -800,6 +826,9 @@ impl RtpStream {
                 self.events.push_back(StreamEvent::OneWay(missing));
             }
         }
+        if self.second.as_ref().is_some_and(|second| second.at <= now) {
+            self.send_second();
+        }
         if let Some(due) = self.next_packet.filter(|due| *due <= now) {
             let (count, skipped) = ticks_due(due, now);
             self.timestamp = self
@@ -877,6 +906,8 @@ impl RtpStream {
 
     /// Whether what it says is more than silence.
     fn fill_packet(&mut self, at: Instant) -> bool {
+        // One that is late comes before what follows it.
+        self.send_second();
         let sends =
             self.session.send && self.cover.is_open() && self.source.destination().is_some();
         if sends {
@@ -906,26 +937,73 @@ impl RtpStream {
             self.tell_marks();
             return speaks;
         }
-        let mut coded = [0; codec::PAYLOAD_BYTES];
-        let (payload, lead) = if let Some(outbound) = &mut self.outbound {
-            let length = outbound.encode(frame, &mut coded);
-            (&coded[..length], outbound.lead())
-        } else {
-            if self.session.codec == Codec::Pcma {
-                for code in &mut *frame {
-                    *code = ulaw_to_alaw(*code);
-                }
-            }
-            (&*frame, 0)
-        };
-        if !payload.is_empty() {
-            let marker = std::mem::take(&mut self.marker);
-            let payload_type = self.session.send_payload_type;
-            let timestamp = self.timestamp.wrapping_sub(lead);
-            self.push_packet(marker, payload_type, timestamp, payload);
+        let (first, second) = frame.split_at_mut(frame.len() / (1 + usize::from(self.halves)));
+        self.send_sound(first, self.timestamp);
+        if !second.is_empty() {
+            self.keep_second(second, at + TICK / 2);
         }
         self.tell_marks();
         speaks
+    }
+
+    /// Encodes this, the agent's, which is changed by that. Gives the payload's length, 0 if nothing is to be sent, and by how much it
+    /// begins before.
+    fn encode(&mut self, sound: &mut [u8], coded: &mut [u8]) -> (usize, u32) {
+        if let Some(outbound) = &mut self.outbound {
+            let length = outbound.encode(sound, coded);
+            return (length, outbound.lead());
+        }
+        if self.session.codec == Codec::Pcma {
+            for code in &mut *sound {
+                *code = ulaw_to_alaw(*code);
+            }
+        }
+        for (to, from) in coded.iter_mut().zip(&*sound) {
+            *to = *from;
+        }
+        (sound.len().min(coded.len()), 0)
+    }
+
+    fn send_sound(&mut self, sound: &mut [u8], timestamp: u32) {
+        let mut coded = [0; codec::PAYLOAD_BYTES];
+        let (length, lead) = self.encode(sound, &mut coded);
+        if length > 0 {
+            let marker = std::mem::take(&mut self.marker);
+            let payload_type = self.session.send_payload_type;
+            let timestamp = timestamp.wrapping_sub(lead);
+            self.push_packet(marker, payload_type, timestamp, &coded[..length]);
+        }
+    }
+
+    /// What is to be sent 10 ms after the packet before.
+    fn keep_second(&mut self, sound: &mut [u8], at: Instant) {
+        let mut payload = [0; codec::PAYLOAD_BYTES];
+        let (length, lead) = self.encode(sound, &mut payload);
+        let half = ticks_per_packet(self.session.codec) / 2;
+        self.second = (length > 0).then(|| {
+            Box::new(Second {
+                at,
+                payload_type: self.session.send_payload_type,
+                timestamp: self.timestamp.wrapping_add(half).wrapping_sub(lead),
+                payload,
+                length,
+            })
+        });
+    }
+
+    fn send_second(&mut self) {
+        if let Some(second) = self.second.take() {
+            let Second {
+                at: _,
+                payload_type,
+                timestamp,
+                payload,
+                length,
+            } = *second;
+            // Where silence is not sent, the spurt may begin here.
+            let marker = std::mem::take(&mut self.marker);
+            self.push_packet(marker, payload_type, timestamp, &payload[..length]);
+        }
     }
 
     /// No sound is sent in this turn.
@@ -964,7 +1042,7 @@ impl RtpStream {
     }
 
     fn push_packet(&mut self, marker: bool, payload_type: u8, timestamp: u32, payload: &[u8]) {
-        if self.transmit.len() >= MAX_CATCH_UP as usize {
+        if self.transmit.len() >= MAX_CATCH_UP as usize * (1 + usize::from(self.halves)) {
             self.transmit.pop_front();
         }
         let packet = Packet {
@@ -1068,6 +1146,7 @@ impl RtpStream {
             self.flow.expect(session.receive, now);
         }
         self.source.set_remote(session.remote);
+        self.second = None;
         let format = self.playback.format();
         if session.codec != self.session.codec {
             self.inbound.set_codec(session.codec);
@@ -1145,3 +1224,7 @@ mod tests;
 #[cfg(test)]
 #[path = "stream_ice_tests.rs"]
 mod ice_tests;
+
+#[cfg(test)]
+#[path = "stream_halves_tests.rs"]
+mod halves_tests;

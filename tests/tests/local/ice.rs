@@ -71,6 +71,7 @@ fn a_relay_that_checks_its_way_is_heard() {
         ("RTP/AVP ICE=force", "None"),
         ("RTP/SAVP ICE=force", "SDES"),
         ("UDP/TLS/RTP/SAVPF rtcp-mux-offer ICE=force", "DTLS"),
+        ("UDP/TLS/RTP/SAVP ICE=force", "DTLS"),
     ] {
         let (record, relay) = relayed(offer, ours);
         let found = "ICE negotiated: peer for component 1 is ";

@@ -24,6 +24,7 @@ mod identity;
 mod keepalive;
 mod limits;
 mod one_way;
+mod packets;
 mod ports;
 mod proxied;
 mod realms;

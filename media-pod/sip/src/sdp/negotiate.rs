@@ -24,7 +24,7 @@ pub struct Capabilities {
     pub codecs: Vec<Codec>,
     /// Whether DTMF events are taken (RFC 4733).
     pub telephone_event: bool,
-    /// The packet time that we send, in milliseconds, whatever the peer's `ptime` (a wish) and `maxptime` say.
+    /// The packet time that we send, in milliseconds, whatever the peer's `ptime` (a wish) says; 10 where its `maxptime` asks for that.
     pub ptime_millis: u16,
     /// Whether media is encrypted.
     pub encryption: Encryption,
@@ -177,7 +177,7 @@ pub fn answer(
         media.direction.sends(),
     );
     let parameters = Parameters::of(media, payload_type);
-    let ptime_millis = codec.packet_millis(&parameters);
+    let ptime_millis = codec.packet_millis(&parameters, caps.ptime_millis, media.maxptime());
     let negotiated = Negotiated {
         codec,
         payload_type,
@@ -189,7 +189,7 @@ pub fn answer(
         remote,
         remote_rtcp,
         local_direction,
-        ptime_millis: ptime_millis.unwrap_or(caps.ptime_millis),
+        ptime_millis,
         on_hold: is_hold(media, is_known),
         security,
         ice: terms,
@@ -367,7 +367,7 @@ pub fn apply_answer(
     });
     let allowed = media.direction.reverse().and(ours.direction);
     let parameters = Parameters::of(media, payload_type);
-    let ptime_millis = codec.packet_millis(&parameters);
+    let ptime_millis = codec.packet_millis(&parameters, caps.ptime_millis, media.maxptime());
     Ok(Negotiated {
         codec,
         payload_type,
@@ -382,7 +382,7 @@ pub fn apply_answer(
         remote,
         remote_rtcp,
         local_direction: Direction::new(allowed.sends() && is_known, allowed.receives()),
-        ptime_millis: ptime_millis.unwrap_or(caps.ptime_millis),
+        ptime_millis,
         on_hold: is_hold(media, is_known),
         security,
         ice: terms,

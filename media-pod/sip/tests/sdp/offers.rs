@@ -191,9 +191,42 @@ fn addresses_of_the_media_and_of_rtcp_are_honoured() {
     );
     let (_, agreed) = respond(&with("m=audio 65535 RTP/AVP 8\n")).unwrap();
     assert_eq!(agreed.remote_rtcp, None);
-    // 20 ms it is, always, and that is what the answer says.
-    let (_, agreed) = respond(&with("m=audio 4000 RTP/AVP 8\na=maxptime:15\n")).unwrap();
-    assert_eq!(agreed.ptime_millis, 20);
+}
+
+#[test]
+fn packets_have_20_milliseconds_or_10_where_the_peer_takes_no_longer_ones() {
+    let of = |codec: &str, says: &str| {
+        let text = with(&format!("m=audio 4000 RTP/AVP {codec}\n{says}\n"));
+        let caps = Capabilities {
+            codecs: vec![Codec::Pcma, Codec::Ilbc],
+            ..caps()
+        };
+        let (text, agreed) = crate::respond(&text, &caps).unwrap();
+        let said = format!("a=ptime:{}\r\n", agreed.ptime_millis);
+        assert!(text.contains(&said), "{text}");
+        agreed.ptime_millis
+    };
+    for (says, expected) in [
+        ("a=maxptime:20", 20),
+        ("a=maxptime:19", 10),
+        ("a=maxptime:10", 10),
+        ("a=ptime:10\na=maxptime:10", 10),
+        // Nothing is that short.
+        ("a=maxptime:9", 20),
+        // A wish.
+        ("a=ptime:10", 20),
+        ("a=ptime:30\na=maxptime:150", 20),
+    ] {
+        assert_eq!(of("8", says), expected, "{says}");
+    }
+    // Its frames cannot be halved.
+    let ilbc = "a=rtpmap:97 iLBC/8000\na=fmtp:97 mode=20\na=maxptime:10";
+    assert_eq!(of("97", ilbc), 20);
+    // Of an answer as well.
+    let ours = offer(&caps(), &local());
+    let answer = with("m=audio 4000 RTP/AVP 8\na=maxptime:10\n");
+    let agreed = apply_answer(&ours, &parse(&answer), &caps()).unwrap();
+    assert_eq!(agreed.ptime_millis, 10);
 }
 
 #[test]

@@ -586,8 +586,10 @@ impl Call {
         let session = crate::negotiated::session(negotiated);
         self.session = Some(session);
         self.outcome.codec = Some(negotiated.codec);
+        let halves = crate::negotiated::has_short_packets(negotiated);
         if let Some(rtp) = &mut self.rtp {
-            return rtp.update(session, now);
+            rtp.update(session, now);
+            return rtp.send_halves(halves);
         }
         let timestamp = rand::random();
         self.audio.begin(timestamp);
@@ -605,7 +607,9 @@ impl Call {
             protection: crate::negotiated::protection(negotiated, None),
             ice: crate::negotiated::ice(negotiated),
         };
-        self.rtp = Some(RtpStream::new(config, now));
+        let mut rtp = RtpStream::new(config, now);
+        rtp.send_halves(halves);
+        self.rtp = Some(rtp);
     }
 
     fn on_ended(&mut self, by: EndedBy, status: Option<u16>, reason: Option<String>, now: Instant) {
