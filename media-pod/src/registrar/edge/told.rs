@@ -104,7 +104,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::registrar::names::{Lookup, Place, Question};
+    use crate::registrar::names::{Lookup, Place, Question, Share};
 
     fn provider(allowed: &serde_json::Value) -> Provider {
         let provider = json!({
@@ -120,7 +120,7 @@ mod tests {
             address: address.into(),
             port: None,
             way: None,
-            share: Default::default(),
+            share: Share::default(),
         };
         let found = addresses.into_iter().map(place).collect();
         names.update(Question::Addresses(name.to_owned()), Lookup::Found(found));
