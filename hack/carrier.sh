@@ -25,6 +25,8 @@
 #   --pstn HOST:PORT  where calls of trunks to numbers go     (default: 404)
 #   --relay yes|no   the voice goes through rtpengine        (default: no)
 #   --relay-offer F  what rtpengine makes of offers, such as RTP/SAVP (default: nothing)
+#   --relay-setup S  what its offers say of who begins a handshake: active or passive (default: actpass)
+#   --relay-options O further options of rtpengine, such as --dtls-cert-cipher=RSA (default: none)
 #   --follow WHAT     requests to a trunk go to its `contact` (over TLS: the connection of its REGISTER), to the `source`
 #                     of its REGISTER, or to its `listener`, the Contact over TLS too        (default: contact)
 #   --min-expires S, --max-expires S                          (default: 5, 3600)
@@ -62,6 +64,8 @@ FOLLOW=${CARRIER_FOLLOW:-contact}
 RELAY=${CARRIER_RELAY:-no}
 RELAY_PORT=2223
 RELAY_OFFER=${CARRIER_RELAY_OFFER:-}
+RELAY_SETUP=${CARRIER_RELAY_SETUP:-}
+read -ra RELAY_OPTIONS <<<"${CARRIER_RELAY_OPTIONS:-}"
 
 # Relative paths would mean something else to Kamailio, which changes its folder.
 [[ $DIR = /* ]] || DIR=$PWD/$DIR
@@ -94,8 +98,9 @@ render() {
         [[ $FOLLOW != source ]] || echo '#!define FOLLOW_SOURCE'
         [[ $FOLLOW != listener ]] || echo '#!define FOLLOW_LISTENER'
         [[ $RELAY = no ]] || echo '#!define WITH_RELAY'
+        [[ -z $RELAY_SETUP ]] || echo '#!define WITH_SETUP'
         sed -e 1d -e "s|@LISTEN@|$(listen | sed -z 's/\n/\\n/g')|" -e "s|@DIR@|$DIR|g" -e "s|@REALM@|$REALM|g" \
-            -e "s|@RELAY@|$(host "$ADDRESS"):$RELAY_PORT|" -e "s|@RELAY_OFFER@|$RELAY_OFFER|" \
+            -e "s|@RELAY@|$(host "$ADDRESS"):$RELAY_PORT|" -e "s|@RELAY_OFFER@|$RELAY_OFFER|" -e "s|@RELAY_SETUP@|$RELAY_SETUP|" \
             -e "s|@PSTN_HOST@|${PSTN%:*}|" -e "s|@PSTN_PORT@|${PSTN##*:}|" -e "s|@CHILDREN@|${CARRIER_CHILDREN:-2}|" \
             -e "s|@MIN_EXPIRES@|${CARRIER_MIN_EXPIRES:-5}|" -e "s|@MAX_EXPIRES@|${CARRIER_MAX_EXPIRES:-3600}|" \
             "$HACK/carrier/kamailio.cfg.in"
@@ -142,7 +147,7 @@ relay_listens() {
 start_relay() {
     command -v rtpengine >/dev/null || die "no rtpengine: run hack/setup.sh --sip"
     spawn rtpengine "$NETNS" rtpengine --config-file=none --foreground --log-stderr --log-level=6 --delete-delay=0 --table=-1 --num-threads=1 \
-        --interface="$ADDRESS" --listen-ng="$(host "$ADDRESS"):$RELAY_PORT" --port-min=30000 --port-max=30999
+        --interface="$ADDRESS" --listen-ng="$(host "$ADDRESS"):$RELAY_PORT" --port-min=30000 --port-max=30999 "${RELAY_OPTIONS[@]}"
     wait_for 30 "start of the relay" relay_listens || { tail -n 5 "$DIR/logs/rtpengine.log" >&2 && return 1; }
 }
 

@@ -66,6 +66,11 @@ fn codec(negotiated: &Negotiated) -> stream::Codec {
     }
 }
 
+/// Whether its packets have 10 ms in place of 20.
+pub fn has_short_packets(negotiated: &Negotiated) -> bool {
+    negotiated.ptime_millis < 20
+}
+
 /// Whether this build has the codec.
 pub fn is_built(codec: Codec) -> bool {
     match codec {

@@ -18,6 +18,8 @@ pub const ENCRYPTION: &str = "X-Ringwire-Media-Encryption";
 pub const MEDIA_TIMEOUT: &str = "X-Ringwire-Media-Timeout";
 /// Where the request came from: `address:port`.
 pub const SOURCE: &str = "X-Ringwire-Source";
+/// The provider's networks and addresses, comma-separated: its media may come from there as well.
+pub const MEDIA_SOURCES: &str = "X-Ringwire-Media-Sources";
 /// There, too, if calls are counted by it: the IPv4 address, or the IPv6 network of 64 bits.
 pub const COUNTED_SOURCE: &str = "X-Ringwire-Counted-Source";
 /// The URI of our Contact towards the carrier, still without its user part.

@@ -1,4 +1,5 @@
-//! A WebRTC peer that no one here wrote: aiortc, driven by `tests/webrtc/peer.py`.
+//! Peers with DTLS-SRTP that no one here wrote: aiortc, driven by `tests/webrtc/peer.py`, and OpenSSL with libsrtp, driven by
+//! `tests/webrtc/handshake.py`.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -20,18 +21,71 @@ pub struct Peer {
     _addresses: Vec<Address>,
 }
 
+/// How a peer without ICE shakes hands.
+pub struct Shaking {
+    /// What its offer says: `active`, `passive` or `actpass`.
+    pub setup: &'static str,
+    /// The key of its certificate: `ec` or `rsa`.
+    pub key: &'static str,
+    /// Whether its fingerprint is that of another certificate.
+    pub lies: bool,
+    /// Whether it offers rtcp-mux.
+    pub mux: bool,
+    /// What it does on its port for reports otherwise: `shake`, `clear` or `none`.
+    pub reports: &'static str,
+    /// How long after the answer its ports are there.
+    pub late: Duration,
+}
+
+impl Default for Shaking {
+    fn default() -> Self {
+        Self {
+            setup: "passive",
+            key: "ec",
+            lies: false,
+            mux: true,
+            reports: "none",
+            late: Duration::ZERO,
+        }
+    }
+}
+
 impl Peer {
-    /// Starts one with so many addresses of its own.
+    /// Starts aiortc with so many addresses of its own.
     pub fn start(addresses: usize) -> Self {
         let addresses: Vec<Address> = (0..addresses).map(|_| Address::claim()).collect();
+        let arguments: Vec<String> = addresses
+            .iter()
+            .map(|address| address.ip().to_string())
+            .collect();
+        Self::run("peer.py", &arguments, addresses)
+    }
+
+    /// Starts one without ICE.
+    pub fn shaking(how: &Shaking) -> Self {
+        let address = Address::claim();
+        let options = json!({
+            "address": address.ip().to_string(),
+            "setup": how.setup,
+            "key": how.key,
+            "mux": how.mux,
+            "reports": how.reports,
+            "fingerprint": if how.lies { "wrong" } else { "own" },
+            "late": how.late.as_secs_f64(),
+        });
+        Self::run("handshake.py", &[options.to_string()], vec![address])
+    }
+
+    fn run(script: &str, arguments: &[String], addresses: Vec<Address>) -> Self {
         let scratch = Scratch::new("webrtc");
         let python = tools().join("webrtc-1.15.0/bin/python");
         assert!(python.is_file(), "no aiortc: run hack/setup.sh --sip");
         let mut command = process::command(python);
         let errors = File::create(scratch.path().join("errors")).unwrap();
         let mut child = command
-            .arg(repository().join("tests/webrtc/peer.py"))
-            .args(addresses.iter().map(|address| address.ip().to_string()))
+            .arg("-B")
+            .arg(repository().join("tests/webrtc").join(script))
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors)
@@ -91,13 +145,22 @@ impl Peer {
         });
     }
 
+    /// Waits until its handshake has failed.
+    #[track_caller]
+    pub fn failed(&self) {
+        self.expect(Duration::from_secs(20), "failure", |told| {
+            told["state"] == "failed"
+        });
+    }
+
     /// What went wrong there.
     pub fn errors(&self) -> String {
         std::fs::read_to_string(self.scratch.path().join("errors")).unwrap_or_default()
     }
 
+    /// Waits until it tells something.
     #[track_caller]
-    fn expect(&self, limit: Duration, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub fn expect(&self, limit: Duration, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + limit;
         let mut told = Vec::new();
         loop {

@@ -11,15 +11,14 @@ import array
 import asyncio
 import fractions
 import json
-import math
 import sys
 
 import aioice.ice
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from av import AudioFrame
+from sound import judge, tone
 
 RATE = 48_000
-TONE = 600
 FRAME = RATE // 50
 
 
@@ -40,27 +39,13 @@ class Tone(MediaStreamTrack):
         if self.begun is None:
             self.begun = loop.time()
         await asyncio.sleep(max(0, self.begun + self.sent / RATE - loop.time()))
-        step = 2 * math.pi * TONE / RATE
-        samples = (int(12_000 * math.sin(step * (self.sent + at))) for at in range(FRAME))
         frame = AudioFrame(format="s16", layout="mono", samples=FRAME)
-        frame.planes[0].update(array.array("h", samples).tobytes())
+        frame.planes[0].update(array.array("h", tone(self.sent, FRAME, RATE)).tobytes())
         frame.sample_rate = RATE
         frame.pts = self.sent
         frame.time_base = fractions.Fraction(1, RATE)
         self.sent += FRAME
         return frame
-
-
-def judge(samples, rate):
-    """The share of the tone in these samples, and how loud they are."""
-    energy = sum(sample * sample for sample in samples)
-    if not energy:
-        return 0.0, 0.0
-    step = 2 * math.pi * TONE / rate
-    sine = sum(sample * math.sin(step * at) for at, sample in enumerate(samples))
-    cosine = sum(sample * math.cos(step * at) for at, sample in enumerate(samples))
-    share = 2 * (sine * sine + cosine * cosine) / (len(samples) * energy)
-    return share, math.sqrt(energy / len(samples)) / 32_768
 
 
 async def listen(track):

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
-use dimpl::{Config, Dtls, DtlsCertificate, Output, SrtpProfile};
+use dimpl::{
+    CertificateError, Config, Dtls, DtlsCertificate, Error, Output, SecurityError, SrtpProfile,
+    TimeoutError,
+};
 
 use crate::srtp::{MasterKey, Profile};
 
@@ -16,6 +19,7 @@ use crate::srtp::{MasterKey, Profile};
 const LIMIT: Duration = Duration::from_secs(15);
 /// Datagrams that wait to be sent: a flight has fewer.
 const MAX_WAITING: usize = 16;
+const NO_ANSWER: &str = "no answer to the DTLS handshake";
 /// More than a datagram of the handshake has.
 const BUFFER: usize = 2048;
 
@@ -60,7 +64,7 @@ pub enum IdentityError {
     Certificate(#[from] rcgen::Error),
     /// DTLS cannot be set up.
     #[error("DTLS cannot be set up")]
-    Setup(#[from] dimpl::Error),
+    Setup(#[from] Error),
 }
 
 /// Who we are in handshakes: a certificate that nobody vouches for, since its fingerprint is told in the session description.
@@ -208,13 +212,13 @@ impl Handshake {
             .next
             .map(|next| next.max(now + Duration::from_millis(10)));
         if now >= self.deadline && !self.connected {
-            self.fail("no answer to the DTLS handshake".to_owned());
+            self.fail(NO_ANSWER.to_owned());
         }
     }
 
-    fn go_on(&mut self, done: Result<(), dimpl::Error>) {
+    fn go_on(&mut self, done: Result<(), Error>) {
         if let Err(error) = done {
-            return self.fail(format!("the DTLS handshake failed: {error}"));
+            return self.fail(why(&error));
         }
         let mut buffer = vec![0; BUFFER];
         loop {
@@ -282,6 +286,32 @@ impl fmt::Debug for Handshake {
             .field("active", &self.active)
             .field("connected", &self.connected)
             .finish_non_exhaustive()
+    }
+}
+
+/// What people are told of a handshake that failed.
+fn why(error: &Error) -> String {
+    /// The alert of a peer that shares no cipher suite with us (RFC 5246 section 7.2.2): all of ours need an ECDSA certificate.
+    const HANDSHAKE_FAILURE: u8 = 40;
+    const RSA: &str = "an RSA certificate is not understood";
+    match error {
+        Error::SecurityError(SecurityError::FatalAlert {
+            description: HANDSHAKE_FAILURE,
+        }) => {
+            format!(
+                "the peer refused the DTLS handshake (alert 40, handshake_failure); {RSA}, if it has one"
+            )
+        }
+        Error::SecurityError(SecurityError::FatalAlert { description }) => {
+            format!("the peer refused the DTLS handshake (alert {description})")
+        }
+        Error::CertificateError(CertificateError::NoClientCertificateReceived) => {
+            format!(
+                "the peer has no certificate for the DTLS handshake with ECDSA (P-256 or P-384); {RSA}"
+            )
+        }
+        Error::Timeout(TimeoutError::Handshake) => NO_ANSWER.to_owned(),
+        error => format!("the DTLS handshake failed: {error}"),
     }
 }
 

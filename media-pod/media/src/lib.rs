@@ -3,6 +3,7 @@
 //! Nothing here but [`plane`] (and [`ports`], which opens sockets for it) uses a socket or reads a clock: bytes and an [`std::time::Instant`] go in, bytes, events and the next
 //! time-out come out. The plane has the threads that carry the calls; signalling and SDP belong to the `sip` crate.
 
+mod beside;
 pub mod codec;
 pub mod compare;
 pub mod cover;
@@ -15,6 +16,7 @@ pub mod format;
 pub mod g711;
 pub mod ice;
 pub mod jitter;
+pub mod networks;
 pub mod plane;
 mod playback;
 pub mod ports;

@@ -2,7 +2,7 @@
 //!
 //! For one call; which of the calls that share a port a packet is for is [`crate::ports::demux`]'s to say. A source is confirmed by being
 //! the address and port of the SDP, or by two consecutive packets of one SSRC from the IP address of the SDP or of the signalling (a NAT
-//! changed the port). Everything else is dropped and counted, so a stranger who finds the port hears nothing.
+//! changed the port), or from one of the provider's (another of its machines sends). Everything else is dropped and counted, so a stranger who finds the port hears nothing.
 //!
 //! Where ICE was agreed on, the first check of the peer ends all that: from then on packets come from where checks have come from, and go
 //! where the peer wants them ([`Paths`]).
@@ -13,6 +13,7 @@ use std::{
 };
 
 use crate::ice::{Paths, Proof};
+use crate::networks::Networks;
 
 /// Silence after which a plausible source that continues the stream may take over.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -42,6 +43,8 @@ pub enum Verdict {
 pub struct SourceFilter {
     sdp: Option<SocketAddr>,
     signalling: Option<IpAddr>,
+    /// The provider's.
+    networks: Networks,
     confirmed: Option<Confirmed>,
     /// The last confirmed source, kept over a new SDP to tell a move from a start.
     previous: Option<SocketAddr>,
@@ -82,6 +85,7 @@ impl SourceFilter {
         Self {
             sdp: sdp.map(canonical),
             signalling: signalling.map(|ip| ip.to_canonical()),
+            networks: Networks::default(),
             confirmed: None,
             previous: None,
             candidate: None,
@@ -90,6 +94,12 @@ impl SourceFilter {
             version: 0,
             ice: None,
         }
+    }
+
+    /// The same with the provider's networks.
+    #[must_use]
+    pub fn or_from(self, networks: Networks) -> Self {
+        Self { networks, ..self }
     }
 
     /// Under which name the peer's checks come; nothing without ICE. Another name than before begins anew with what was found as it is.
@@ -270,6 +280,11 @@ impl SourceFilter {
         self.signalling
     }
 
+    /// The provider's networks, from which its packets may come as well.
+    pub fn networks(&self) -> &Networks {
+        &self.networks
+    }
+
     /// Another one whenever [`Self::confirmed`] or [`Self::sdp`] has changed.
     pub fn version(&self) -> u32 {
         self.version
@@ -289,10 +304,12 @@ impl SourceFilter {
         self.rejected += 1;
     }
 
-    /// Whether media of this call may come from that address: it is in the SDP, or the signalling comes from it.
+    /// Whether media of this call may come from that address: it is in the SDP, the signalling comes from it, or it is the provider's.
     pub fn is_plausible(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        self.sdp.is_some_and(|sdp| sdp.ip() == ip) || self.signalling == Some(ip)
+        self.sdp.is_some_and(|sdp| sdp.ip() == ip)
+            || self.signalling == Some(ip)
+            || self.networks.contains(ip)
     }
 
     fn reject(&mut self) -> Verdict {
@@ -407,6 +424,24 @@ mod tests {
             assert_eq!(filter.check(address(ip), 2, 6, now), Verdict::Accepted);
             assert_eq!(filter.destination(), Some(address(ip)));
         }
+    }
+
+    #[test]
+    fn another_machine_of_the_provider_needs_two_packets_too() {
+        let networks = Networks::new(["203.0.113.0/28".parse().unwrap()]);
+        let (mut filter, now) = (filter().or_from(networks), Instant::now());
+        let (machine, stranger) = (address("203.0.113.7:9000"), address("203.0.113.16:9000"));
+        assert!(filter.expects(machine) && !filter.expects(stranger));
+        assert_eq!(filter.check(machine, 1, 1, now), Verdict::Pending);
+        assert_eq!(filter.check(stranger, 1, 2, now), Verdict::Rejected);
+        assert_eq!(filter.check(machine, 1, 2, now), Verdict::Accepted);
+        assert_eq!(filter.destination(), Some(machine));
+        // Another one of its own goes on only where this one has fallen silent.
+        let other = address("203.0.113.8:9000");
+        assert_eq!(filter.check(other, 1, 3, now), Verdict::Rejected);
+        let moved = filter.check(other, 1, 3, now + SILENCE);
+        let (from, to) = (machine, other);
+        assert_eq!(moved, Verdict::Moved { from, to });
     }
 
     #[test]

@@ -17,7 +17,9 @@ use std::{
 };
 
 use crate::{
-    FRAME_MILLIS, codec,
+    FRAME_MILLIS,
+    beside::Beside,
+    codec,
     cover::{Cover, Protection},
     credit::Credit,
     dtls,
@@ -27,6 +29,7 @@ use crate::{
     g711::ulaw_to_alaw,
     ice::{self, Agent, Component, Paths},
     jitter::{Delay, Insert, Position},
+    networks::Networks,
     playback::{Playback, Taken, take_front},
     ports::demux::Peer,
     quality,
@@ -103,6 +106,8 @@ pub struct StreamConfig {
     pub session: Session,
     /// IP address that the peer's SIP comes from; a plausible source of its media too.
     pub signalling_ip: Option<IpAddr>,
+    /// The provider's networks: from these, too.
+    pub networks: Networks,
     /// Our synchronisation source.
     pub ssrc: u32,
     /// Our first sequence number.
@@ -240,6 +245,16 @@ fn tones(session: &Session, format: Format) -> Option<Box<Listener>> {
     in_band.then(|| Box::new(Listener::new(format)))
 }
 
+/// A packet of 10 ms that has to wait for its turn.
+#[derive(Debug)]
+struct Second {
+    at: Instant,
+    payload_type: u8,
+    timestamp: u32,
+    payload: [u8; codec::PAYLOAD_BYTES],
+    length: usize,
+}
+
 /// One call's RTP.
 #[derive(Debug)]
 pub struct RtpStream {
@@ -248,6 +263,8 @@ pub struct RtpStream {
     sequence: u16,
     timestamp: u32,
     cover: Cover,
+    /// The keys of reports, where they are others.
+    beside: Beside,
     source: SourceFilter,
     inbound: Inbound,
     reception: Reception,
@@ -266,6 +283,10 @@ pub struct RtpStream {
     keys: VecDeque<dtmf::Generator>,
     key_timestamp: Option<u32>,
     key_pause: u32,
+    /// Packets have 10 ms.
+    halves: bool,
+    /// The second half of the last 20 ms.
+    second: Option<Box<Second>>,
     /// Where the grid of 20 ms begins, once started.
     grid: Option<Instant>,
     /// Packets since then, those that were skipped too.
@@ -301,6 +322,7 @@ impl RtpStream {
         let StreamConfig {
             session,
             signalling_ip,
+            networks,
             ssrc,
             sequence,
             timestamp,
@@ -318,7 +340,8 @@ impl RtpStream {
             sequence: first_sequence(sequence, &cover),
             timestamp,
             cover,
-            source: SourceFilter::new(session.remote, signalling_ip),
+            beside: Beside::default(),
+            source: SourceFilter::new(session.remote, signalling_ip).or_from(networks),
             inbound: Inbound::new(session.codec, delay, format),
             reception: Reception::new(now),
             flow: Flow::default(),
@@ -332,6 +355,8 @@ impl RtpStream {
             keys: VecDeque::new(),
             key_timestamp: None,
             key_pause: 0,
+            halves: false,
+            second: None,
             grid: None,
             packets: 0,
             next_frame: None,
@@ -350,7 +375,9 @@ impl RtpStream {
             sound: VecDeque::with_capacity(format.frame_bytes()),
             stats: StreamStats::default(),
         };
+        stream.beside.protect(&protection);
         stream.set_ice(ice.as_ref());
+        stream.follow_reports(now);
         stream
     }
 
@@ -410,6 +437,7 @@ impl RtpStream {
             reports.stop();
         }
         self.transmit.clear();
+        self.second = None;
     }
 
     /// Keeps the agent's audio waiting (silence is sent) until released: used between the 200 OK and the ACK.
@@ -418,11 +446,20 @@ impl RtpStream {
         self.advance_packet(now);
     }
 
+    /// Whether packets have 10 ms of sound from now on, in place of 20: for a peer that takes none that are longer (`maxptime`). Not for AMR-WB
+    /// and iLBC, whose frames cannot be halved.
+    pub fn send_halves(&mut self, halves: bool) {
+        self.halves = halves;
+        self.second = None;
+    }
+
     /// How packets are protected from now on. Keys that stay the same go on as they are.
     pub fn protect(&mut self, protection: &Protection, now: Instant) {
         if self.cover.change(protection, now) {
             self.begin_anew();
         }
+        self.beside.protect(protection);
+        self.follow_reports(now);
         self.transmit.clear();
     }
 
@@ -454,6 +491,8 @@ impl RtpStream {
             return Checked::default();
         };
         let (reply, proof) = agent.check(&request, from, now);
+        // With ICE or without, reports may have another port than before.
+        self.follow_reports(now);
         if let Some(proof) = proof {
             match component {
                 Component::Rtp => {
@@ -479,7 +518,14 @@ impl RtpStream {
         self.sequence = first_sequence(self.sequence, &self.cover);
         self.marker = true;
         self.transmit.clear();
+        self.second = None;
         self.flow.stopped_sending();
+    }
+
+    /// Which port reports have, and so which keys, may have changed.
+    fn follow_reports(&mut self, now: Instant) {
+        let apart = self.reports.is_some() && !self.is_muxed();
+        self.beside.follow(apart, now);
     }
 
     fn take_handshake(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
@@ -509,6 +555,17 @@ impl RtpStream {
         let (datagram, peer) = self.cover.poll_handshake()?;
         let peer = peer.filter(|_| !self.source.is_checked());
         Some((datagram, peer.or(destination)?))
+    }
+
+    /// The same on the port for reports.
+    pub fn poll_report_handshake(&mut self) -> Option<(Vec<u8>, SocketAddr)> {
+        let told = self.reports_go_to();
+        if self.ice.is_some() && told.is_none() {
+            return None;
+        }
+        let (datagram, peer) = self.beside.cover()?.poll_handshake()?;
+        let peer = peer.filter(|_| !self.source.is_checked());
+        Some((datagram, peer.or(told)?))
     }
 
     /// Takes one datagram of this call's socket as it came. It is not to be read any more.
@@ -681,9 +738,11 @@ impl RtpStream {
     /// When [`Self::handle_timeout`] or [`Self::poll_report`] is due; `None` before the start and after the stop.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let report = self.reports.as_ref().and_then(Reports::due);
-        let handshake = self.cover.poll_timeout();
-        [self.next_frame, self.next_packet, report, handshake]
+        let handshakes = [self.cover.poll_timeout(), self.beside.poll_timeout()];
+        let second = self.second.as_ref().map(|second| second.at);
+        [self.next_frame, self.next_packet, report, second]
             .into_iter()
+            .chain(handshakes)
             .flatten()
             .min()
     }
@@ -693,27 +752,33 @@ impl RtpStream {
         if self.ice.is_some() && stun::is_meant(datagram) {
             return;
         }
-        // A handshake for this port alone is not answered: then there are no reports.
+        let known = self.knows_reporter(from, now);
         if self.cover.shakes_hands() && dtls::Handshake::is_meant(datagram) {
+            // As with the sound, a stranger could only spoil it. If it fails there are no reports, and that is all.
+            if let Some(cover) = self.beside.cover().filter(|_| known) {
+                cover.take_handshake(datagram, from, now);
+            }
             return;
         }
-        match self.cover.open_rtcp(datagram) {
+        let cover = self.beside.cover().unwrap_or(&mut self.cover);
+        match cover.open_rtcp(datagram) {
             Ok(length) => self.receive_report(&datagram[..length], from, now),
             Err(_) => self.stats.not_authentic += 1,
         }
     }
 
+    /// Whether reports may come from there.
+    fn knows_reporter(&self, from: SocketAddr, now: Instant) -> bool {
+        if self.source.is_checked() {
+            return self.source.expects(from) || self.report_paths.has(from, now);
+        }
+        let rtp = self.source.destination();
+        self.source.is_plausible(from.ip()) || rtp.is_some_and(|rtp| rtp.ip() == from.ip())
+    }
+
     /// Takes a datagram of the RTCP port, in the clear. Strangers are not listened to; nothing here moves the RTP.
     pub fn receive_report(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
-        let known = if self.source.is_checked() {
-            self.source.expects(from) || self.report_paths.has(from, now)
-        } else {
-            self.source.is_plausible(from.ip())
-                || self
-                    .source
-                    .destination()
-                    .is_some_and(|rtp| rtp.ip() == from.ip())
-        };
+        let known = self.knows_reporter(from, now);
         let Some(heard) = rtcp::read(datagram, self.ssrc).filter(|_| known) else {
             return;
         };
@@ -760,26 +825,30 @@ impl RtpStream {
             block.jitter = block.jitter.saturating_mul(ratio);
         }
         let length = reports.write(out, self.ssrc, sent, block, now);
+        let to = self.reports_go_to()?;
+        let cover = self.beside.cover().unwrap_or(&mut self.cover);
+        let length = cover.seal_rtcp(out, length)?;
+        Some((length, to))
+    }
+
+    /// Where reports go, if it is known.
+    fn reports_go_to(&self) -> Option<SocketAddr> {
         let beside = |rtp: SocketAddr| SocketAddr::new(rtp.ip(), rtp.port().saturating_add(1));
-        let to = if self.is_muxed() {
-            self.source.destination()?
-        } else if self.cover.shakes_hands() {
-            // The other port would need a handshake of its own.
-            return None;
+        if self.is_muxed() {
+            self.source.destination()
         } else if self.ice.is_some() {
-            self.report_paths.chosen().or(self.reporter)?
+            self.report_paths.chosen().or(self.reporter)
         } else {
             self.reporter
                 .or(self.session.remote_rtcp)
-                .or_else(|| self.source.destination().map(beside))?
-        };
-        let length = self.cover.seal_rtcp(out, length)?;
-        Some((length, to))
+                .or_else(|| self.source.destination().map(beside))
+        }
     }
 
     /// Does what is due. A late thread makes up for at most three frames and packets; timestamps stay those of the clock.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.cover.handle_timeout(now);
+        self.beside.handle_timeout(now);
         self.tell_failure();
         if let Some(due) = self.next_frame.filter(|due| *due <= now) {
             if self.inbound.is_on_arrival() {
@@ -787,6 +856,9 @@ impl RtpStream {
             } else {
                 self.make_due_frames(due, now);
             }
+        }
+        if self.second.as_ref().is_some_and(|second| second.at <= now) {
+            self.send_second();
         }
         self.make_due_packets(now);
     }
@@ -922,6 +994,8 @@ impl RtpStream {
 
     /// Whether what it says is more than silence.
     fn fill_packet(&mut self, at: Instant) -> bool {
+        // One that is late comes before what follows it.
+        self.send_second();
         let sends =
             self.session.send && self.cover.is_open() && self.source.destination().is_some();
         if sends {
@@ -951,26 +1025,73 @@ impl RtpStream {
             self.tell_marks();
             return speaks;
         }
-        let mut coded = [0; codec::PAYLOAD_BYTES];
-        let (payload, lead) = if let Some(outbound) = &mut self.outbound {
-            let length = outbound.encode(frame, &mut coded);
-            (&coded[..length], outbound.lead())
-        } else {
-            if self.session.codec == Codec::Pcma {
-                for code in &mut *frame {
-                    *code = ulaw_to_alaw(*code);
-                }
-            }
-            (&*frame, 0)
-        };
-        if !payload.is_empty() {
-            let marker = std::mem::take(&mut self.marker);
-            let payload_type = self.session.send_payload_type;
-            let timestamp = self.timestamp.wrapping_sub(lead);
-            self.push_packet(marker, payload_type, timestamp, payload);
+        let (first, second) = frame.split_at_mut(frame.len() / (1 + usize::from(self.halves)));
+        self.send_sound(first, self.timestamp);
+        if !second.is_empty() {
+            self.keep_second(second, at + TICK / 2);
         }
         self.tell_marks();
         speaks
+    }
+
+    /// Encodes this, the agent's, which is changed by that. Gives the payload's length, 0 if nothing is to be sent, and by how much it
+    /// begins before.
+    fn encode(&mut self, sound: &mut [u8], coded: &mut [u8]) -> (usize, u32) {
+        if let Some(outbound) = &mut self.outbound {
+            let length = outbound.encode(sound, coded);
+            return (length, outbound.lead());
+        }
+        if self.session.codec == Codec::Pcma {
+            for code in &mut *sound {
+                *code = ulaw_to_alaw(*code);
+            }
+        }
+        for (to, from) in coded.iter_mut().zip(&*sound) {
+            *to = *from;
+        }
+        (sound.len().min(coded.len()), 0)
+    }
+
+    fn send_sound(&mut self, sound: &mut [u8], timestamp: u32) {
+        let mut coded = [0; codec::PAYLOAD_BYTES];
+        let (length, lead) = self.encode(sound, &mut coded);
+        if length > 0 {
+            let marker = std::mem::take(&mut self.marker);
+            let payload_type = self.session.send_payload_type;
+            let timestamp = timestamp.wrapping_sub(lead);
+            self.push_packet(marker, payload_type, timestamp, &coded[..length]);
+        }
+    }
+
+    /// What is to be sent 10 ms after the packet before.
+    fn keep_second(&mut self, sound: &mut [u8], at: Instant) {
+        let mut payload = [0; codec::PAYLOAD_BYTES];
+        let (length, lead) = self.encode(sound, &mut payload);
+        let half = ticks_per_packet(self.session.codec) / 2;
+        self.second = (length > 0).then(|| {
+            Box::new(Second {
+                at,
+                payload_type: self.session.send_payload_type,
+                timestamp: self.timestamp.wrapping_add(half).wrapping_sub(lead),
+                payload,
+                length,
+            })
+        });
+    }
+
+    fn send_second(&mut self) {
+        if let Some(second) = self.second.take() {
+            let Second {
+                at: _,
+                payload_type,
+                timestamp,
+                payload,
+                length,
+            } = *second;
+            // Where silence is not sent, the spurt may begin here.
+            let marker = std::mem::take(&mut self.marker);
+            self.push_packet(marker, payload_type, timestamp, &payload[..length]);
+        }
     }
 
     /// No sound is sent in this turn.
@@ -1009,7 +1130,7 @@ impl RtpStream {
     }
 
     fn push_packet(&mut self, marker: bool, payload_type: u8, timestamp: u32, payload: &[u8]) {
-        if self.transmit.len() >= MAX_CATCH_UP as usize {
+        if self.transmit.len() >= MAX_CATCH_UP as usize * (1 + usize::from(self.halves)) {
             self.transmit.pop_front();
         }
         let packet = Packet {
@@ -1113,6 +1234,7 @@ impl RtpStream {
             self.flow.expect(session.receive, now);
         }
         self.source.set_remote(session.remote);
+        self.second = None;
         let format = self.playback.format();
         if session.codec != self.session.codec {
             self.inbound.set_codec(session.codec);
@@ -1122,6 +1244,7 @@ impl RtpStream {
             self.tones = tones(&session, format);
         }
         self.session = session;
+        self.follow_reports(now);
     }
 
     /// Either side may not send: silence means nothing now.
@@ -1193,3 +1316,7 @@ mod ice_tests;
 #[cfg(test)]
 #[path = "stream_arrival_tests.rs"]
 mod arrival_tests;
+
+#[cfg(test)]
+#[path = "stream_halves_tests.rs"]
+mod halves_tests;

@@ -43,6 +43,7 @@ impl Bench {
                 receive: true,
             },
             signalling_ip: None,
+            networks: crate::networks::Networks::default(),
             ssrc: 77,
             sequence: 1,
             timestamp: 1,

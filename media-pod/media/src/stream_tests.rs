@@ -38,6 +38,7 @@ pub(super) fn config(codec: Codec, cushion_millis: u32, delay: Delay) -> StreamC
     StreamConfig {
         session: session(codec),
         signalling_ip: None,
+        networks: crate::networks::Networks::default(),
         ssrc: 77,
         sequence: 65_534,
         timestamp: u32::MAX - 100,
@@ -752,6 +753,7 @@ fn a_successor_plays_what_was_said_and_counts_the_agents_frames_on() {
     let config = StreamConfig {
         session: session(Codec::Pcma),
         signalling_ip: None,
+        networks: crate::networks::Networks::default(),
         ssrc: 77,
         sequence: 9,
         timestamp: 1,

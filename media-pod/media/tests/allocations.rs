@@ -43,6 +43,7 @@ fn open(
         range: (24_000, 24_099),
         remote: Some(remote),
         signalling: None,
+        networks: ringwire_media::networks::Networks::default(),
         thread: None,
     };
     let seat = plane.seat(&wanted).unwrap();
@@ -59,6 +60,7 @@ fn open(
             receive: true,
         },
         signalling_ip: None,
+        networks: ringwire_media::networks::Networks::default(),
         ssrc: 1,
         sequence: 1,
         timestamp: 1,

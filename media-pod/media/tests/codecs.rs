@@ -70,6 +70,7 @@ impl Call {
         let config = StreamConfig {
             session: session(codec),
             signalling_ip: None,
+            networks: ringwire_media::networks::Networks::default(),
             ssrc: 77,
             sequence: 65_534,
             timestamp: u32::MAX - 100,

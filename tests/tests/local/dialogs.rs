@@ -115,6 +115,7 @@ fn ringwire_call_goes_where_sipp_sends_it_if_it_may() {
     let elsewhere = format!("{NUMBER}@{}", gateway.sip());
     let more = ["-key", "elsewhere", &elsewhere, "-m", "2"];
     let server = sipp::start("redirect.xml", gateway.sip(), &more);
+    listens(server.ip());
     let (target, caller) = (format!("sip:1@{}", server.ip()), Address::claim());
     let refused = gateway::call(&target, caller.ip(), &[]);
     let failure = refused.result["failure"].to_string();
@@ -126,13 +127,10 @@ fn ringwire_call_goes_where_sipp_sends_it_if_it_may() {
     assert_eq!(gateway.record()["reason"], "CallerHungUp");
 }
 
-/// `ringwire call` to a server that plays this scenario and sends the audio of its call back.
+/// Waits until sipp listens there.
 #[track_caller]
-fn call_server(scenario: &str) -> gateway::TestCall {
-    // The first argument is where sipp's own requests would go.
-    let nowhere = Address::claim();
-    let server = sipp::start(scenario, nowhere.port(5060), &["-rtp_echo"]);
-    let std::net::IpAddr::V4(ip) = server.ip() else {
+fn listens(ip: std::net::IpAddr) {
+    let std::net::IpAddr::V4(ip) = ip else {
         panic!("sipp is on an address of IPv4");
     };
     // Of this machine's byte order.
@@ -141,7 +139,16 @@ fn call_server(scenario: &str) -> gateway::TestCall {
         let sockets = std::fs::read_to_string("/proc/net/udp").unwrap();
         sockets.contains(&local).then_some(())
     });
-    let target = format!("sip:1@{ip}");
+}
+
+/// `ringwire call` to a server that plays this scenario and sends the audio of its call back.
+#[track_caller]
+fn call_server(scenario: &str) -> gateway::TestCall {
+    // The first argument is where sipp's own requests would go.
+    let nowhere = Address::claim();
+    let server = sipp::start(scenario, nowhere.port(5060), &["-rtp_echo"]);
+    listens(server.ip());
+    let target = format!("sip:1@{}", server.ip());
     let call = gateway::call(&target, Address::claim().ip(), &ECHO_EXPECTED);
     assert!(call.success, "{}", call.result);
     server.end();

@@ -114,7 +114,13 @@ fn a_call_in_the_clear_is_refused_where_encryption_is_required() {
 
 /// A call in the clear, of which rtpengine makes another one on its way to us. Gives the call's record, and what rtpengine said.
 pub(super) fn relayed(offer: &str, ours: &str) -> (serde_json::Value, String) {
-    let carrier = Carrier::start(&["--relay", "yes", "--relay-offer", offer]);
+    relayed_with(&[], offer, ours)
+}
+
+/// The same with further options of the carrier.
+pub(super) fn relayed_with(more: &[&str], offer: &str, ours: &str) -> (serde_json::Value, String) {
+    let relay = ["--relay", "yes", "--relay-offer", offer];
+    let carrier = Carrier::start(&[&relay[..], more].concat());
     let server = carrier.sip();
     let more = format!("port: {}, mediaEncryption: {ours}", server.port());
     let set = [

@@ -8,7 +8,7 @@ use ringwire_tests::webrtc::Peer;
 use super::encryption::relayed;
 
 /// An echo for everybody's calls, encrypted by a handshake.
-fn gateway(codec: &str) -> Gateway {
+pub(super) fn gateway(codec: &str) -> Gateway {
     let more = format!("allowedSources: [127.0.0.0/8], mediaEncryption: DTLS, codecs: [{codec}]");
     let set = [
         static_trunk("127.0.0.1", &more),
@@ -71,6 +71,7 @@ fn a_relay_that_checks_its_way_is_heard() {
         ("RTP/AVP ICE=force", "None"),
         ("RTP/SAVP ICE=force", "SDES"),
         ("UDP/TLS/RTP/SAVPF rtcp-mux-offer ICE=force", "DTLS"),
+        ("UDP/TLS/RTP/SAVP ICE=force", "DTLS"),
     ] {
         let (record, relay) = relayed(offer, ours);
         let found = "ICE negotiated: peer for component 1 is ";

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ringwire_tests::address::{Address, Loopback6};
 use ringwire_tests::audio;
 use ringwire_tests::gateway::{self, Gateway};
-use ringwire_tests::manifests::{NUMBER, echo, media_gateway};
+use ringwire_tests::manifests::{NUMBER, echo, media_gateway, number, static_trunk};
 use ringwire_tests::phone::Phone;
 use ringwire_tests::wait::{self, seconds};
 
@@ -119,6 +119,34 @@ fn narrow_gateway(pairs: u16) -> Gateway {
     ));
     let set = [local_set(&echo("bot", "")), range].join("---\n");
     Gateway::start(&[("all.yaml", &set)])
+}
+
+#[test]
+fn another_machine_of_the_carrier_is_heard_and_one_of_nobody_is_not() {
+    let [machine, stranger] = [(); 2].map(|()| Address::claim());
+    // The wide ones say who may call, and no more.
+    let more =
+        format!("allowedSources: [127.0.0.0/8, 0.0.0.0/0, {machine}/32], codecs: [PCMU, PCMA]");
+    let set = [
+        static_trunk("127.0.0.1", &more),
+        number("main", NUMBER, "trunk", "bot"),
+        echo("bot", ""),
+    ];
+    let gateway = Gateway::start(&[("all.yaml", &set.join("---\n"))]);
+    let mut phone = Phone::udp(gateway.sip());
+    let to = phone.call().media();
+    let [machine, stranger] =
+        [&machine, &stranger].map(|address| UdpSocket::bind(address.port(9000)).unwrap());
+    let heard = Voice::new(&stranger, to, 31).try_for(seconds(1));
+    assert!(heard.is_err(), "a stranger is heard: {heard:?}");
+    wait_dropped(&gateway, "Stranger", 20.0);
+    Voice::new(&machine, to, 30).is_heard();
+    // Now it is known, and the stranger is still nobody.
+    let heard = Voice::new(&stranger, to, 31).try_for(Duration::from_millis(300));
+    assert!(heard.is_err(), "a stranger is heard: {heard:?}");
+    phone.hang_up();
+    let record = gateway.record();
+    assert!(record["packets_received"].as_u64() < Some(20), "{record}");
 }
 
 #[test]

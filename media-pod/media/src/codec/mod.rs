@@ -156,7 +156,7 @@ pub trait Encoder: Send + fmt::Debug {
     /// Ticks per second of its RTP timestamps.
     fn clock_rate(&self) -> u32;
 
-    /// Encodes 20 ms into the start of `payload`; gives the number of bytes. None are sent for 0 (discontinuous transmission, or a frame that is
+    /// Encodes 20 ms, or 10 (not AMR-WB and iLBC), into the start of `payload`; gives the number of bytes. None are sent for 0 (discontinuous transmission, or a frame that is
     /// longer), and the timestamp goes on.
     fn encode(&mut self, sound: &[i16], payload: &mut [u8]) -> usize;
 

@@ -222,6 +222,9 @@ impl Call {
         while let Some((datagram, to)) = stream.poll_handshake() {
             pair.send(&datagram, to);
         }
+        while let Some((datagram, to)) = stream.poll_report_handshake() {
+            pair.send_report(&datagram, to);
+        }
         let mut packet = [0; PACKET_BYTES];
         while let Some((length, to)) = stream.poll_transmit(&mut packet) {
             outbox.put(pairs, (seat.slot(), Part::Rtp), &packet[..length], to);

@@ -135,9 +135,12 @@ impl Pair {
         if stun::is_meant(datagram) && self.demux.has_checks() {
             return self.demux.check(datagram, from);
         }
+        if part != Part::Rtp && dtls::Handshake::is_meant(datagram) {
+            return self.demux.reports(from, None, &Calls(calls));
+        }
         if part != Part::Rtp || rtp::is_rtcp(datagram) {
             return demux::reporter(datagram).map_or(stranger, |sender| {
-                self.demux.reports(from, sender, &Calls(calls))
+                self.demux.reports(from, Some(sender), &Calls(calls))
             });
         }
         if let Some(call) = self.demux.known(from) {

@@ -101,6 +101,7 @@ fn seat(plane: &Plane, remote: SocketAddr) -> (Seat, SocketAddr) {
         range: (23_000, 23_999),
         remote: Some(remote),
         signalling: None,
+        networks: crate::networks::Networks::default(),
         thread: None,
     };
     let seat = plane.seat(&wanted).unwrap();
@@ -121,6 +122,7 @@ fn config(remote: SocketAddr) -> StreamConfig {
             receive: true,
         },
         signalling_ip: None,
+        networks: crate::networks::Networks::default(),
         ssrc: 1,
         sequence: 1,
         timestamp: 1,

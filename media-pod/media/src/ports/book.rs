@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use super::demux::{CANDIDATE_FOR, STRAYS_FOR};
+use crate::networks::Networks;
 
 /// A pair of ports without calls is closed when it has been so for so long: as many as a burst needed are not kept open.
 pub const IDLE_FOR: Duration = Duration::from_secs(30);
@@ -33,7 +34,7 @@ pub fn calls_per_port(receive_buffer: usize) -> usize {
 }
 
 /// What a call needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// The address to bind.
     pub bind: IpAddr,
@@ -43,6 +44,8 @@ pub struct Wanted {
     pub remote: Option<SocketAddr>,
     /// Where its signalling comes from.
     pub signalling: Option<IpAddr>,
+    /// Its provider's networks.
+    pub networks: Networks,
     /// The thread that has to carry it, if it is a certain one.
     pub thread: Option<usize>,
 }
@@ -74,6 +77,7 @@ pub enum Choice {
 struct Seat {
     remote: Option<SocketAddr>,
     signalling: Option<IpAddr>,
+    networks: Networks,
     confirmed: Option<SocketAddr>,
     /// Since when its source is looked for; nothing before its packets are carried.
     since: Option<Instant>,
@@ -93,16 +97,24 @@ impl Seat {
     }
 
     fn could_come_from(&self, ip: IpAddr) -> bool {
-        self.signalling == Some(ip) || self.remote.is_some_and(|remote| remote.ip() == ip)
+        self.signalling == Some(ip)
+            || self.remote.is_some_and(|remote| remote.ip() == ip)
+            || self.networks.contains(ip)
     }
 
     /// Whether a packet could be of either.
     fn is_like(&self, wanted: &Wanted) -> bool {
-        let remote = wanted.remote.map(|remote| remote.ip());
-        [remote, wanted.signalling]
+        let theirs = [wanted.remote.map(|remote| remote.ip()), wanted.signalling];
+        let ours = [self.remote.map(|remote| remote.ip()), self.signalling];
+        theirs
             .into_iter()
             .flatten()
             .any(|ip| self.could_come_from(ip))
+            || ours
+                .into_iter()
+                .flatten()
+                .any(|ip| wanted.networks.contains(ip))
+            || self.networks.overlaps(&wanted.networks)
     }
 }
 
@@ -277,6 +289,7 @@ impl Book {
         let seat = self.pairs[pair].seats.insert(Seat {
             remote: wanted.remote.filter(names_a_place),
             signalling: wanted.signalling,
+            networks: wanted.networks.clone(),
             confirmed: None,
             since: None,
         });

@@ -17,6 +17,7 @@ fn wanted(remote: &str, signalling: &str) -> Wanted {
         range: (20_000, 20_999),
         remote: remote.parse().ok(),
         signalling: signalling.parse().ok(),
+        networks: Networks::default(),
         thread: None,
     }
 }
@@ -30,8 +31,8 @@ impl Bench {
         }
     }
 
-    fn seat(&mut self, wanted: Wanted) -> Place {
-        match self.book.choose(&wanted, self.now) {
+    fn seat(&mut self, wanted: &Wanted) -> Place {
+        match self.book.choose(wanted, self.now) {
             Choice::Here(place) => place,
             Choice::Open { instead, thread } => {
                 let pair = if self.next < wanted.range.1 {
@@ -41,7 +42,7 @@ impl Bench {
                 } else {
                     instead.unwrap()
                 };
-                self.book.sit(pair, &wanted)
+                self.book.sit(pair, wanted)
             }
         }
     }
@@ -56,7 +57,7 @@ impl Bench {
 
     /// The same without a packet yet.
     fn answer(&mut self, remote: &str, signalling: &str) -> Place {
-        let place = self.seat(wanted(remote, signalling));
+        let place = self.seat(&wanted(remote, signalling));
         self.book.note(place, remote.parse().ok(), None, self.now);
         place
     }
@@ -124,18 +125,58 @@ fn the_same_remote_address_and_port_are_never_together() {
 fn a_call_that_could_be_mistaken_sits_elsewhere_until_its_source_is_known() {
     let mut bench = Bench::new(1);
     let first = bench.answer("10.0.0.5:4000", "192.0.2.7");
-    let second = bench.seat(wanted("10.0.0.6:4000", "192.0.2.7"));
+    let second = bench.seat(&wanted("10.0.0.6:4000", "192.0.2.7"));
     assert_ne!(first.pair, second.pair, "the same signalling address");
-    let third = bench.seat(wanted("10.0.0.5:4002", "192.0.2.8"));
+    let third = bench.seat(&wanted("10.0.0.5:4002", "192.0.2.8"));
     assert_ne!(first.pair, third.pair, "the same media address");
-    let other = bench.seat(wanted("192.0.2.30:4000", "192.0.2.31"));
+    let other = bench.seat(&wanted("192.0.2.30:4000", "192.0.2.31"));
     assert_eq!(first.pair, other.pair, "nothing in common");
     let source = "192.0.2.7:61000".parse().ok();
     bench
         .book
         .note(first, "10.0.0.5:4000".parse().ok(), source, bench.now);
-    let next = bench.seat(wanted("10.0.0.7:4000", "192.0.2.7"));
+    let next = bench.seat(&wanted("10.0.0.7:4000", "192.0.2.7"));
     assert_eq!(first.pair, next.pair);
+}
+
+#[test]
+fn two_calls_that_one_machine_could_send_for_sit_apart_until_one_is_known() {
+    let of = |remote, signalling, networks: &[&str]| Wanted {
+        networks: Networks::new(networks.iter().map(|network| network.parse().unwrap())),
+        ..wanted(remote, signalling)
+    };
+    for (other, is_alike, why) in [
+        (of("10.0.0.6:4000", "203.0.113.9", &[]), true, "signalling"),
+        (of("203.0.113.9:4000", "192.0.2.8", &[]), true, "media"),
+        (
+            of("10.0.0.7:4000", "192.0.2.8", &["203.0.113.8/29"]),
+            true,
+            "networks",
+        ),
+        (
+            of("10.0.0.7:4000", "192.0.2.8", &["10.0.0.0/24"]),
+            true,
+            "its networks have the other's media",
+        ),
+        (
+            of("10.0.0.7:4000", "192.0.2.8", &["203.0.113.16/28"]),
+            false,
+            "nothing",
+        ),
+    ] {
+        let mut bench = Bench::new(1);
+        let first = bench.seat(&of("10.0.0.5:4000", "192.0.2.7", &["203.0.113.0/28"]));
+        let remote = "10.0.0.5:4000".parse().ok();
+        bench.book.note(first, remote, None, bench.now);
+        let place = bench.seat(&other);
+        assert_eq!(place.pair != first.pair, is_alike, "{why}");
+        bench.book.leave(place, bench.now);
+        // Once its source is known it is mistaken for nobody.
+        let mut bench = Bench::new(1);
+        let first = bench.seat(&of("10.0.0.5:4000", "192.0.2.7", &["203.0.113.0/28"]));
+        bench.book.note(first, remote, remote, bench.now);
+        assert_eq!(bench.seat(&other).pair, first.pair, "{why}");
+    }
 }
 
 #[test]
@@ -162,7 +203,7 @@ fn calls_that_never_send_do_not_block_new_ones() {
 fn a_call_without_a_remote_address_has_a_port_alone_until_it_is_known() {
     let mut bench = Bench::new(1);
     bench.talk("192.0.2.1:4000", "192.0.2.1");
-    let alone = bench.seat(wanted("", "192.0.2.9"));
+    let alone = bench.seat(&wanted("", "192.0.2.9"));
     let other = bench.talk("192.0.2.2:4000", "192.0.2.2");
     assert_ne!(alone.pair, other.pair);
     assert_eq!(bench.count(), 2);
@@ -201,7 +242,7 @@ fn a_call_that_has_to_be_in_a_thread_gets_a_port_there() {
             thread: Some(thread),
             ..wanted("192.0.2.1:4000", "192.0.2.1")
         };
-        let place = bench.seat(wanted);
+        let place = bench.seat(&wanted);
         assert_eq!(bench.book.pair(place.pair).unwrap().thread, thread);
     }
 }
@@ -241,7 +282,7 @@ fn what_a_burst_has_opened_is_closed_when_it_is_not_needed_for_a_while() {
     let millisecond = Duration::from_millis(1);
     bench.now += IDLE_FOR.saturating_sub(millisecond);
     assert!(bench.book.take_unused(&next, bench.now).is_empty());
-    let used = bench.seat(next);
+    let used = bench.seat(&next);
     bench.now += millisecond;
     let unused = bench.book.take_unused(&next, bench.now).len();
     let shared = usize::from(used.pair != stays.pair);
@@ -256,7 +297,7 @@ fn the_place_of_a_call_on_hold_stays_taken() {
     for hold in [None, "0.0.0.0:4000".parse().ok()] {
         bench.book.note(held, hold, None, bench.now);
         bench.now += CANDIDATE_FOR;
-        let other = bench.seat(wanted("192.0.2.1:4000", "192.0.2.1"));
+        let other = bench.seat(&wanted("192.0.2.1:4000", "192.0.2.1"));
         assert_ne!(held.pair, other.pair);
     }
 }

@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::cover::Door;
+use crate::networks::Networks;
 use crate::source::SourceFilter;
 use crate::stun;
 
@@ -195,6 +196,8 @@ pub struct Demux {
     entries: HashMap<usize, Entry>,
     owners: HashMap<SocketAddr, Owner>,
     by_ip: HashMap<IpAddr, Vec<usize>>,
+    /// Calls by the networks of their providers, of which there are few.
+    by_networks: Vec<(Networks, Vec<usize>)>,
     by_ufrag: HashMap<String, usize>,
     former: HashMap<SocketAddr, Former>,
     /// When the old ones of these were last looked for.
@@ -217,6 +220,14 @@ impl Demux {
             since: now,
         };
         self.entries.insert(call, entry);
+        let networks = source.networks();
+        if !networks.is_empty() {
+            let mut known = self.by_networks.iter_mut();
+            match known.find(|(known, _)| known == networks) {
+                Some((_, calls)) => calls.push(call),
+                None => self.by_networks.push((networks.clone(), vec![call])),
+            }
+        }
         self.follow(call, source, now);
     }
 
@@ -295,6 +306,10 @@ impl Demux {
             return;
         };
         self.list(call, entry.plausible, [None; 3]);
+        self.by_networks.retain_mut(|(_, calls)| {
+            calls.retain(|other| *other != call);
+            !calls.is_empty()
+        });
         self.disclaim(call, entry.sdp);
         // What was never heard may still begin.
         let source = entry.confirmed.or(entry.sdp);
@@ -338,6 +353,20 @@ impl Demux {
         call.unwrap_or(Route::Nobody(Why::BadCheck))
     }
 
+    /// The calls whose packets are no surprise from there, each once.
+    fn expecting(&self, ip: IpAddr) -> impl Iterator<Item = usize> + Clone {
+        let by_ip = self.by_ip.get(&ip).map_or(&[][..], Vec::as_slice);
+        let of_provider = self.by_networks.iter();
+        let of_provider = of_provider.filter(move |(networks, _)| networks.contains(ip));
+        let others = of_provider
+            .flat_map(|(_, calls)| calls)
+            .filter(move |call| {
+                let entry = self.entries.get(call);
+                entry.is_some_and(|entry| !entry.plausible.contains(&Some(ip)))
+            });
+        by_ip.iter().chain(others).copied()
+    }
+
     /// Whose an RTP packet is.
     pub fn route(&mut self, sight: Sight, now: Instant, peers: &mut impl Trial) -> Route {
         if let Some(call) = self.known(sight.from) {
@@ -351,9 +380,8 @@ impl Demux {
             Some(Ok(call)) => Some(call),
             None => None,
         };
-        let calls = self.by_ip.get(&sight.from.ip()).into_iter().flatten();
         let (mut going_on, mut new) = (Only::None, Only::None);
-        for call in calls.copied() {
+        for call in self.expecting(sight.from.ip()) {
             let Some(peer) = peers.peer(call).filter(|peer| peer.door == Door::Open) else {
                 continue;
             };
@@ -383,9 +411,8 @@ impl Demux {
         if let Some(call) = self.known(from) {
             return Route::Call(call);
         }
-        let calls = self.by_ip.get(&from.ip()).into_iter().flatten();
         let mut new = Only::None;
-        for call in calls.copied() {
+        for call in self.expecting(from.ip()) {
             let peer = peers.peer(call).filter(|peer| peer.shakes_hands);
             if peer.is_some_and(|peer| self.looks(call, peer.source, now)) {
                 new.add(call);
@@ -394,16 +421,19 @@ impl Demux {
         route_of(new)
     }
 
-    /// Whose reports are, by the synchronisation source of their sender, or by where they come from. They move nothing.
-    pub fn reports(&self, from: SocketAddr, sender: u32, peers: &impl Peers) -> Route {
-        let calls = self.by_ip.get(&from.ip()).into_iter().flatten();
+    /// Whose reports are, by the synchronisation source of their sender, or by where they come from. They move nothing. Without a sender it
+    /// is a datagram of a handshake for them.
+    pub fn reports(&self, from: SocketAddr, sender: Option<u32>, peers: &impl Peers) -> Route {
         let (mut by_sender, mut by_address, mut any) = (Only::None, Only::None, Only::None);
-        for call in calls.copied() {
+        for call in self.expecting(from.ip()) {
             let Some(peer) = peers.peer(call) else {
                 continue;
             };
+            if sender.is_none() && !peer.shakes_hands {
+                continue;
+            }
             let source = peer.source;
-            if source.ssrc() == Some(sender) {
+            if sender.is_some() && source.ssrc() == sender {
                 by_sender.add(call);
             }
             let beside = |rtp: Option<SocketAddr>| {
@@ -449,15 +479,18 @@ impl Demux {
             }
             tried
         };
-        let twice = |call: &usize, same| (*call, same);
-        let calls = self.by_ip.get(&sight.from.ip());
-        let calls = calls.map_or(&[][..], Vec::as_slice);
-        let (last, first) = calls.split_at(self.turn % calls.len().max(1));
-        let mut likely = calls
-            .iter()
-            .map(|call| twice(call, true))
-            .chain(first.iter().chain(last).map(|call| twice(call, false)));
-        let mut tried = pick(&mut likely);
+        let mut tried = {
+            let calls = self.expecting(sight.from.ip());
+            let skipped = self.turn % calls.clone().count().max(1);
+            let turned = calls
+                .clone()
+                .skip(skipped)
+                .chain(calls.clone().take(skipped));
+            let mut likely = calls
+                .map(|call| (call, true))
+                .chain(turned.map(|call| (call, false)));
+            pick(&mut likely)
+        };
         let [of_likely, of_strange] = &mut self.trials;
         if tried[0].is_some() {
             if !of_likely.take(LIKELY_TRIALS, now) {
@@ -468,14 +501,14 @@ impl Demux {
                 return None;
             }
             let skipped = self.turn % self.entries.len();
-            let calls = self.entries.keys();
+            let calls = self.entries.keys().copied();
             let turned = calls
                 .clone()
                 .skip(skipped)
                 .chain(calls.clone().take(skipped));
             let mut any = calls
-                .map(|call| twice(call, true))
-                .chain(turned.map(|call| twice(call, false)));
+                .map(|call| (call, true))
+                .chain(turned.map(|call| (call, false)));
             tried = pick(&mut any);
         }
         self.turn = self.turn.wrapping_add(TRIALS);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::ice::Proof;
+use crate::networks::Networks;
 use crate::source::Verdict;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -92,8 +93,15 @@ impl Port {
 
     /// A call whose SDP and signalling say this.
     fn call(&mut self, sdp: &str, signalling: &str) -> usize {
+        self.call_of(sdp, signalling, &[])
+    }
+
+    /// The same of a provider with these networks.
+    fn call_of(&mut self, sdp: &str, signalling: &str, networks: &[&str]) -> usize {
         let signalling = signalling.parse().ok();
-        let source = SourceFilter::new(Some(address(sdp)), signalling);
+        let networks = networks.iter().map(|network| network.parse().unwrap());
+        let source =
+            SourceFilter::new(Some(address(sdp)), signalling).or_from(Networks::new(networks));
         let call = self.lines.all.len();
         self.demux.open(call, &source, self.now);
         self.lines.all.push(Some(Line {
@@ -166,7 +174,7 @@ impl Port {
     }
 
     fn reports(&self, from: &str, sender: u32) -> Route {
-        self.demux.reports(address(from), sender, &self.lines)
+        self.demux.reports(address(from), Some(sender), &self.lines)
     }
 
     fn moves(&self) -> u64 {
@@ -725,4 +733,52 @@ fn where_a_call_wants_its_packets_the_check_of_another_does_not_take_them() {
     let second = port.call("192.0.2.80:4000", CARRIER);
     assert_eq!(port.take("192.0.2.80:4000", 7, 1), Heard(second));
     assert_eq!(port.take("203.0.113.7:9", 8, 1), Heard(first));
+}
+
+const NETWORKS: [&str; 2] = ["203.0.113.0/28", "0.0.0.0/0"];
+
+#[test]
+fn another_machine_of_the_provider_is_heard_after_two_packets_and_a_stranger_never() {
+    let mut port = Port::new();
+    let call = port.call_of("192.0.2.1:4000", CARRIER, &NETWORKS);
+    let (machine, stranger) = ("203.0.113.7:9000", "203.0.113.16:9000");
+    for sequence in 1..9 {
+        assert_eq!(port.take(stranger, 5, sequence), Nobody(Why::Stranger));
+    }
+    assert_eq!(port.take(machine, 5, 1), Pending(call));
+    assert_eq!(port.take(machine, 6, 2), Pending(call), "another stream");
+    assert_eq!(port.take(machine, 6, 3), Heard(call));
+    assert_eq!(port.take("203.0.113.8:9000", 7, 4), Nobody(Why::Stranger));
+    // It is over: its machines are nobody's.
+    port.end(call);
+    assert_eq!(port.take("203.0.113.9:9000", 8, 1), Nobody(Why::Stranger));
+    assert!(port.demux.by_networks.is_empty());
+}
+
+#[test]
+fn two_calls_of_which_a_machine_of_the_provider_could_send_are_ambiguous() {
+    let mut port = Port::new();
+    let first = port.call_of("192.0.2.1:4000", CARRIER, &NETWORKS);
+    let second = port.call_of("192.0.2.2:4000", "192.0.2.2", &["203.0.113.7/32"]);
+    let third = port.call("192.0.2.3:4000", "203.0.113.8");
+    for sequence in 1..4 {
+        let fate = port.take("203.0.113.7:9000", 5, sequence);
+        assert_eq!(fate, Nobody(Why::Ambiguous));
+        let fate = port.take("203.0.113.8:9000", 5, sequence);
+        assert_eq!(fate, Nobody(Why::Ambiguous));
+    }
+    // One that is found is no candidate any more.
+    assert_eq!(port.take("192.0.2.2:4000", 8, 1), Heard(second));
+    assert_eq!(port.take("203.0.113.7:9000", 5, 4), Pending(first));
+    assert_eq!(port.take("203.0.113.7:9000", 5, 5), Heard(first));
+    assert_eq!(port.take("203.0.113.8:9000", 9, 1), Pending(third));
+}
+
+#[test]
+fn a_machine_of_the_provider_is_not_waited_for_any_longer_than_a_nat() {
+    let mut port = Port::new();
+    port.call_of("192.0.2.1:4000", CARRIER, &NETWORKS);
+    port.wait(CANDIDATE_FOR);
+    let fate = port.take("203.0.113.7:9000", 5, 1);
+    assert_eq!(fate, Nobody(Why::Stranger));
 }

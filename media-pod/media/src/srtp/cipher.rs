@@ -30,13 +30,32 @@ pub struct Cipher {
 }
 
 enum Kind {
-    /// Counter mode, and a tag of so many bytes.
+    /// Counter mode, and a tag behind.
     Counter {
         key: Box<EncryptingKey>,
-        auth: Box<hmac::Key>,
-        tag_bytes: usize,
+        auth: Box<Auth>,
     },
     Gcm(Box<LessSafeKey>),
+}
+
+/// Tags by HMAC-SHA1, of which the first bytes are sent (section 4.2.1).
+struct Auth {
+    key: hmac::Key,
+    tag_bytes: usize,
+}
+
+impl Auth {
+    /// Writes the tag of what is authenticated.
+    fn sign(&self, authenticated: &[u8]) -> [u8; AUTH_BYTES] {
+        let mut tag = [0; AUTH_BYTES];
+        tag.copy_from_slice(hmac::sign(&self.key, authenticated).as_ref());
+        tag
+    }
+
+    /// Whether a tag that came is that of what is authenticated.
+    fn verify(&self, authenticated: &[u8], tag: &[u8]) -> Result<(), Unspecified> {
+        verify_slices_are_equal(&self.sign(authenticated)[..self.tag_bytes], tag)
+    }
 }
 
 impl Cipher {
@@ -72,12 +91,14 @@ impl Cipher {
         auth: &[u8],
         tag_bytes: usize,
     ) -> Result<Self, Unspecified> {
-        let auth = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, auth);
+        let auth = Auth {
+            key: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, auth),
+            tag_bytes,
+        };
         Ok(Self {
             kind: Kind::Counter {
                 key: Box::new(counter_key(key)?),
                 auth: Box::new(auth),
-                tag_bytes,
             },
             salt,
         })
@@ -99,7 +120,7 @@ impl Cipher {
     /// How much longer a packet gets, but for the index of SRTCP.
     pub fn tag_bytes(&self) -> usize {
         match &self.kind {
-            Kind::Counter { tag_bytes, .. } => *tag_bytes,
+            Kind::Counter { auth, .. } => auth.tag_bytes,
             Kind::Gcm(_) => GCM_TAG_BYTES,
         }
     }
@@ -133,17 +154,13 @@ impl Cipher {
         let total = length + self.tag_bytes();
         let packet = buffer.get_mut(..total).ok_or(Refused::Exhausted)?;
         match &self.kind {
-            Kind::Counter {
-                key,
-                auth,
-                tag_bytes,
-            } => {
+            Kind::Counter { key, auth } => {
                 let start = self.counter_start(ssrc, index);
                 key.less_safe_encrypt(&mut packet[header..length], start)?;
                 // What is authenticated ends with the roll-over counter, which is not sent.
                 packet[length..length + 4].copy_from_slice(&rollovers(index));
-                let tag = hmac::sign(auth, &packet[..length + 4]);
-                packet[length..].copy_from_slice(&tag.as_ref()[..*tag_bytes]);
+                let tag = auth.sign(&packet[..length + 4]);
+                packet[length..].copy_from_slice(&tag[..auth.tag_bytes]);
             }
             Kind::Gcm(key) => {
                 let (head, rest) = packet.split_at_mut(header);
@@ -168,19 +185,14 @@ impl Cipher {
             .filter(|length| *length >= header)
             .ok_or(Refused::Malformed)?;
         match &self.kind {
-            Kind::Counter {
-                key,
-                auth,
-                tag_bytes,
-            } => {
+            Kind::Counter { key, auth } => {
                 let mut tag = [0; AUTH_BYTES];
-                tag[..*tag_bytes].copy_from_slice(&packet[length..]);
+                let tag = &mut tag[..auth.tag_bytes];
+                tag.copy_from_slice(&packet[length..]);
                 packet[length..length + 4].copy_from_slice(&rollovers(index));
-                let made = hmac::sign(auth, &packet[..length + 4]);
-                let same =
-                    verify_slices_are_equal(&made.as_ref()[..*tag_bytes], &tag[..*tag_bytes]);
+                let same = auth.verify(&packet[..length + 4], tag);
                 // As it came, for another key to be tried.
-                packet[length..].copy_from_slice(&tag[..*tag_bytes]);
+                packet[length..].copy_from_slice(tag);
                 same?;
                 let start = self.counter_start(ssrc, index);
                 key.less_safe_encrypt(&mut packet[header..length], start)?;
@@ -204,17 +216,13 @@ impl Cipher {
         let packet = buffer.get_mut(..total).ok_or(Refused::Exhausted)?;
         let trailer = (ENCRYPTED | index).to_be_bytes();
         match &self.kind {
-            Kind::Counter {
-                key,
-                auth,
-                tag_bytes,
-            } => {
+            Kind::Counter { key, auth } => {
                 let start = self.counter_start(ssrc, index.into());
                 key.less_safe_encrypt(&mut packet[RTCP_HEADER_BYTES..length], start)?;
                 let end = length + INDEX_BYTES;
                 packet[length..end].copy_from_slice(&trailer);
-                let tag = hmac::sign(auth, &packet[..end]);
-                packet[end..].copy_from_slice(&tag.as_ref()[..*tag_bytes]);
+                let tag = auth.sign(&packet[..end]);
+                packet[end..].copy_from_slice(&tag[..auth.tag_bytes]);
             }
             Kind::Gcm(key) => {
                 let (head, rest) = packet.split_at_mut(RTCP_HEADER_BYTES);
@@ -232,7 +240,7 @@ impl Cipher {
     /// The index that an SRTCP packet says it has. One that is not encrypted is refused: nothing like that is agreed on.
     pub fn rtcp_index(&self, packet: &[u8]) -> Result<u32, Refused> {
         let tag = match &self.kind {
-            Kind::Counter { tag_bytes, .. } => *tag_bytes,
+            Kind::Counter { auth, .. } => auth.tag_bytes,
             // Its tag is part of what is encrypted.
             Kind::Gcm(_) => 0,
         };
@@ -260,14 +268,9 @@ impl Cipher {
             .filter(|length| *length >= RTCP_HEADER_BYTES)
             .ok_or(Refused::Malformed)?;
         match &self.kind {
-            Kind::Counter {
-                key,
-                auth,
-                tag_bytes,
-            } => {
+            Kind::Counter { key, auth } => {
                 let (body, tag) = packet.split_at_mut(length + INDEX_BYTES);
-                let made = hmac::sign(auth, body);
-                verify_slices_are_equal(&made.as_ref()[..*tag_bytes], tag)?;
+                auth.verify(body, tag)?;
                 let start = self.counter_start(ssrc, index.into());
                 key.less_safe_encrypt(&mut body[RTCP_HEADER_BYTES..length], start)?;
             }

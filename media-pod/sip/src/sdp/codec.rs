@@ -5,6 +5,9 @@ use std::fmt;
 use super::MediaDescription;
 use super::amr::AmrWb;
 
+/// Milliseconds of the shortest packets that we send.
+const SHORT_PACKETS: u16 = 10;
+
 /// A codec that this gateway speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
@@ -112,9 +115,21 @@ impl Codec {
         }
     }
 
-    /// The packet time of what was agreed on, in milliseconds, if it is not the usual one.
-    pub(super) fn packet_millis(self, parameters: &Parameters) -> Option<u16> {
-        (self == Self::Ilbc && ilbc_millis(parameters) == Some(30)).then_some(30)
+    /// The packet time of what was agreed on, in milliseconds: the usual one, that of the codec's frames if it has no other, or 10 where the
+    /// peer takes nothing longer (`maxptime`, RFC 8866 section 6.4). Shorter packets, and halves of frames, there are none.
+    pub(super) fn packet_millis(
+        self,
+        parameters: &Parameters,
+        usual: u16,
+        most: Option<u16>,
+    ) -> u16 {
+        let longer = |most: u16| (SHORT_PACKETS..usual).contains(&most);
+        match self {
+            Self::Ilbc if ilbc_millis(parameters) == Some(30) => 30,
+            Self::Ilbc | Self::AmrWb { .. } => usual,
+            _ if most.is_some_and(longer) => SHORT_PACKETS,
+            _ => usual,
+        }
     }
 
     /// Whether these are parameters of it that we can do.

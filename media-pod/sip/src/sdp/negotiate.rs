@@ -24,7 +24,7 @@ pub struct Capabilities {
     pub codecs: Vec<Codec>,
     /// Whether DTMF events are taken (RFC 4733).
     pub telephone_event: bool,
-    /// The packet time that we send, in milliseconds, whatever the peer's `ptime` (a wish) and `maxptime` say.
+    /// The packet time that we send, in milliseconds, whatever the peer's `ptime` (a wish) says; 10 where its `maxptime` asks for that.
     pub ptime_millis: u16,
     /// Whether media is encrypted.
     pub encryption: Encryption,
@@ -167,7 +167,7 @@ pub fn answer(
         of_session,
         names,
     } = answer_ice(offer, media, caps, local, default);
-    let (remote, remote_rtcp) = reports(security.as_ref(), is_muxed, remote);
+    let (remote, remote_rtcp) = reports(is_muxed, remote);
     let event = caps.telephone_event.then(|| event_type(media, codec));
     let event = event.flatten();
     // Without an address nothing can be sent, whatever the direction says.
@@ -177,7 +177,7 @@ pub fn answer(
         media.direction.sends(),
     );
     let parameters = Parameters::of(media, payload_type);
-    let ptime_millis = codec.packet_millis(&parameters);
+    let ptime_millis = codec.packet_millis(&parameters, caps.ptime_millis, media.maxptime());
     let negotiated = Negotiated {
         codec,
         payload_type,
@@ -189,7 +189,7 @@ pub fn answer(
         remote,
         remote_rtcp,
         local_direction,
-        ptime_millis: ptime_millis.unwrap_or(caps.ptime_millis),
+        ptime_millis,
         on_hold: is_hold(media, is_known),
         security,
         ice: terms,
@@ -359,7 +359,7 @@ pub fn apply_answer(
         let local = offer.connection.map(|local| theirs.remote(default, local));
         default = local.unwrap_or(default);
     }
-    let (remote, remote_rtcp) = reports(security.as_ref(), is_muxed, default);
+    let (remote, remote_rtcp) = reports(is_muxed, default);
     let is_known = remote.is_some() || terms.is_some();
     let event = event_type(media, codec).and_then(|(send, clock)| {
         let (receive, _) = events(ours).find(|(_, own)| *own == clock)?;
@@ -367,7 +367,7 @@ pub fn apply_answer(
     });
     let allowed = media.direction.reverse().and(ours.direction);
     let parameters = Parameters::of(media, payload_type);
-    let ptime_millis = codec.packet_millis(&parameters);
+    let ptime_millis = codec.packet_millis(&parameters, caps.ptime_millis, media.maxptime());
     Ok(Negotiated {
         codec,
         payload_type,
@@ -382,7 +382,7 @@ pub fn apply_answer(
         remote,
         remote_rtcp,
         local_direction: Direction::new(allowed.sends() && is_known, allowed.receives()),
-        ptime_millis: ptime_millis.unwrap_or(caps.ptime_millis),
+        ptime_millis,
         on_hold: is_hold(media, is_known),
         security,
         ice: terms,
@@ -410,14 +410,9 @@ fn pick_or_name(media: &MediaDescription, caps: &Capabilities) -> Result<(Codec,
     })
 }
 
-/// Where RTP goes, and where reports do: the same, if both sides have them on one port (RFC 5761). A handshake is for that port alone.
-fn reports(security: Option<&Security>, is_muxed: bool, (remote, remote_rtcp): Remote) -> Remote {
-    let reports = match security {
-        _ if is_muxed => remote,
-        Some(Security::Dtls(_)) => None,
-        _ => remote_rtcp,
-    };
-    (remote, reports)
+/// Where RTP goes, and where reports do: the same, if both sides have them on one port (RFC 5761).
+fn reports(is_muxed: bool, (remote, remote_rtcp): Remote) -> Remote {
+    (remote, if is_muxed { remote } else { remote_rtcp })
 }
 
 /// The stream with its keys.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ringwire_media::format::MOST_BYTES;
 use ringwire_media::jitter::Delay;
+use ringwire_media::networks::Networks;
 use ringwire_media::stream::{PACKET_BYTES, RtpStream, StreamConfig, StreamEvent};
 use ringwire_sip::dialog::{Action, CallEvent, EndedBy, RespondTo};
 use ringwire_sip::digest::Credentials;
@@ -586,14 +587,17 @@ impl Call {
         let session = crate::negotiated::session(negotiated);
         self.session = Some(session);
         self.outcome.codec = Some(negotiated.codec);
+        let halves = crate::negotiated::has_short_packets(negotiated);
         if let Some(rtp) = &mut self.rtp {
-            return rtp.update(session, now);
+            rtp.update(session, now);
+            return rtp.send_halves(halves);
         }
         let timestamp = rand::random();
         self.audio.begin(timestamp);
         let config = StreamConfig {
             session,
             signalling_ip: Some(self.remote.ip()),
+            networks: Networks::default(),
             ssrc: rand::random(),
             sequence: rand::random(),
             timestamp,
@@ -604,7 +608,9 @@ impl Call {
             protection: crate::negotiated::protection(negotiated, None),
             ice: crate::negotiated::ice(negotiated),
         };
-        self.rtp = Some(RtpStream::new(config, now));
+        let mut rtp = RtpStream::new(config, now);
+        rtp.send_halves(halves);
+        self.rtp = Some(rtp);
     }
 
     fn on_ended(&mut self, by: EndedBy, status: Option<u16>, reason: Option<String>, now: Instant) {

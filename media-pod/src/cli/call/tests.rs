@@ -7,6 +7,7 @@ use clap::Parser;
 use ringwire_media::cover::Protection;
 use ringwire_media::format::{Format, MOST_BYTES};
 use ringwire_media::jitter::Delay;
+use ringwire_media::networks::Networks;
 use ringwire_media::stream::{PACKET_BYTES, RtpStream, StreamConfig, StreamEvent};
 use ringwire_sip::dialog::{Action, CallEvent, RespondTo};
 use ringwire_sip::message::{Request, Response};
@@ -260,6 +261,7 @@ impl Peer {
         let config = StreamConfig {
             session: crate::negotiated::session(uas.negotiated().unwrap()),
             signalling_ip: None,
+            networks: Networks::default(),
             ssrc: 1,
             sequence: 1,
             timestamp: 1,

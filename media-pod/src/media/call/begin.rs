@@ -152,6 +152,7 @@ fn take(call: NewCall, shared: &Shared) -> Result<(Box<Call<'_>>, Option<TakeOve
         range: config.settings.rtp_ports,
         remote,
         signalling: Some(decision.source.ip()),
+        networks: decision.media_sources.clone(),
         thread: None,
     };
     // The port is chosen with the answer; by then it may be another one, but not none.
@@ -168,6 +169,7 @@ fn take(call: NewCall, shared: &Shared) -> Result<(Box<Call<'_>>, Option<TakeOve
         local,
         seat: None,
         signalling_ip: decision.source.ip(),
+        media_sources: decision.media_sources.clone(),
         provider: decision.provider.clone(),
         agent: decision.agent.clone(),
         media_timeout: decision.media_timeout,

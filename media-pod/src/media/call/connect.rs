@@ -134,6 +134,7 @@ impl Call<'_> {
             range: range.unwrap_or_default(),
             remote: negotiated.and_then(|negotiated| negotiated.remote),
             signalling: Some(self.signalling_ip),
+            networks: self.media_sources.clone(),
             thread: match &self.line {
                 Some(Line::Inherited(media)) => Some(media.thread()),
                 Some(Line::Agent(_)) | None => None,

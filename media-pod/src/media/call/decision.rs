@@ -3,8 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use ringwire_config::ObjectRef;
 use ringwire_config::gateway::MediaEncryption;
+use ringwire_media::networks::Networks;
 use ringwire_sip::message::{Request, Uri};
 use ringwire_sip::sdp::Codec;
 
@@ -36,6 +38,8 @@ pub struct Decision {
     pub contact: Uri,
     /// Where the INVITE came from.
     pub source: SocketAddr,
+    /// Where the provider's media may come from, besides.
+    pub media_sources: Networks,
     /// The address or network that the call is counted for, if it is.
     pub counted_source: Option<IpAddr>,
 }
@@ -61,6 +65,7 @@ impl Decision {
             },
             contact: Uri::parse(text(private::CONTACT)?).ok()?,
             source: text(private::SOURCE)?.parse().ok()?,
+            media_sources: networks(text(private::MEDIA_SOURCES).unwrap_or_default()),
             counted_source: text(private::COUNTED_SOURCE).and_then(|text| text.parse().ok()),
         })
     }
@@ -83,6 +88,15 @@ impl Decision {
 fn codecs(names: &str) -> Vec<Codec> {
     let known = names.split(',').flat_map(Codec::named);
     known.filter(|codec| is_built(*codec)).collect()
+}
+
+/// Addresses and networks; what a newer registrar may add to them is passed over, for it only says who else could be heard.
+fn networks(text: &str) -> Networks {
+    let one = |text: &str| {
+        let address = text.parse::<IpAddr>().map(IpNet::from);
+        address.or_else(|_| text.parse()).ok()
+    };
+    Networks::new(text.split(',').filter_map(one))
 }
 
 /// A call in the counters; out of them when it is dropped, even by a panic.
@@ -119,5 +133,26 @@ impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.shared
             .count(&self.provider, &self.number, &self.agent, self.source, -1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_sources_are_networks_and_addresses_and_never_everybody() {
+        let sources = networks("203.0.113.0/28,192.0.2.5,0.0.0.0/0,::/0,2001:db8::7,?,");
+        for (ip, expected) in [
+            ("203.0.113.15", true),
+            ("203.0.113.16", false),
+            ("192.0.2.5", true),
+            ("192.0.2.6", false),
+            ("2001:db8::7", true),
+            ("2001:db8::8", false),
+        ] {
+            assert_eq!(sources.contains(ip.parse().unwrap()), expected, "{ip}");
+        }
+        assert!(networks("").is_empty());
     }
 }

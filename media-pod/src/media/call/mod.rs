@@ -21,6 +21,7 @@ use rand::rngs::StdRng;
 use ringwire_config::gateway::{self as config, CallerAudio};
 use ringwire_config::{ObjectRef, Reason};
 use ringwire_media::jitter::Delay;
+use ringwire_media::networks::Networks;
 use ringwire_media::plane::{Agent, CallHandle};
 use ringwire_media::ports::Seat;
 use ringwire_media::stream::{StreamEvent, StreamStats};
@@ -123,6 +124,8 @@ struct Call<'a> {
     /// Its place on a port, from the answer until the plane has it.
     seat: Option<Seat>,
     signalling_ip: IpAddr,
+    /// Where the provider's media may come from, besides.
+    media_sources: Networks,
     provider: ObjectRef,
     agent: ObjectRef,
     /// After how much silence the caller is asked whether he is still there.

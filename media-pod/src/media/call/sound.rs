@@ -25,6 +25,7 @@ impl Call<'_> {
     pub(super) fn media_changed(&mut self, negotiated: &Negotiated) {
         let now = Instant::now();
         let session = crate::negotiated::session(negotiated);
+        let halves = crate::negotiated::has_short_packets(negotiated);
         let protection = crate::negotiated::protection(negotiated, Some(&self.shared.certificate));
         let ice = crate::negotiated::ice(negotiated);
         self.record.codec = Some(negotiated.codec.name());
@@ -35,6 +36,7 @@ impl Call<'_> {
             media.with(move |stream, now| {
                 stream.protect(&protection, now);
                 stream.update(session, now);
+                stream.send_halves(halves);
                 stream.set_ice(ice.as_ref());
             });
             return;
@@ -49,6 +51,7 @@ impl Call<'_> {
         let config = StreamConfig {
             session,
             signalling_ip: Some(self.signalling_ip),
+            networks: self.media_sources.clone(),
             ssrc: self.rng.random(),
             sequence: self.rng.random(),
             timestamp: self.rng.random(),
@@ -80,6 +83,7 @@ impl Call<'_> {
         let paused = !self.confirmed;
         media.with(move |stream, now| {
             stream.pause_playback(paused, now);
+            stream.send_halves(halves);
             stream.start(now);
         });
         self.media = Some(media);

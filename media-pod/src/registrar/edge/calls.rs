@@ -8,7 +8,7 @@ use std::time::Instant;
 use rand::Rng;
 use rand::rngs::StdRng;
 use ringwire_config::Reason;
-use ringwire_config::gateway::{MediaEncryption, Provider, RegistrarConfig};
+use ringwire_config::gateway::RegistrarConfig;
 use ringwire_config::object::{NodeAddresses, ObjectRef};
 use ringwire_config::route::{self, IncomingCall, Refusal};
 use ringwire_config::token::{self, Incarnation};
@@ -19,6 +19,7 @@ use ringwire_sip::transaction::{Flow, ServerId, Transport};
 use super::limits;
 use super::proof::{self, Proof};
 use super::timers::{FIRST_SIGN, Timer};
+use super::told;
 use super::{Edge, Kind, Link, MAX_TRIES, Output, Parties, RefusedCall, reason_header};
 use crate::private;
 
@@ -42,7 +43,7 @@ impl Edge {
                 Some(link) => {
                     let link = link.flow.clone();
                     self.relay(id, request, Kind::ToPod, now);
-                    let headers = vec![flow_header(flow), source_header(flow)];
+                    let headers = vec![told::flow(flow), told::source(flow)];
                     self.forward(id, &link, &headers, now);
                     self.await_answer(id, now);
                 }
@@ -161,7 +162,7 @@ impl Edge {
             let callers = route::callers(&config, call, &self.names);
             if !callers.is_empty() {
                 let contact = self.contact_for(&request, flow);
-                let headers = takeover_headers(&callers, &contact, flow);
+                let headers = told::of_takeover(&callers, &contact, flow);
                 return self.on_takeover(id, request, &to_tag, &headers, now);
             }
         }
@@ -291,29 +292,7 @@ impl Edge {
             return self.answer(id, &request, 486, extra, now);
         }
         let contact = self.contact_for(&request, flow);
-        let mut headers = vec![
-            (
-                private::name(private::PROVIDER),
-                route.provider.id.to_string(),
-            ),
-            (private::name(private::NUMBER), route.entry.id.to_string()),
-            (private::name(private::CALLED), route.number.to_owned()),
-            (private::name(private::AGENT), route.agent.to_string()),
-            (private::name(private::CODECS), codec_names(route.provider)),
-            (private::name(private::CONTACT), contact.to_string()),
-            source_header(flow),
-            flow_header(flow),
-        ];
-        if route.provider.media_encryption != MediaEncryption::None {
-            let name = route.provider.media_encryption.name();
-            headers.push((private::name(private::ENCRYPTION), name.to_owned()));
-        }
-        if let Some(seconds) = route.provider.media_timeout_seconds {
-            headers.push((private::name(private::MEDIA_TIMEOUT), seconds.to_string()));
-        }
-        if route.provider.limits.max_calls_per_source.is_some() {
-            headers.push((private::name(private::COUNTED_SOURCE), counted.to_string()));
-        }
+        let headers = told::of_call(&route, &contact, flow, &self.names, counted);
         self.outputs.push_back(Output::Forwarded {
             number: route.entry.id.clone(),
             source: source.to_canonical(),
@@ -483,21 +462,6 @@ fn replaced_tag(invite: &Request) -> Option<String> {
     Some(replaces.to_tag)
 }
 
-/// What the media pod has to know of such a call; all else it knows from the other one, which must be of one of these providers.
-fn takeover_headers(
-    callers: &[&Provider],
-    contact: &Uri,
-    flow: &Flow,
-) -> Vec<(HeaderName, String)> {
-    let providers: Vec<String> = callers.iter().map(|caller| caller.id.to_string()).collect();
-    vec![
-        (private::name(private::PROVIDER), providers.join(",")),
-        (private::name(private::CONTACT), contact.to_string()),
-        source_header(flow),
-        flow_header(flow),
-    ]
-}
-
 /// Whether a node of the cluster has this address.
 fn is_of_a_node(config: &RegistrarConfig, address: IpAddr) -> bool {
     config.settings.nodes.values().any(|node| {
@@ -510,12 +474,6 @@ fn is_of_a_node(config: &RegistrarConfig, address: IpAddr) -> bool {
     })
 }
 
-/// The provider's codecs, the best first.
-fn codec_names(provider: &Provider) -> String {
-    let names: Vec<&str> = provider.codecs.iter().map(|codec| codec.name()).collect();
-    names.join(",")
-}
-
 /// The media pods that a call can still go to.
 pub(super) fn untried<'a>(
     links: &'a BTreeMap<Incarnation, Link>,
@@ -525,16 +483,4 @@ pub(super) fn untried<'a>(
         .iter()
         .filter(|(pod, link)| link.accepting && !tried.contains(pod))
         .map(|(pod, _)| *pod)
-}
-
-fn source_header(flow: &Flow) -> (HeaderName, String) {
-    (private::name(private::SOURCE), flow.remote.to_string())
-}
-
-pub(super) fn flow_header(flow: &Flow) -> (HeaderName, String) {
-    let connection = flow.connection.unwrap_or_default();
-    (
-        private::name(private::FLOW),
-        format!("{}:{connection}:{}", flow.transport.as_str(), flow.remote),
-    )
 }

@@ -14,6 +14,7 @@ mod replies;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};

@@ -8,9 +8,8 @@ use ringwire_config::Reason;
 use ringwire_sip::message::{HeaderName, Host, Message, Method, NameAddr, Request, Response};
 use ringwire_sip::transaction::{ClientError, ClientId, Flow, ServerId};
 
-use super::calls::flow_header;
 use super::timers::Timer;
-use super::{Edge, Kind, Output, RefusedCall};
+use super::{Edge, Kind, Output, RefusedCall, told};
 use crate::registrar::trunks::ALLOW;
 use crate::{USER_AGENT, private};
 
@@ -49,7 +48,7 @@ impl Edge {
         {
             let link = link.flow.clone();
             // It may have come another way than its INVITE.
-            let (name, value) = flow_header(flow);
+            let (name, value) = told::flow(flow);
             request.headers.push(name, value);
             self.endpoint
                 .send_stateless(Message::Request(request), link);

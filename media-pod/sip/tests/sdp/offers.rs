@@ -1,42 +1,17 @@
 //! Offers and answers as they are seen on the wire.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use proptest::prelude::*;
 use ringwire_sip::sdp::{
-    AmrWb, Capabilities, Codec, Direction, DtlsTerms, Encryption, Fingerprint, LocalMedia,
-    Negotiated, OfferError, SdesKeys, Secret, Security, SessionDescription, Suite, answer,
-    apply_answer, ilbc_millis, offer, offer_again,
+    AmrWb, Capabilities, Codec, Direction, DtlsTerms, Encryption, Fingerprint, Negotiated,
+    OfferError, SdesKeys, Secret, Security, SessionDescription, Suite, answer, apply_answer,
+    ilbc_millis, offer, offer_again,
 };
 
-fn caps() -> Capabilities {
-    Capabilities {
-        codecs: vec![Codec::Pcma, Codec::Pcmu],
-        telephone_event: true,
-        ptime_millis: 20,
-        encryption: Encryption::None,
-        ice: None,
-    }
-}
-
-fn local() -> LocalMedia {
-    LocalMedia {
-        address: "192.0.2.9".parse().unwrap(),
-        rtp_port: 20_000,
-        session_id: 7,
-        version: 1,
-    }
-}
-
-fn parse(text: &str) -> SessionDescription {
-    SessionDescription::parse(text.as_bytes()).unwrap()
-}
+use crate::{HEAD, caps, local, parse};
 
 fn respond(text: &str) -> Result<(String, Negotiated), OfferError> {
-    answer(&parse(text), &caps(), &local())
-        .map(|(answer, negotiated)| (answer.to_string(), negotiated))
+    crate::respond(text, &caps())
 }
-
-const HEAD: &str = "v=0\no=- 1 1 IN IP4 203.0.113.5\ns=-\nc=IN IP4 203.0.113.5\nt=0 0\n";
 
 fn with(media: &str) -> String {
     format!("{HEAD}{media}")
@@ -216,9 +191,42 @@ fn addresses_of_the_media_and_of_rtcp_are_honoured() {
     );
     let (_, agreed) = respond(&with("m=audio 65535 RTP/AVP 8\n")).unwrap();
     assert_eq!(agreed.remote_rtcp, None);
-    // 20 ms it is, always, and that is what the answer says.
-    let (_, agreed) = respond(&with("m=audio 4000 RTP/AVP 8\na=maxptime:15\n")).unwrap();
-    assert_eq!(agreed.ptime_millis, 20);
+}
+
+#[test]
+fn packets_have_20_milliseconds_or_10_where_the_peer_takes_no_longer_ones() {
+    let of = |codec: &str, says: &str| {
+        let text = with(&format!("m=audio 4000 RTP/AVP {codec}\n{says}\n"));
+        let caps = Capabilities {
+            codecs: vec![Codec::Pcma, Codec::Ilbc],
+            ..caps()
+        };
+        let (text, agreed) = crate::respond(&text, &caps).unwrap();
+        let said = format!("a=ptime:{}\r\n", agreed.ptime_millis);
+        assert!(text.contains(&said), "{text}");
+        agreed.ptime_millis
+    };
+    for (says, expected) in [
+        ("a=maxptime:20", 20),
+        ("a=maxptime:19", 10),
+        ("a=maxptime:10", 10),
+        ("a=ptime:10\na=maxptime:10", 10),
+        // Nothing is that short.
+        ("a=maxptime:9", 20),
+        // A wish.
+        ("a=ptime:10", 20),
+        ("a=ptime:30\na=maxptime:150", 20),
+    ] {
+        assert_eq!(of("8", says), expected, "{says}");
+    }
+    // Its frames cannot be halved.
+    let ilbc = "a=rtpmap:97 iLBC/8000\na=fmtp:97 mode=20\na=maxptime:10";
+    assert_eq!(of("97", ilbc), 20);
+    // Of an answer as well.
+    let ours = offer(&caps(), &local());
+    let answer = with("m=audio 4000 RTP/AVP 8\na=maxptime:10\n");
+    let agreed = apply_answer(&ours, &parse(&answer), &caps()).unwrap();
+    assert_eq!(agreed.ptime_millis, 10);
 }
 
 #[test]
@@ -641,10 +649,9 @@ fn a_handshake_is_agreed_on_in_both_roles() {
                 let setup = if active { "active" } else { "passive" };
                 assert!(text.contains(&format!("a=setup:{setup}\r\n")), "{text}");
                 assert!(text.contains(&ours) && text.contains(protocol), "{text}");
-                assert!(
-                    agreed.remote_rtcp.is_none() && !text.contains("rtcp-mux"),
-                    "{text}"
-                );
+                assert!(!text.contains("rtcp-mux"), "{text}");
+                let beside = "203.0.113.5:4001".parse().unwrap();
+                assert_eq!(agreed.remote_rtcp, Some(beside), "a handshake of its own");
             }
         }
     }

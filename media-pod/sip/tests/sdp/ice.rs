@@ -1,40 +1,21 @@
 //! Offers with ICE, and the answers of one who is lite.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use ringwire_sip::sdp::{
-    Capabilities, Codec, Encryption, LocalMedia, Negotiated, Secret, SessionDescription, answer,
-    apply_answer, offer_again,
-};
+use ringwire_sip::sdp::{Capabilities, Negotiated, Secret, answer, apply_answer, offer_again};
 
+use crate::{HEAD, local, parse};
+
+/// With ICE.
 fn caps() -> Capabilities {
     Capabilities {
-        codecs: vec![Codec::Pcma, Codec::Pcmu],
-        telephone_event: true,
-        ptime_millis: 20,
-        encryption: Encryption::None,
         ice: Some(Secret::new([5; 32])),
+        ..crate::caps()
     }
-}
-
-fn local() -> LocalMedia {
-    LocalMedia {
-        address: "192.0.2.9".parse().unwrap(),
-        rtp_port: 20_000,
-        session_id: 7,
-        version: 1,
-    }
-}
-
-fn parse(text: &str) -> SessionDescription {
-    SessionDescription::parse(text.as_bytes()).unwrap()
 }
 
 fn respond(text: &str) -> (String, Negotiated) {
-    let (answer, agreed) = answer(&parse(text), &caps(), &local()).unwrap();
-    (answer.to_string(), agreed)
+    crate::respond(text, &caps()).unwrap()
 }
 
-const HEAD: &str = "v=0\no=- 1 1 IN IP4 203.0.113.5\ns=-\nc=IN IP4 203.0.113.5\nt=0 0\n";
 const WHO: &str = "a=ice-ufrag:9uB6\na=ice-pwd:YH75Fviy6338Vbrhrlp8Yh\n";
 const CANDIDATES: &str = "a=candidate:1 1 UDP 2130706431 10.0.0.5 4000 typ host\n\
     a=candidate:1 2 udp 2130706430 10.0.0.5 4001 typ host\n\
