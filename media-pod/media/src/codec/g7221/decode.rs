@@ -43,6 +43,12 @@ impl Synthesis {
     }
 }
 
+/// Whether a frame is one that is not seen to be damaged.
+#[cfg(test)]
+pub fn is_whole(frame: &[u8]) -> bool {
+    read(frame, &mut Noise([1; 4])).is_some()
+}
+
 /// The coefficients of a frame. None if it is damaged, as far as that is seen: bits are missing or left over, or a power cannot be.
 fn read(frame: &[u8], noise: &mut Noise) -> Option<[f32; CODED]> {
     let mut reader = Reader::new(frame);

@@ -81,7 +81,7 @@ pub static TRANSFORM: LazyLock<Transform> = LazyLock::new(|| {
     let samples = SAMPLES as f64;
     Transform {
         window: from_fn(|at| (PI * (at as f64 + 0.5) / (2.0 * samples)).sin() as f32),
-        twist: from_fn(|at| Complex::turned((4 * at + 1) as f64 / (8.0 * samples))),
+        twist: from_fn(|at| Complex::turned((8 * at + 1) as f64 / (16.0 * samples))),
         roots: from_fn(|at| Complex::turned(at as f64 / POINTS as f64)),
     }
 });
