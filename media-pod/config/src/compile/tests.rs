@@ -1,7 +1,6 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
-use ringwire_crds::Codec;
 
 use super::*;
 use crate::gateway::{Backend, Front, Host};
@@ -216,6 +215,8 @@ fn a_paused_trunk_is_out_of_service() {
 #[cfg(not(any(feature = "amr-wb", feature = "g7221", feature = "ilbc")))]
 #[test]
 fn codecs_that_were_not_built_in_are_named_and_left_out() {
+    use ringwire_crds::Codec;
+
     let mut objects = world();
     objects.providers[0].spec.codecs = vec![Codec::AmrWb, Codec::PCMA, Codec::Ilbc, Codec::G7221];
     let compiled = compile(&objects, &settings());
