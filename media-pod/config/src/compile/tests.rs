@@ -1,7 +1,6 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
-
 use super::*;
 use crate::gateway::{Backend, Front, Host};
 use crate::object::{Hiding, SecretData, SipService, sip_tcp_service, sip_udp_service};
