@@ -90,7 +90,7 @@ fn both_decoders_make_the_same_sound_of_what_either_encoder_makes() {
 
 #[test]
 fn the_loudest_and_the_quietest_sound_is_the_same_in_both() {
-    let square = |at: usize| if at / 40 % 2 == 0 { 32_767 } else { -32_768 };
+    let square = |at: usize| if (at / 40).is_multiple_of(2) { 32_767 } else { -32_768 };
     let loud: Vec<i16> = (0..50 * FRAME).map(square).collect();
     let mut noise = noise();
     let soft: Vec<i16> = (0..50 * FRAME)
@@ -113,7 +113,7 @@ fn the_loudest_and_the_quietest_sound_is_the_same_in_both() {
             println!("{rate:?}, {name}: {agreed:.1} dB");
             assert!(agreed > least, "{rate:?}, {name}: {agreed} dB");
         }
-        let payloads = encode(codec, &[0; 50 * FRAME]);
+        let payloads = encode(codec, &vec![0; 50 * FRAME]);
         let (ours, theirs) = (decode(codec, &payloads), their_sound(bytes, &payloads, &[]));
         let loudest = |sound: &[i16]| sound.iter().map(|it| it.unsigned_abs()).max().unwrap();
         let (ours, theirs) = (loudest(&ours), loudest(&theirs));
