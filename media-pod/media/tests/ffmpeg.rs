@@ -11,7 +11,7 @@ use ringwire_media::compare::compare;
 #[allow(dead_code, reason = "each test uses some of it")]
 mod judged;
 
-use judged::{agreement, decode, encode, noise, run, samples, speech};
+use judged::{agreement, decode, encode, run, samples, speech};
 
 /// What ffmpeg makes of a file, at its own rate.
 fn ffmpeg(file: Vec<u8>) -> Vec<i16> {
@@ -55,6 +55,7 @@ fn ffmpeg_decodes_our_amr_wb_of_every_mode() {
 
 #[cfg(feature = "ilbc")]
 mod ilbc {
+    use super::judged::noise;
     use super::*;
     use ringwire_media::codec::IlbcMode;
 

@@ -90,7 +90,13 @@ fn both_decoders_make_the_same_sound_of_what_either_encoder_makes() {
 
 #[test]
 fn the_loudest_and_the_quietest_sound_is_the_same_in_both() {
-    let square = |at: usize| if (at / 40).is_multiple_of(2) { 32_767 } else { -32_768 };
+    let square = |at: usize| {
+        if (at / 40).is_multiple_of(2) {
+            32_767
+        } else {
+            -32_768
+        }
+    };
     let loud: Vec<i16> = (0..50 * FRAME).map(square).collect();
     let mut noise = noise();
     let soft: Vec<i16> = (0..50 * FRAME)
