@@ -875,13 +875,13 @@ fn g7221_is_answered_at_a_rate_that_was_offered() {
     let rates = [32_000, 24_000].map(|bitrate| Codec::G7221 { bitrate });
     let offered = |said: &[(u8, &str)]| {
         let numbers: Vec<String> = said.iter().map(|(number, _)| number.to_string()).collect();
-        let mut media = format!("m=audio 4000 RTP/AVP {}\n", numbers.join(" "));
-        for (number, bitrate) in said {
-            media += &format!("a=rtpmap:{number} G7221/16000\n");
-            if !bitrate.is_empty() {
-                media += &format!("a=fmtp:{number} {bitrate}\n");
-            }
-        }
+        let formats = said.iter().map(|(number, bitrate)| {
+            let fmtp = format!("a=fmtp:{number} {bitrate}\n");
+            let fmtp = if bitrate.is_empty() { "" } else { &fmtp };
+            format!("a=rtpmap:{number} G7221/16000\n{fmtp}")
+        });
+        let formats: String = formats.collect();
+        let media = format!("m=audio 4000 RTP/AVP {}\n{formats}", numbers.join(" "));
         media + "a=ptime:40\na=maxptime:60\n"
     };
     let both = [(120, "bitrate=24000"), (121, "bitrate=32000")];
