@@ -3,7 +3,8 @@
 #
 #   hack/setup.sh [--all] [--rust] [--cluster] [--image] [--sip] [--sound] [--lint]
 #
-#   --rust     what `cargo build` and `cargo test` need
+#   --rust     what `cargo build` and `cargo test` need; the ITU's G.722.1, for its tests (of PJSIP, in a Python
+#              environment of its own)
 #   --cluster  Kubernetes, etcd, CoreDNS, helm (built from Go modules) and containerd for hack/cluster.sh
 #   --image    buildah, for hack/image.sh
 #   --sip      the SIP peers of the end-to-end tests, an AudioSocket agent (built from a Go module), a WebRTC
@@ -16,8 +17,8 @@ set -euo pipefail
 # shellcheck source=hack/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# The libraries are those of the feature amr-wb; ffmpeg judges the codecs that are built in by features.
-RUST_PACKAGES=(build-essential cmake ffmpeg libopencore-amrwb-dev libvo-amrwbenc-dev lld pkg-config)
+# The libraries are those of the feature amr-wb; ffmpeg, and PJSIP in a Python environment, judge the codecs that are built in by features.
+RUST_PACKAGES=(build-essential cmake ffmpeg libopencore-amrwb-dev libvo-amrwbenc-dev lld pkg-config python3-venv)
 IMAGE_PACKAGES=(buildah crun ca-certificates gcc)
 CLUSTER_PACKAGES=(
     busybox-static conntrack containerd containernetworking-plugins curl ethtool gcc iproute2 iptables jq
@@ -166,7 +167,10 @@ main() {
     apt_install "${packages[@]}"
     for part in "${parts[@]}"; do
         case $part in
-        rust) check_rust ;;
+        rust)
+            check_rust
+            set_up_python "the judge of G.722.1" "$G7221_VENV" "$REPO/media-pod/media/tests/g7221/requirements.txt"
+            ;;
         cluster) set_up_cluster ;;
         sip)
             step "built the AudioSocket agent" build_audiosocket

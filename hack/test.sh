@@ -39,9 +39,9 @@ run_lint() {
 run_unit() {
     section "unit, snapshot and schema tests"
     step "cargo test" cargo test --locked --quiet --workspace --exclude ringwire-tests
-    step "codecs of features" cargo test --locked --quiet --package ringwire-media --features amr-wb,ilbc codec
-    step "codecs of features against ffmpeg" \
-        cargo test --locked --quiet --package ringwire-media --features amr-wb,ilbc --test ffmpeg --test codecs
+    step "codecs of features" cargo test --locked --quiet --package ringwire-media --features amr-wb,g7221,ilbc codec
+    step "codecs of features against other programs" \
+        cargo test --locked --quiet --package ringwire-media --features amr-wb,g7221,ilbc --test ffmpeg --test g7221 --test codecs
     step "load tool" cargo test --locked --quiet --package ringwire-tests --bin ringwire-load
     step "fuzzing, 20 s each" "$HACK/fuzz.sh" 20
 }

@@ -162,8 +162,9 @@ pub struct SipProviderSpec {
 
     /// The codecs to accept, in order of preference; the first that the caller offers, too, is taken, whatever his own order. PCMA (G.711
     /// A-law, usual in Europe), PCMU (G.711 µ-law, usual in North America), G722 (wideband), Opus (wideband, little bandwidth, bears loss),
-    /// L16 (uncompressed, 16 or 8 kHz, for links of one's own), AMR-WB (G.722.2, mobile networks) and iLBC (narrow, bears loss), which are in
-    /// builds of one's own only (docs/codecs.md): others do without them, and the condition CodecsBuilt says so. Default: PCMA, then PCMU.
+    /// L16 (uncompressed, 16 or 8 kHz, for links of one's own), AMR-WB (G.722.2, mobile networks), iLBC (narrow, bears loss) and G7221 (G.722.1,
+    /// video rooms), which are in builds of one's own only (docs/codecs.md): others do without them, and the condition CodecsBuilt says so.
+    /// Default: PCMA, then PCMU.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 8), transform = codecs_rule, extend("x-kubernetes-list-type" = "atomic"))]
     pub codecs: Vec<Codec>,
@@ -339,6 +340,8 @@ pub enum Codec {
     /// iLBC (RFC 3952), of builds with the feature `ilbc`.
     #[serde(rename = "iLBC")]
     Ilbc,
+    /// G.722.1 (RFC 5577), of builds with the feature `g7221`.
+    G7221,
 }
 
 impl Codec {
@@ -352,6 +355,7 @@ impl Codec {
             Self::L16 => "L16",
             Self::AmrWb => "AMR-WB",
             Self::Ilbc => "iLBC",
+            Self::G7221 => "G7221",
         }
     }
 }

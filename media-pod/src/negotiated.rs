@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use ringwire_media::codec::{AmrWbParameters, HAS_AMR_WB, HAS_ILBC, IlbcMode, OpusParameters};
+use ringwire_media::codec::{
+    AmrWbParameters, G7221Rate, HAS_AMR_WB, HAS_G7221, HAS_ILBC, IlbcMode, OpusParameters,
+};
 use ringwire_media::cover::Protection;
 use ringwire_media::dtls;
 use ringwire_media::ice;
@@ -63,6 +65,8 @@ fn codec(negotiated: &Negotiated) -> stream::Codec {
             Some(20) => IlbcMode::Millis20,
             _ => IlbcMode::Millis30,
         }),
+        Codec::G7221 { bitrate: 24_000 } => stream::Codec::G7221(G7221Rate::Kilobits24),
+        Codec::G7221 { .. } => stream::Codec::G7221(G7221Rate::Kilobits32),
     }
 }
 
@@ -77,6 +81,7 @@ pub fn is_built(codec: Codec) -> bool {
         Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::L16 { .. } | Codec::Opus => true,
         Codec::AmrWb { .. } => HAS_AMR_WB,
         Codec::Ilbc => HAS_ILBC,
+        Codec::G7221 { .. } => HAS_G7221,
     }
 }
 

@@ -30,7 +30,7 @@ impl Format {
         match codec {
             Codec::Pcmu | Codec::Pcma => Self::Ulaw,
             Codec::L16 { rate } => Self::Linear { rate },
-            Codec::G722 | Codec::AmrWb(_) => Self::Linear { rate: 16_000 },
+            Codec::G722 | Codec::AmrWb(_) | Codec::G7221(_) => Self::Linear { rate: 16_000 },
             Codec::Ilbc(_) => Self::Linear { rate: 8000 },
             Codec::Opus(_) => Self::Linear { rate: 48_000 },
         }

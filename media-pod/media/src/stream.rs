@@ -446,8 +446,8 @@ impl RtpStream {
         self.advance_packet(now);
     }
 
-    /// Whether packets have 10 ms of sound from now on, in place of 20: for a peer that takes none that are longer (`maxptime`). Not for AMR-WB
-    /// and iLBC, whose frames cannot be halved.
+    /// Whether packets have 10 ms of sound from now on, in place of 20: for a peer that takes none that are longer (`maxptime`). Not for AMR-WB,
+    /// iLBC and G.722.1, whose frames cannot be halved.
     pub fn send_halves(&mut self, halves: bool) {
         self.halves = halves;
         self.second = None;

@@ -204,7 +204,7 @@ fn a_late_thread_finds_what_came_meanwhile() {
         (0, 0, 1)
     );
     // Without packets it fills no more than a moment, and goes on from now.
-    ear.now = ear.begin + Duration::from_millis(3000);
+    ear.now = ear.begin + Duration::from_secs(3);
     ear.turn();
     assert!(ear.since(3000).len() <= 3);
     ear.pass(3_100_000);

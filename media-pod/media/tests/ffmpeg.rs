@@ -3,79 +3,21 @@
 #![cfg(any(feature = "amr-wb", feature = "ilbc"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use ringwire_media::codec::{Codec, PAYLOAD_BYTES, SOUND_SAMPLES};
+use ringwire_media::codec::Codec;
 use ringwire_media::compare::compare;
-use ringwire_media::resample::Resampler;
-use ringwire_media::tone::speech_like;
+
+#[allow(dead_code, reason = "each test uses some of it")]
+mod judged;
+
+use judged::{agreement, decode, encode, run, samples, speech};
 
 /// What ffmpeg makes of a file, at its own rate.
 fn ffmpeg(file: Vec<u8>) -> Vec<i16> {
-    let mut child = Command::new("ffmpeg")
-        .args(["-v", "error", "-i", "pipe:0", "-f", "s16le", "pipe:1"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("ffmpeg is installed (hack/setup.sh --rust)");
-    let mut input = child.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || input.write_all(&file));
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap().unwrap();
-    assert!(output.status.success());
-    let (samples, _) = output.stdout.as_chunks();
-    samples
-        .iter()
-        .map(|pair| i16::from_le_bytes(*pair))
-        .collect()
-}
-
-/// Speech at this rate.
-fn speech(rate: u32) -> Vec<i16> {
-    let narrow = speech_like(4000, 9);
-    let Some(mut resampler) = Resampler::new(8000, rate).filter(|_| rate != 8000) else {
-        return narrow;
-    };
-    let mut sound = vec![0; narrow.len() * rate as usize / 8000];
-    resampler.process(&narrow, &mut sound);
-    sound
-}
-
-/// Payloads of this sound.
-fn encode(codec: Codec, sound: &[i16]) -> Vec<Vec<u8>> {
-    let mut encoder = codec.encoder(8000).unwrap();
-    let mut payload = [0; PAYLOAD_BYTES];
-    let frames = sound.chunks_exact(encoder.sample_rate() as usize / 50);
-    frames
-        .map(|frame| {
-            let length = encoder.encode(frame, &mut payload);
-            payload[..length].to_vec()
-        })
-        .filter(|payload| !payload.is_empty())
-        .collect()
-}
-
-/// What our decoder makes of them.
-fn decode(codec: Codec, payloads: &[Vec<u8>]) -> Vec<i16> {
-    let mut decoder = codec.decoder(8000).unwrap();
-    let mut sound = vec![0; SOUND_SAMPLES];
-    let mut heard = Vec::new();
-    for payload in payloads {
-        let count = decoder.decode(payload, &mut sound);
-        heard.extend(&sound[..count]);
-    }
-    heard
-}
-
-/// By how many decibels the sound is louder than the difference.
-fn agreement(ours: &[i16], theirs: &[i16]) -> f64 {
-    assert_eq!(ours.len(), theirs.len());
-    let power = |values: &mut dyn Iterator<Item = f64>| values.map(|it| it * it).sum::<f64>();
-    let sound = power(&mut theirs.iter().map(|it| f64::from(*it)));
-    let pairs = ours.iter().zip(theirs);
-    let difference = power(&mut pairs.map(|(a, b)| f64::from(*a) - f64::from(*b)));
-    10.0 * (sound / difference.max(1.0)).log10()
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-i", "pipe:0", "-f", "s16le", "pipe:1"]);
+    samples(&run(&mut command, file))
 }
 
 #[cfg(feature = "amr-wb")]
@@ -113,6 +55,7 @@ fn ffmpeg_decodes_our_amr_wb_of_every_mode() {
 
 #[cfg(feature = "ilbc")]
 mod ilbc {
+    use super::judged::noise;
     use super::*;
     use ringwire_media::codec::IlbcMode;
 
@@ -127,17 +70,6 @@ mod ilbc {
         let mut all: Vec<f64> = frames.skip(4).map(|(a, b)| agreement(a, b)).collect();
         all.sort_by(f64::total_cmp);
         (all[all.len() / 10], all[all.len() / 2])
-    }
-
-    /// Noise that is the same each time.
-    fn noise() -> impl FnMut() -> u8 {
-        let mut random = 0x1234_5678_u32;
-        move || {
-            random ^= random << 13;
-            random ^= random >> 17;
-            random ^= random << 5;
-            (random >> 11) as u8
-        }
     }
 
     fn file(mark: &str, payloads: &[Vec<u8>]) -> Vec<u8> {

@@ -172,6 +172,7 @@ fn missing_feature(codec: Codec) -> Option<&'static str> {
         Codec::PCMU | Codec::PCMA | Codec::G722 | Codec::Opus | Codec::L16 => None,
         Codec::AmrWb => (!cfg!(feature = "amr-wb")).then_some("amr-wb"),
         Codec::Ilbc => (!cfg!(feature = "ilbc")).then_some("ilbc"),
+        Codec::G7221 => (!cfg!(feature = "g7221")).then_some("g7221"),
     }
 }
 

@@ -1,8 +1,6 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
-use ringwire_crds::Codec;
-
 use super::*;
 use crate::gateway::{Backend, Front, Host};
 use crate::object::{Hiding, SecretData, SipService, sip_tcp_service, sip_udp_service};
@@ -213,11 +211,13 @@ fn a_paused_trunk_is_out_of_service() {
     assert_eq!(number.state, PhoneNumberState::Inactive);
 }
 
-#[cfg(not(any(feature = "amr-wb", feature = "ilbc")))]
+#[cfg(not(any(feature = "amr-wb", feature = "g7221", feature = "ilbc")))]
 #[test]
 fn codecs_that_were_not_built_in_are_named_and_left_out() {
+    use ringwire_crds::Codec;
+
     let mut objects = world();
-    objects.providers[0].spec.codecs = vec![Codec::AmrWb, Codec::PCMA, Codec::Ilbc];
+    objects.providers[0].spec.codecs = vec![Codec::AmrWb, Codec::PCMA, Codec::Ilbc, Codec::G7221];
     let compiled = compile(&objects, &settings());
     let findings = &compiled.providers[&voice("trunk")];
     let told = findings.missing_codecs.as_ref().unwrap();
@@ -225,6 +225,7 @@ fn codecs_that_were_not_built_in_are_named_and_left_out() {
     for part in [
         "AMR-WB (feature amr-wb)",
         "iLBC (feature ilbc)",
+        "G7221 (feature g7221)",
         "calls use PCMA",
     ] {
         assert!(told.message.contains(part), "{}", told.message);

@@ -10,6 +10,8 @@ use std::fmt;
 #[cfg(feature = "amr-wb")]
 mod amr_wb;
 mod g722;
+#[cfg(feature = "g7221")]
+mod g7221;
 #[cfg(feature = "ilbc")]
 mod ilbc;
 mod l16;
@@ -43,6 +45,8 @@ pub enum Codec {
     AmrWb(AmrWbParameters),
     /// iLBC (RFC 3951, RFC 3952), if it was built with the feature `ilbc`.
     Ilbc(IlbcMode),
+    /// G.722.1 (RFC 5577), if it was built with the feature `g7221`.
+    G7221(G7221Rate),
 }
 
 /// How AMR-WB was agreed on (RFC 4867 section 8.2).
@@ -67,18 +71,30 @@ pub enum IlbcMode {
     Millis30,
 }
 
+/// Bit rate of G.722.1, the same both ways (RFC 5577 section 5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum G7221Rate {
+    /// 24 kbit/s: 60 bytes every 20 ms.
+    Kilobits24,
+    /// 32 kbit/s: 80 bytes every 20 ms.
+    Kilobits32,
+}
+
 /// Whether this build has AMR-WB.
 pub const HAS_AMR_WB: bool = cfg!(feature = "amr-wb");
 
 /// Whether this build has iLBC.
 pub const HAS_ILBC: bool = cfg!(feature = "ilbc");
 
+/// Whether this build has G.722.1.
+pub const HAS_G7221: bool = cfg!(feature = "g7221");
+
 impl Codec {
     /// Ticks per second of its RTP timestamps.
     pub fn clock_rate(self) -> u32 {
         match self {
             Self::Pcmu | Self::Pcma | Self::G722 | Self::Ilbc(_) => 8000,
-            Self::AmrWb(_) => 16_000,
+            Self::AmrWb(_) | Self::G7221(_) => 16_000,
             Self::L16 { rate } => rate,
             Self::Opus(_) => 48_000,
         }
@@ -96,10 +112,14 @@ impl Codec {
             Self::AmrWb(parameters) => Box::new(amr_wb::AmrWbDecoder::new(parameters)?),
             #[cfg(feature = "ilbc")]
             Self::Ilbc(mode) => Box::new(ilbc::IlbcDecoder::new(mode)),
+            #[cfg(feature = "g7221")]
+            Self::G7221(rate) => Box::new(g7221::G7221Decoder::new(rate)),
             #[cfg(not(feature = "amr-wb"))]
             Self::AmrWb(_) => return None,
             #[cfg(not(feature = "ilbc"))]
             Self::Ilbc(_) => return None,
+            #[cfg(not(feature = "g7221"))]
+            Self::G7221(_) => return None,
         })
     }
 
@@ -115,10 +135,14 @@ impl Codec {
             Self::AmrWb(parameters) => Box::new(amr_wb::AmrWbEncoder::new(parameters)?),
             #[cfg(feature = "ilbc")]
             Self::Ilbc(mode) => Box::new(ilbc::IlbcEncoder::new(mode)),
+            #[cfg(feature = "g7221")]
+            Self::G7221(rate) => Box::new(g7221::G7221Encoder::new(rate)),
             #[cfg(not(feature = "amr-wb"))]
             Self::AmrWb(_) => return None,
             #[cfg(not(feature = "ilbc"))]
             Self::Ilbc(_) => return None,
+            #[cfg(not(feature = "g7221"))]
+            Self::G7221(_) => return None,
         })
     }
 }

@@ -290,6 +290,10 @@ fn rubbish_is_left_out() {
         Codec::Ilbc(IlbcMode::Millis20),
         #[cfg(feature = "ilbc")]
         Codec::Ilbc(IlbcMode::Millis30),
+        #[cfg(feature = "g7221")]
+        Codec::G7221(G7221Rate::Kilobits24),
+        #[cfg(feature = "g7221")]
+        Codec::G7221(G7221Rate::Kilobits32),
     ] {
         let mut decoder = codec.decoder(48_000).unwrap();
         let mut sound = [0; SOUND_SAMPLES];
@@ -336,6 +340,26 @@ mod ilbc {
             let heard = decode(&mut *Codec::Ilbc(mode).decoder(8000).unwrap(), &payloads);
             let likeness = likeness(&sound, &heard, 100);
             assert!(likeness > 0.9, "{mode:?}: {likeness}");
+        }
+    }
+}
+
+#[cfg(feature = "g7221")]
+mod g7221 {
+    use super::*;
+
+    #[test]
+    fn g7221_keeps_what_was_said_at_both_rates() {
+        let sound = voice(16_000);
+        let mut last = 0.0;
+        for rate in [G7221Rate::Kilobits24, G7221Rate::Kilobits32] {
+            let codec = Codec::G7221(rate);
+            let payloads = encode(&mut *codec.encoder(16_000).unwrap(), &sound);
+            let heard = decode(&mut *codec.decoder(16_000).unwrap(), &payloads);
+            let likeness = likeness(&sound, &heard, 400);
+            assert!(likeness > 0.98, "{rate:?}: {likeness}");
+            assert!(likeness > last, "{rate:?}: {likeness} {last}");
+            last = likeness;
         }
     }
 }

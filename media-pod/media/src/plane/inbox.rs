@@ -41,6 +41,12 @@ pub struct Inbox {
     arrivals: Vec<Arrival>,
 }
 
+impl Default for Inbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Inbox {
     /// An empty one.
     pub fn new() -> Self {

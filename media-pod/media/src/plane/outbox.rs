@@ -73,8 +73,8 @@ impl Outbox {
             let Letter { slot, part, .. } = self.letters[first];
             let mut group = [first; BATCH];
             let mut count = 0;
-            for index in first..self.letters.len() {
-                if (self.letters[index].slot, self.letters[index].part) == (slot, part) {
+            for (index, letter) in self.letters.iter().enumerate().skip(first) {
+                if (letter.slot, letter.part) == (slot, part) {
                     sent[index] = true;
                     group[count] = index;
                     count += 1;

@@ -31,11 +31,16 @@ pub enum Codec {
     },
     /// iLBC (RFC 3952).
     Ilbc,
+    /// G.722.1 (RFC 5577). Each bit rate has a payload type of its own.
+    G7221 {
+        /// Bits per second: 24,000 or 32,000.
+        bitrate: u32,
+    },
 }
 
 impl Codec {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Pcmu,
         Self::Pcma,
         Self::G722,
@@ -49,6 +54,8 @@ impl Codec {
             octet_aligned: true,
         },
         Self::Ilbc,
+        Self::G7221 { bitrate: 32_000 },
+        Self::G7221 { bitrate: 24_000 },
     ];
 
     /// The encoding name of `rtpmap`.
@@ -61,6 +68,7 @@ impl Codec {
             Self::Opus => "opus",
             Self::AmrWb { .. } => "AMR-WB",
             Self::Ilbc => "iLBC",
+            Self::G7221 { .. } => "G7221",
         }
     }
 
@@ -70,7 +78,11 @@ impl Codec {
             Self::Pcmu => Some(0),
             Self::Pcma => Some(8),
             Self::G722 => Some(9),
-            Self::L16 { .. } | Self::Opus | Self::AmrWb { .. } | Self::Ilbc => None,
+            Self::L16 { .. }
+            | Self::Opus
+            | Self::AmrWb { .. }
+            | Self::Ilbc
+            | Self::G7221 { .. } => None,
         }
     }
 
@@ -78,7 +90,7 @@ impl Codec {
     pub fn clock_rate(self) -> u32 {
         match self {
             Self::Pcmu | Self::Pcma | Self::G722 | Self::Ilbc => 8000,
-            Self::AmrWb { .. } => 16_000,
+            Self::AmrWb { .. } | Self::G7221 { .. } => 16_000,
             Self::L16 { rate } => rate,
             Self::Opus => 48_000,
         }
@@ -98,7 +110,7 @@ impl Codec {
     }
 
     /// What `fmtp` says of it in an offer of ours, or in the answer to what the peer offered: that lost Opus can be made of what follows; how
-    /// AMR-WB is packed; how long iLBC's frames are.
+    /// AMR-WB is packed; how long iLBC's frames are; the bit rate of G.722.1.
     pub(super) fn fmtp(self, offered: Option<&Parameters>) -> Option<String> {
         match self {
             Self::Opus => Some("useinbandfec=1".to_owned()),
@@ -111,6 +123,7 @@ impl Codec {
                 let millis = offered.map_or(20, |offered| ilbc_millis(offered).unwrap_or(30));
                 Some(format!("mode={millis}"))
             }
+            Self::G7221 { bitrate } => Some(format!("bitrate={bitrate}")),
             Self::Pcmu | Self::Pcma | Self::G722 | Self::L16 { .. } => None,
         }
     }
@@ -126,7 +139,7 @@ impl Codec {
         let longer = |most: u16| (SHORT_PACKETS..usual).contains(&most);
         match self {
             Self::Ilbc if ilbc_millis(parameters) == Some(30) => 30,
-            Self::Ilbc | Self::AmrWb { .. } => usual,
+            Self::Ilbc | Self::AmrWb { .. } | Self::G7221 { .. } => usual,
             _ if most.is_some_and(longer) => SHORT_PACKETS,
             _ => usual,
         }
@@ -139,6 +152,8 @@ impl Codec {
                 AmrWb::of(parameters).is_some_and(|found| found.octet_aligned == octet_aligned)
             }
             Self::Ilbc => ilbc_millis(parameters).is_some(),
+            // It has to be said: frames do not tell (RFC 5577 section 5.1).
+            Self::G7221 { bitrate } => parameters.number("bitrate") == Some(bitrate),
             _ => true,
         }
     }

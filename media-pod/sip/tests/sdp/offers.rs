@@ -876,3 +876,81 @@ fn the_answer_to_our_offer_decides_on_frames_and_format() {
     assert_eq!((agreed.codec, agreed.receive_payload_type), (AMR_WB[1], 97));
     assert_eq!(AmrWb::of(&agreed.parameters).unwrap().modes, Some(1));
 }
+
+#[test]
+fn g7221_is_answered_at_a_rate_that_was_offered() {
+    let rates = [32_000, 24_000].map(|bitrate| Codec::G7221 { bitrate });
+    let offered = |said: &[(u8, &str)]| {
+        let numbers: Vec<String> = said.iter().map(|(number, _)| number.to_string()).collect();
+        let formats = said.iter().map(|(number, bitrate)| {
+            let fmtp = format!("a=fmtp:{number} {bitrate}\n");
+            let fmtp = if bitrate.is_empty() { "" } else { &fmtp };
+            format!("a=rtpmap:{number} G7221/16000\n{fmtp}")
+        });
+        let formats: String = formats.collect();
+        let media = format!("m=audio 4000 RTP/AVP {}\n{formats}", numbers.join(" "));
+        media + "a=ptime:40\na=maxptime:60\n"
+    };
+    let both = [(120, "bitrate=24000"), (121, "bitrate=32000")];
+    let (lines, agreed) = respond_as(&rates, &offered(&both));
+    assert_eq!((agreed.codec, agreed.payload_type), (rates[0], 121));
+    assert_eq!(
+        lines[..3],
+        [
+            "m=audio 20000 RTP/AVP 121",
+            "a=rtpmap:121 G7221/16000",
+            "a=fmtp:121 bitrate=32000",
+        ]
+    );
+    assert_eq!(agreed.ptime_millis, 20);
+    // The other one alone: of what we have, and of what is offered.
+    let (lines, agreed) = respond_as(&rates[1..], &offered(&both));
+    assert_eq!((agreed.codec, agreed.payload_type), (rates[1], 120));
+    assert_eq!(lines[2], "a=fmtp:120 bitrate=24000");
+    let (lines, agreed) = respond_as(&rates, &offered(&both[..1]));
+    assert_eq!((agreed.codec, agreed.payload_type), (rates[1], 120));
+    assert_eq!(lines[2], "a=fmtp:120 bitrate=24000");
+    // Frames do not tell their rate, and 48,000 is not for this clock.
+    for bitrate in [
+        "",
+        "bitrate=",
+        "bitrate=48000",
+        "bitrate=16000",
+        "mode=24000",
+    ] {
+        let offer = offered(&[(120, bitrate)]);
+        let answered = answer(&parse(&with(&offer)), &speaks(&rates), &local());
+        assert!(
+            matches!(answered, Err(OfferError::NoCommonCodec { .. })),
+            "{bitrate}"
+        );
+    }
+    let annex_c = "m=audio 4000 RTP/AVP 96\na=rtpmap:96 G7221/32000\na=fmtp:96 bitrate=32000\n";
+    assert!(answer(&parse(&with(annex_c)), &speaks(&rates), &local()).is_err());
+}
+
+#[test]
+fn g7221_is_offered_at_both_rates_the_higher_first() {
+    let codecs: Vec<Codec> = Codec::named("g7221").collect();
+    let ours = offer(&speaks(&codecs), &local());
+    let text = ours.to_string();
+    for line in [
+        "m=audio 20000 RTP/AVP 96 97 98\r\n",
+        "a=rtpmap:96 G7221/16000",
+        "a=fmtp:96 bitrate=32000",
+        "a=rtpmap:97 G7221/16000",
+        "a=fmtp:97 bitrate=24000",
+        "a=rtpmap:98 telephone-event/16000",
+    ] {
+        assert!(text.contains(line), "{line} is not in {text}");
+    }
+    let answered = |media: &str| apply_answer(&ours, &parse(&with(media)), &speaks(&codecs));
+    let media = |bitrate: u32| {
+        format!("m=audio 4000 RTP/AVP 97\na=rtpmap:97 G7221/16000\na=fmtp:97 bitrate={bitrate}\n")
+    };
+    let agreed = answered(&media(24_000)).unwrap();
+    assert_eq!(agreed.codec, Codec::G7221 { bitrate: 24_000 });
+    assert_eq!((agreed.payload_type, agreed.receive_payload_type), (97, 97));
+    assert!(answered(&media(48_000)).is_err());
+    assert!(answered("m=audio 4000 RTP/AVP 97\na=rtpmap:97 G7221/16000\n").is_err());
+}

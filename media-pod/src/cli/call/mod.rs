@@ -156,6 +156,9 @@ enum CodecArg {
     #[cfg(feature = "ilbc")]
     #[value(name = "iLBC")]
     Ilbc,
+    #[cfg(feature = "g7221")]
+    #[value(name = "G7221")]
+    G7221,
 }
 
 impl CodecArg {
@@ -171,6 +174,8 @@ impl CodecArg {
             Self::AmrWb => "AMR-WB",
             #[cfg(feature = "ilbc")]
             Self::Ilbc => "iLBC",
+            #[cfg(feature = "g7221")]
+            Self::G7221 => "G7221",
         })
     }
 }
