@@ -2,7 +2,7 @@
 """Scores what came back from an echo against what was said (PESQ, ITU-T P.862, narrow band) and prints the table.
 
     score.py FOLDER CODEC... -- NAME...     as hack/bench-codecs.sh leaves it: NAME.wav is what was said; for each codec
-                                            CODEC-call-NAME.wav with CODEC-NAME.json, CODEC-alone-NAME.wav, CODEC-ulaw-NAME.wav;
+                                            CODEC-call-NAME.wav with CODEC-NAME.json, CODEC-alone-NAME.wav;
                                             server.log with the calls' records
 """
 
@@ -62,13 +62,13 @@ def score(job):
 
 
 def main():
-    kinds = ["call", "ulaw", "alone"]
+    kinds = ["call", "alone"]
     jobs = [(codec, kind, name) for codec in CODECS for kind in kinds for name in NAMES]
     with Pool() as pool:
         scores = dict(zip(jobs, pool.map(score, jobs, chunksize=1)))
     told = records()
-    print("| codec | set-up | echo | lost | PESQ of the calls | the codec with µ-law | the codec alone |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| codec | set-up | echo | lost | PESQ of the calls | the codec alone |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for codec in CODECS:
         calls = [call(codec, name) for name in NAMES]
         setup = [one["setupMillis"] for one in calls]
@@ -81,7 +81,7 @@ def main():
             cells.append(f"{mean(values):.2f} / {min(values):.2f}")
         print(
             f"| {codec} | {median(setup):.1f} / {max(setup):.1f} ms | {median(delay):.0f} / {max(delay):.0f} ms | {lost} | "
-            f"**{cells[0]}** | {cells[1]} | {cells[2]} |"
+            f"**{cells[0]}** | {cells[1]} |"
         )
 
 

@@ -43,9 +43,10 @@ pub fn at(then: Instant) -> u64 {
     now().wrapping_sub(passed) & TIME_MASK
 }
 
-/// Microseconds from one time to a later one.
+/// Microseconds from one time to a later one. None if it is no later: clocks are read one after the other.
 pub fn between(earlier: u64, later: u64) -> u64 {
-    later.wrapping_sub(earlier) & TIME_MASK
+    let passed = later.wrapping_sub(earlier) & TIME_MASK;
+    if passed > TIME_MASK / 2 { 0 } else { passed }
 }
 
 fn write(digits: &mut [u8], value: u64) {

@@ -10,6 +10,11 @@
 //! [`RtpStream::poll_transmit`], [`RtpStream::poll_frame`] and [`RtpStream::poll_event`] after each. Reports (RTCP) go beside it: [`RtpStream::receive_report`],
 //! [`RtpStream::poll_report`].
 
+mod incoming;
+mod outgoing;
+mod reports;
+mod trust;
+
 use std::{
     collections::VecDeque,
     net::{IpAddr, SocketAddr},
@@ -25,21 +30,20 @@ use crate::{
     dtls,
     dtmf::{self, in_band::Listener},
     flow::{Flow, Missing},
-    format::{Format, MOST_BYTES},
-    g711::ulaw_to_alaw,
-    ice::{self, Agent, Component, Paths},
+    format::Format,
+    ice::{self, Agent, Paths},
     jitter::{Delay, Insert, Position},
     networks::Networks,
-    playback::{Playback, Taken, take_front},
+    playback::Playback,
     ports::demux::Peer,
     quality,
     reception::Reception,
-    rtcp::{self, REPORT_BYTES, Reports},
+    rtcp::Reports,
     rtp::{self, HEADER_BYTES, Packet, RtpError},
     source::{SourceFilter, Verdict},
     srtp::{self, Refused},
     stun,
-    transcode::{Inbound, Outbound, ticks_per_packet},
+    transcode::{Inbound, Outbound},
 };
 
 pub use crate::codec::Codec;
@@ -50,13 +54,8 @@ pub const PACKET_BYTES: usize = HEADER_BYTES + codec::PAYLOAD_BYTES + srtp::OVER
 const TICK: Duration = Duration::from_millis(FRAME_MILLIS);
 /// Packets sent at once by a thread that was late; what is missing beyond is skipped.
 const MAX_CATCH_UP: u32 = 3;
-/// Frames that wait for the owner. Beyond it they are dropped and counted.
-const MAX_FRAMES: usize = 64;
 /// Events that wait for the owner, and are bounded by what causes them, but for keys.
 const MAX_EVENTS: usize = 64;
-/// Keys that wait to be sent, and the pause between two, in ticks.
-const MAX_KEYS: usize = 32;
-const KEY_PAUSE: u32 = 4;
 const PCMU_STATIC: u8 = 0;
 const PCMA_STATIC: u8 = 8;
 
@@ -219,16 +218,6 @@ pub struct StreamStats {
 fn ticks_due(due: Instant, now: Instant) -> (u32, u32) {
     let all = (now.duration_since(due).as_millis() / TICK.as_millis()) as u32 + 1;
     (all.min(MAX_CATCH_UP), all.saturating_sub(MAX_CATCH_UP))
-}
-
-/// So many microseconds later.
-fn shifted(at: Instant, micros: i64) -> Instant {
-    let by = Duration::from_micros(micros.unsigned_abs());
-    if micros < 0 {
-        at.checked_sub(by).unwrap_or(at)
-    } else {
-        at + by
-    }
 }
 
 /// Of a protected stream it leaves room before the first roll-over (RFC 3711 section 3.3.1).
@@ -440,134 +429,6 @@ impl RtpStream {
         self.second = None;
     }
 
-    /// Keeps the agent's audio waiting (silence is sent) until released: used between the 200 OK and the ACK.
-    pub fn pause_playback(&mut self, paused: bool, now: Instant) {
-        self.playback_paused = paused;
-        self.advance_packet(now);
-    }
-
-    /// Whether packets have 10 ms of sound from now on, in place of 20: for a peer that takes none that are longer (`maxptime`). Not for AMR-WB,
-    /// iLBC and G.722.1, whose frames cannot be halved.
-    pub fn send_halves(&mut self, halves: bool) {
-        self.halves = halves;
-        self.second = None;
-    }
-
-    /// How packets are protected from now on. Keys that stay the same go on as they are.
-    pub fn protect(&mut self, protection: &Protection, now: Instant) {
-        if self.cover.change(protection, now) {
-            self.begin_anew();
-        }
-        self.beside.protect(protection);
-        self.follow_reports(now);
-        self.transmit.clear();
-    }
-
-    /// What is agreed on for ICE from now on. With other credentials the peer begins its checks anew (RFC 8445 section 9); until it has
-    /// nominated one, packets go where they did.
-    pub fn set_ice(&mut self, terms: Option<&ice::Terms>) {
-        if self.ice.as_ref().map(|agent| agent.terms()) == terms {
-            return;
-        }
-        self.ice = terms.map(|terms| Box::new(Agent::new(terms)));
-        self.source
-            .set_ufrag(terms.map(|terms| terms.ufrag.as_str()));
-        if terms.is_some() {
-            self.report_paths.restart();
-        } else {
-            self.report_paths = Paths::default();
-        }
-    }
-
-    /// Takes a check that came to one of the call's ports.
-    pub fn take_check(
-        &mut self,
-        datagram: &[u8],
-        from: SocketAddr,
-        component: Component,
-        now: Instant,
-    ) -> Checked {
-        let (Some(agent), Some(request)) = (&mut self.ice, stun::Message::read(datagram)) else {
-            return Checked::default();
-        };
-        let (reply, proof) = agent.check(&request, from, now);
-        // With ICE or without, reports may have another port than before.
-        self.follow_reports(now);
-        if let Some(proof) = proof {
-            match component {
-                Component::Rtp => {
-                    if let Some((from, to)) = self.source.note_check(from, proof, now) {
-                        self.events.push_back(StreamEvent::SourceMoved { from, to });
-                    }
-                }
-                Component::Reports => {
-                    self.report_paths.note(from, proof, now);
-                }
-            }
-        }
-        Checked {
-            reply,
-            good: proof.is_some(),
-        }
-    }
-
-    /// Under a new key.
-    fn begin_anew(&mut self) {
-        // A peer may begin the roll-over counter anew with a key, or keep it (RFC 3711 section 3.3.1): of a new stream it is zero.
-        self.ssrc = self.ssrc.wrapping_add(1);
-        self.sequence = first_sequence(self.sequence, &self.cover);
-        self.marker = true;
-        self.transmit.clear();
-        self.second = None;
-        self.flow.stopped_sending();
-    }
-
-    /// Which port reports have, and so which keys, may have changed.
-    fn follow_reports(&mut self, now: Instant) {
-        let apart = self.reports.is_some() && !self.is_muxed();
-        self.beside.follow(apart, now);
-    }
-
-    fn take_handshake(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
-        // A stranger could only spoil it.
-        if !self.source.expects(from) {
-            return self.source.note_stranger();
-        }
-        if self.cover.take_handshake(datagram, from, now) {
-            self.begin_anew();
-        }
-        self.tell_failure();
-    }
-
-    fn tell_failure(&mut self) {
-        if let Some(detail) = self.cover.take_failure() {
-            self.events.push_back(StreamEvent::EncryptionFailed(detail));
-        }
-    }
-
-    /// The next datagram of a handshake, and where to.
-    pub fn poll_handshake(&mut self) -> Option<(Vec<u8>, SocketAddr)> {
-        let destination = self.source.destination();
-        if self.ice.is_some() && destination.is_none() {
-            // It waits for the first check.
-            return None;
-        }
-        let (datagram, peer) = self.cover.poll_handshake()?;
-        let peer = peer.filter(|_| !self.source.is_checked());
-        Some((datagram, peer.or(destination)?))
-    }
-
-    /// The same on the port for reports.
-    pub fn poll_report_handshake(&mut self) -> Option<(Vec<u8>, SocketAddr)> {
-        let told = self.reports_go_to();
-        if self.ice.is_some() && told.is_none() {
-            return None;
-        }
-        let (datagram, peer) = self.beside.cover()?.poll_handshake()?;
-        let peer = peer.filter(|_| !self.source.is_checked());
-        Some((datagram, peer.or(told)?))
-    }
-
     /// Takes one datagram of this call's socket as it came. It is not to be read any more.
     pub fn take(&mut self, datagram: &mut [u8], from: SocketAddr, now: Instant) {
         if self.cover.shakes_hands() && dtls::Handshake::is_meant(datagram) {
@@ -594,26 +455,9 @@ impl RtpStream {
         }
     }
 
-    /// Tries a packet of an unknown source on the call's key, and takes it if it fits. It is not to be read any more.
-    pub fn prove(&mut self, datagram: &mut [u8], from: SocketAddr, now: Instant) -> bool {
-        if !self.cover.has_keys() {
-            return false;
-        }
-        let opened = self.cover.open_rtp(datagram);
-        if let Ok(length) = opened {
-            self.receive(&datagram[..length], from, now);
-        }
-        opened.is_ok()
-    }
-
     /// Whether what was taken is to be told, or answered, before anything else is due.
     pub fn has_news(&self) -> bool {
         !self.events.is_empty() || self.cover.shakes_hands() || self.has_arrived()
-    }
-
-    /// Frames wait that are not to wait.
-    fn has_arrived(&self) -> bool {
-        !self.frames.is_empty() && self.inbound.is_on_arrival()
     }
 
     /// Which source is listened to, what a packet needs to pass, and where reports are said to come from.
@@ -706,22 +550,6 @@ impl RtpStream {
         self.inbound.pass_over(packet.ssrc, packet.sequence);
     }
 
-    /// Makes the frames that are there, once the stream has started. The next one is due when it is no longer waited for.
-    fn make_frames_on_arrival(&mut self, now: Instant) {
-        if self.next_frame.is_none() {
-            return;
-        }
-        while self.inbound.is_ready() {
-            if !self.credit.take(now) {
-                // Faster than time: then as fast as time.
-                self.next_frame = Some(now + TICK);
-                return;
-            }
-            self.make_frame(now);
-        }
-        self.next_frame = self.inbound.deadline().or(self.next_frame);
-    }
-
     /// The agreed payload type, else G.711's static ones: some carriers switch law without asking. Beside other codecs these are not expected.
     fn codec_of(&self, payload_type: u8) -> Option<Codec> {
         if payload_type == self.session.receive_payload_type {
@@ -747,104 +575,6 @@ impl RtpStream {
             .min()
     }
 
-    /// Takes a datagram of the RTCP port as it came. It is not to be read any more.
-    pub fn take_report(&mut self, datagram: &mut [u8], from: SocketAddr, now: Instant) {
-        if self.ice.is_some() && stun::is_meant(datagram) {
-            return;
-        }
-        let known = self.knows_reporter(from, now);
-        if self.cover.shakes_hands() && dtls::Handshake::is_meant(datagram) {
-            // As with the sound, a stranger could only spoil it. If it fails there are no reports, and that is all.
-            if let Some(cover) = self.beside.cover().filter(|_| known) {
-                cover.take_handshake(datagram, from, now);
-            }
-            return;
-        }
-        let cover = self.beside.cover().unwrap_or(&mut self.cover);
-        match cover.open_rtcp(datagram) {
-            Ok(length) => self.receive_report(&datagram[..length], from, now),
-            Err(_) => self.stats.not_authentic += 1,
-        }
-    }
-
-    /// Whether reports may come from there.
-    fn knows_reporter(&self, from: SocketAddr, now: Instant) -> bool {
-        if self.source.is_checked() {
-            return self.source.expects(from) || self.report_paths.has(from, now);
-        }
-        let rtp = self.source.destination();
-        self.source.is_plausible(from.ip()) || rtp.is_some_and(|rtp| rtp.ip() == from.ip())
-    }
-
-    /// Takes a datagram of the RTCP port, in the clear. Strangers are not listened to; nothing here moves the RTP.
-    pub fn receive_report(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
-        let known = self.knows_reporter(from, now);
-        let Some(heard) = rtcp::read(datagram, self.ssrc).filter(|_| known) else {
-            return;
-        };
-        self.reporter = Some(from);
-        if let Some(reports) = &mut self.reports {
-            reports.heard(&heard, now);
-        }
-        if let Some(missing) = self.flow.reported(&heard, now) {
-            self.events.push_back(StreamEvent::OneWay(missing));
-        }
-        if let Some(block) = heard.about_us {
-            self.stats.packets_lost_remote = Some(block.lost.max(0).cast_unsigned().into());
-        }
-    }
-
-    /// Whether reports go where RTP does (RFC 5761).
-    pub fn is_muxed(&self) -> bool {
-        if let Some(agent) = &self.ice {
-            return agent.terms().muxed;
-        }
-        self.session.remote.is_some() && self.session.remote_rtcp == self.session.remote
-    }
-
-    /// The report that is due, if one is: its length in `out`, and where to. That is where the peer's own come from, else the port after
-    /// that of its RTP (RFC 3550 section 11).
-    pub fn poll_report(
-        &mut self,
-        out: &mut [u8; REPORT_BYTES],
-        now: Instant,
-    ) -> Option<(usize, SocketAddr)> {
-        let reports = self.reports.as_mut()?;
-        if reports.due()? > now {
-            return None;
-        }
-        let sent = (
-            self.stats.packets_sent,
-            self.stats.octets_sent,
-            self.timestamp,
-        );
-        let mut block = self.reception.report();
-        if let Some(block) = &mut block {
-            // It was counted at 8,000 ticks a second.
-            let ratio = self.session.codec.clock_rate() / Codec::Pcmu.clock_rate();
-            block.jitter = block.jitter.saturating_mul(ratio);
-        }
-        let length = reports.write(out, self.ssrc, sent, block, now);
-        let to = self.reports_go_to()?;
-        let cover = self.beside.cover().unwrap_or(&mut self.cover);
-        let length = cover.seal_rtcp(out, length)?;
-        Some((length, to))
-    }
-
-    /// Where reports go, if it is known.
-    fn reports_go_to(&self) -> Option<SocketAddr> {
-        let beside = |rtp: SocketAddr| SocketAddr::new(rtp.ip(), rtp.port().saturating_add(1));
-        if self.is_muxed() {
-            self.source.destination()
-        } else if self.ice.is_some() {
-            self.report_paths.chosen().or(self.reporter)
-        } else {
-            self.reporter
-                .or(self.session.remote_rtcp)
-                .or_else(|| self.source.destination().map(beside))
-        }
-    }
-
     /// Does what is due. A late thread makes up for at most three frames and packets; timestamps stay those of the clock.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.cover.handle_timeout(now);
@@ -863,302 +593,6 @@ impl RtpStream {
         self.make_due_packets(now);
     }
 
-    /// A frame every 20 ms.
-    fn make_due_frames(&mut self, due: Instant, now: Instant) {
-        let (count, skipped) = ticks_due(due, now);
-        self.next_frame = Some(due + TICK * (count + skipped));
-        if skipped > 0 {
-            self.stats.ticks_skipped += u64::from(skipped);
-            self.ticks += u64::from(skipped);
-            self.inbound.skip(skipped.into());
-        }
-        for number in 0..count {
-            self.make_frame(due + TICK * (skipped + number));
-        }
-    }
-
-    /// What is missing is not waited for any more, but for what a late thread would have to make up for.
-    fn give_up(&mut self, mut due: Instant, now: Instant) {
-        for _ in 0..MAX_CATCH_UP {
-            // Of what came while the thread was late, nothing is missing.
-            if !self.inbound.is_ready() && self.credit.take(now) {
-                self.make_frame(due);
-                self.inbound.gave_up(due);
-                self.next_frame = Some(due + TICK);
-            }
-            self.make_frames_on_arrival(now);
-            match self.next_frame.filter(|due| *due <= now) {
-                Some(next) => due = next,
-                None => return,
-            }
-        }
-        self.inbound.gave_up(now);
-        self.next_frame = Some(now + TICK);
-    }
-
-    fn make_due_packets(&mut self, now: Instant) {
-        if let Some(due) = self.next_packet.filter(|due| *due <= now) {
-            let (count, skipped) = ticks_due(due, now);
-            self.timestamp = self
-                .timestamp
-                .wrapping_add(skipped.wrapping_mul(ticks_per_packet(self.session.codec)));
-            if skipped > 0 {
-                self.leave_a_hole();
-            }
-            self.packets = self.packets.wrapping_add(skipped);
-            let mut at = due + TICK * skipped;
-            for _ in 0..count {
-                if at <= now {
-                    at = self.make_packet(at);
-                }
-            }
-            self.next_packet = Some(at);
-            self.advance_packet(now);
-            if let Some(missing) = self.flow.check(now) {
-                self.events.push_back(StreamEvent::OneWay(missing));
-            }
-        }
-    }
-
-    /// Keys are tones where no events were agreed on.
-    fn listen_for_keys(&mut self, frame: &[u8]) {
-        let Self { tones, events, .. } = self;
-        let Some(tones) = tones else { return };
-        tones.listen(frame, |digit| {
-            if events.len() < 2 * MAX_EVENTS {
-                events.push_back(StreamEvent::Digit(digit));
-            }
-        });
-    }
-
-    fn make_frame(&mut self, due: Instant) {
-        let mut frame = [0; MOST_BYTES];
-        let frame = &mut frame[..self.playback.format().frame_bytes()];
-        let shift = self.inbound.pop(frame, due);
-        self.next_frame = self.next_frame.map(|next| shifted(next, shift));
-        self.listen_for_keys(frame);
-        if self.inbound.is_on_arrival() {
-            self.catch_up_with_time(due);
-        }
-        let timestamp_millis = self.ticks * FRAME_MILLIS;
-        self.ticks += 1;
-        if self.frames.len() < MAX_FRAMES {
-            self.frames.push_back(timestamp_millis);
-            self.sound.extend(&*frame);
-        } else {
-            self.stats.frames_dropped += 1;
-        }
-    }
-
-    /// Frames that nobody paces begin when they come, where that is later than the one before would say.
-    fn catch_up_with_time(&mut self, now: Instant) {
-        let passed = self
-            .begun
-            .map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
-        let ticks = (passed.as_millis() / TICK.as_millis()) as u64;
-        if ticks > self.ticks + 2 {
-            self.ticks = ticks;
-        }
-    }
-
-    /// Makes the packet that is due then. Gives when the next one is.
-    fn make_packet(&mut self, at: Instant) -> Instant {
-        let speaks = self.fill_packet(at);
-        let ticks = ticks_per_packet(self.session.codec);
-        self.timestamp = self.timestamp.wrapping_add(ticks);
-        self.packets = self.packets.wrapping_add(1);
-        self.awaits_agent = speaks && self.playback.is_instant() && !self.playback.has_frame();
-        match self.turn_in_grid() {
-            Some(turn) if !speaks || self.awaits_agent => turn,
-            _ => at + TICK,
-        }
-    }
-
-    /// When the next packet has its turn in the grid.
-    fn turn_in_grid(&self) -> Option<Instant> {
-        Some(self.grid? + TICK * self.packets)
-    }
-
-    /// A talk spurt does not wait for the grid. It is ahead of it by 20 ms at most.
-    fn advance_packet(&mut self, now: Instant) {
-        let awaited = self.awaits_agent && self.playback.has_frame();
-        let begins = self.playback.begins_at().or(awaited.then_some(now));
-        let begins = begins.filter(|_| !self.playback_paused);
-        if let (Some(begins), Some(next), Some(turn)) =
-            (begins, self.next_packet, self.turn_in_grid())
-        {
-            let earliest = turn.checked_sub(TICK).unwrap_or(turn).max(now);
-            self.next_packet = Some(next.min(begins.max(earliest)));
-        }
-    }
-
-    /// Whether what it says is more than silence.
-    fn fill_packet(&mut self, at: Instant) -> bool {
-        // One that is late comes before what follows it.
-        self.send_second();
-        let sends =
-            self.session.send && self.cover.is_open() && self.source.destination().is_some();
-        if sends {
-            self.flow.sent(at);
-        } else {
-            self.flow.stopped_sending();
-        }
-        if sends && self.send_key() {
-            self.leave_a_hole();
-            return true;
-        }
-        let format = self.playback.format();
-        let mut frame = [0; MOST_BYTES];
-        let frame = &mut frame[..format.frame_bytes()];
-        frame.fill(format.silence());
-        let mut speaks = false;
-        if !self.playback_paused
-            && let Taken::Audio { first } = self.playback.take(frame, at)
-        {
-            self.marker |= first;
-            speaks = true;
-        }
-        if !sends {
-            // On hold the agent's audio passes unheard at its pace: kept, it would be late by the length of the hold ever after.
-            self.marker = true;
-            self.leave_a_hole();
-            self.tell_marks();
-            return speaks;
-        }
-        let (first, second) = frame.split_at_mut(frame.len() / (1 + usize::from(self.halves)));
-        self.send_sound(first, self.timestamp);
-        if !second.is_empty() {
-            self.keep_second(second, at + TICK / 2);
-        }
-        self.tell_marks();
-        speaks
-    }
-
-    /// Encodes this, the agent's, which is changed by that. Gives the payload's length, 0 if nothing is to be sent, and by how much it
-    /// begins before.
-    fn encode(&mut self, sound: &mut [u8], coded: &mut [u8]) -> (usize, u32) {
-        if let Some(outbound) = &mut self.outbound {
-            let length = outbound.encode(sound, coded);
-            return (length, outbound.lead());
-        }
-        if self.session.codec == Codec::Pcma {
-            for code in &mut *sound {
-                *code = ulaw_to_alaw(*code);
-            }
-        }
-        for (to, from) in coded.iter_mut().zip(&*sound) {
-            *to = *from;
-        }
-        (sound.len().min(coded.len()), 0)
-    }
-
-    fn send_sound(&mut self, sound: &mut [u8], timestamp: u32) {
-        let mut coded = [0; codec::PAYLOAD_BYTES];
-        let (length, lead) = self.encode(sound, &mut coded);
-        if length > 0 {
-            let marker = std::mem::take(&mut self.marker);
-            let payload_type = self.session.send_payload_type;
-            let timestamp = timestamp.wrapping_sub(lead);
-            self.push_packet(marker, payload_type, timestamp, &coded[..length]);
-        }
-    }
-
-    /// What is to be sent 10 ms after the packet before.
-    fn keep_second(&mut self, sound: &mut [u8], at: Instant) {
-        let mut payload = [0; codec::PAYLOAD_BYTES];
-        let (length, lead) = self.encode(sound, &mut payload);
-        let half = ticks_per_packet(self.session.codec) / 2;
-        self.second = (length > 0).then(|| {
-            Box::new(Second {
-                at,
-                payload_type: self.session.send_payload_type,
-                timestamp: self.timestamp.wrapping_add(half).wrapping_sub(lead),
-                payload,
-                length,
-            })
-        });
-    }
-
-    fn send_second(&mut self) {
-        if let Some(second) = self.second.take() {
-            let Second {
-                at: _,
-                payload_type,
-                timestamp,
-                payload,
-                length,
-            } = *second;
-            // Where silence is not sent, the spurt may begin here.
-            let marker = std::mem::take(&mut self.marker);
-            self.push_packet(marker, payload_type, timestamp, &payload[..length]);
-        }
-    }
-
-    /// No sound is sent in this turn.
-    fn leave_a_hole(&mut self) {
-        if let Some(outbound) = &mut self.outbound {
-            outbound.skip();
-        }
-    }
-
-    fn tell_marks(&mut self) {
-        while let Some(name) = self.playback.next_mark() {
-            self.events.push_back(StreamEvent::MarkPlayed(name));
-        }
-    }
-
-    /// Sends the next packet of a key instead of audio; false if there is none.
-    fn send_key(&mut self) -> bool {
-        if self.key_pause > 0 {
-            self.key_pause -= 1;
-            return false;
-        }
-        let (Some(event), Some(generator)) = (self.session.telephone_event, self.keys.front_mut())
-        else {
-            return false;
-        };
-        let timestamp = *self.key_timestamp.get_or_insert(self.timestamp);
-        if let Some(packet) = generator.next() {
-            self.push_packet(packet.marker, event.send, timestamp, &packet.payload);
-            return true;
-        }
-        self.keys.pop_front();
-        self.key_timestamp = None;
-        self.key_pause = KEY_PAUSE;
-        self.marker = true;
-        false
-    }
-
-    fn push_packet(&mut self, marker: bool, payload_type: u8, timestamp: u32, payload: &[u8]) {
-        if self.transmit.len() >= MAX_CATCH_UP as usize * (1 + usize::from(self.halves)) {
-            self.transmit.pop_front();
-        }
-        let packet = Packet {
-            marker,
-            payload_type,
-            sequence: self.sequence,
-            timestamp,
-            ssrc: self.ssrc,
-            payload,
-        };
-        let mut buffer = [0; PACKET_BYTES];
-        if let Some(length) = packet.write(&mut buffer) {
-            self.sequence = self.sequence.wrapping_add(1);
-            self.transmit.push_back((buffer, length));
-        }
-    }
-
-    /// The next datagram to send: its length in `out` ([`PACKET_BYTES`] suffice) and where to.
-    pub fn poll_transmit(&mut self, out: &mut [u8]) -> Option<(usize, SocketAddr)> {
-        let destination = self.source.destination()?;
-        let (packet, length) = self.transmit.pop_front()?;
-        out.get_mut(..length)?.copy_from_slice(&packet[..length]);
-        let sealed = self.cover.seal_rtp(out, length)?;
-        self.stats.packets_sent += 1;
-        self.stats.octets_sent += (length - HEADER_BYTES) as u64;
-        Some((sealed, destination))
-    }
-
     /// The next event.
     pub fn poll_event(&mut self) -> Option<StreamEvent> {
         let event = self.events.pop_front();
@@ -1167,57 +601,6 @@ impl RtpStream {
             self.events.shrink_to(MAX_EVENTS);
         }
         event
-    }
-
-    /// The next frame for the agent: its bytes at the start of `out` ([`MOST_BYTES`] suffice), how many, and when it began, in milliseconds
-    /// since the stream's start.
-    pub fn poll_frame(&mut self, out: &mut [u8]) -> Option<(usize, u64)> {
-        let timestamp_millis = self.frames.pop_front()?;
-        let length = self.playback.format().frame_bytes();
-        take_front(&mut self.sound, out.get_mut(..length)?);
-        Some((length, timestamp_millis))
-    }
-
-    /// Queues agent audio (whole samples of any number), up to 120 s.
-    pub fn play(&mut self, audio: &[u8], now: Instant) {
-        if self.playback.play(audio, now) {
-            self.events.push_back(StreamEvent::AgentAudioOverflow);
-        }
-        self.advance_packet(now);
-    }
-
-    /// Queues a mark that comes back as [`StreamEvent::MarkPlayed`] when the audio before it has been played.
-    pub fn mark(&mut self, name: String) {
-        if let Some(name) = self.playback.mark(name) {
-            self.events.push_back(StreamEvent::MarkPlayed(name));
-        }
-    }
-
-    /// Drops the agent's queued audio; its marks come back at once. Holds from the next packet.
-    pub fn clear(&mut self) {
-        self.playback.clear();
-        self.tell_marks();
-    }
-
-    /// Agent audio that waits, in milliseconds.
-    pub fn queued_millis(&self) -> u64 {
-        self.playback.queued_millis() as u64
-    }
-
-    /// Queues a key press to send as telephone event. False if none were agreed on, the key is unknown, or 32 wait.
-    pub fn send_digit(&mut self, digit: char, duration_millis: u32) -> bool {
-        let Some(event) = self.session.telephone_event else {
-            return false;
-        };
-        if self.keys.len() >= MAX_KEYS {
-            return false;
-        }
-        let ticks = event.clock_rate / 1000 * FRAME_MILLIS as u32;
-        let Some(generator) = dtmf::Generator::new(digit, duration_millis, ticks as u16) else {
-            return false;
-        };
-        self.keys.push_back(generator);
-        true
     }
 
     /// Applies the result of a new offer and answer.

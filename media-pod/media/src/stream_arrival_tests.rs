@@ -2,7 +2,9 @@
 
 use super::tests::config;
 use super::*;
+use crate::format::MOST_BYTES;
 use crate::g711::ULAW_SILENCE;
+use crate::rtcp::REPORT_BYTES;
 use proptest::prelude::*;
 
 const PEER: &str = "192.0.2.1:4000";

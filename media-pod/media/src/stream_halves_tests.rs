@@ -1,5 +1,7 @@
 use super::*;
 use crate::codec::OpusParameters;
+use crate::format::MOST_BYTES;
+use crate::g711::ulaw_to_alaw;
 use crate::networks::Networks;
 
 const HALF: Duration = Duration::from_millis(10);

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::cover::Protection;
-use crate::ice::Terms;
+use crate::ice::{Component, Terms};
+use crate::rtcp::REPORT_BYTES;
 use crate::stun::tests::{answered, check, message};
 
 const PASSWORD: &str = "VOkJxbRl1RmTxUk/WvJxBtab";

@@ -198,7 +198,7 @@ fn packets_have_20_milliseconds_or_10_where_the_peer_takes_no_longer_ones() {
     let of = |codec: &str, says: &str| {
         let text = with(&format!("m=audio 4000 RTP/AVP {codec}\n{says}\n"));
         let caps = Capabilities {
-            codecs: vec![Codec::Pcma, Codec::Ilbc],
+            codecs: vec![Codec::Pcma, Codec::Ilbc, Codec::G7221 { bitrate: 24_000 }],
             ..caps()
         };
         let (text, agreed) = crate::respond(&text, &caps).unwrap();
@@ -222,6 +222,8 @@ fn packets_have_20_milliseconds_or_10_where_the_peer_takes_no_longer_ones() {
     // Its frames cannot be halved.
     let ilbc = "a=rtpmap:97 iLBC/8000\na=fmtp:97 mode=20\na=maxptime:10";
     assert_eq!(of("97", ilbc), 20);
+    let g7221 = "a=rtpmap:98 G7221/16000\na=fmtp:98 bitrate=24000\na=maxptime:10";
+    assert_eq!(of("98", g7221), 20);
     // Of an answer as well.
     let ours = offer(&caps(), &local());
     let answer = with("m=audio 4000 RTP/AVP 8\na=maxptime:10\n");
