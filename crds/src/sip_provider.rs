@@ -149,8 +149,8 @@ pub struct SipProviderSpec {
 
     /// Who else may send us calls for this provider: IP addresses, CIDRs (203.0.113.0/24, 2001:db8::/32) and host names,
     /// at most 64. The addresses of the server, and calls to the address that we registered, are accepted without. To accept
-    /// everyone write 0.0.0.0/0 and ::/0. With incomingCredentialsSecretRef all of these have to log in. The sound of calls may come
-    /// from these addresses too, if the network is /16 or narrower (IPv6: /32). Default: none.
+    /// everyone write 0.0.0.0/0 and ::/0. With incomingCredentialsSecretRef all of these have to log in; without, the sound of calls may
+    /// come from these addresses too, if the network is /16 or narrower (IPv6: /32). Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),

@@ -290,13 +290,14 @@ impl SourceFilter {
         self.version
     }
 
-    /// Whether packets from that address are no surprise.
+    /// Whether handshakes, reports and packets that prove themselves are no surprise from that address. The provider's networks are for sound
+    /// alone: what else their other machines could send, these need not.
     pub fn expects(&self, from: SocketAddr) -> bool {
         let from = canonical(from);
         if self.is_checked() {
             return self.checked().any(|checked| checked == from);
         }
-        self.confirmed() == Some(from) || self.is_plausible(from.ip())
+        self.confirmed() == Some(from) || self.is_named(from.ip())
     }
 
     /// Counts a packet that was not looked at.
@@ -304,12 +305,15 @@ impl SourceFilter {
         self.rejected += 1;
     }
 
-    /// Whether media of this call may come from that address: it is in the SDP, the signalling comes from it, or it is the provider's.
-    pub fn is_plausible(&self, ip: IpAddr) -> bool {
+    /// Whether that address is in the SDP, or the signalling comes from it.
+    pub fn is_named(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        self.sdp.is_some_and(|sdp| sdp.ip() == ip)
-            || self.signalling == Some(ip)
-            || self.networks.contains(ip)
+        self.sdp.is_some_and(|sdp| sdp.ip() == ip) || self.signalling == Some(ip)
+    }
+
+    /// Whether sound of this call may come from that address: it is named, or the provider's.
+    fn is_plausible(&self, ip: IpAddr) -> bool {
+        self.is_named(ip) || self.networks.contains(ip)
     }
 
     fn reject(&mut self) -> Verdict {
@@ -431,7 +435,8 @@ mod tests {
         let networks = Networks::new(["203.0.113.0/28".parse().unwrap()]);
         let (mut filter, now) = (filter().or_from(networks), Instant::now());
         let (machine, stranger) = (address("203.0.113.7:9000"), address("203.0.113.16:9000"));
-        assert!(filter.expects(machine) && !filter.expects(stranger));
+        // For sound alone.
+        assert!(!filter.expects(machine) && !filter.expects(stranger));
         assert_eq!(filter.check(machine, 1, 1, now), Verdict::Pending);
         assert_eq!(filter.check(stranger, 1, 2, now), Verdict::Rejected);
         assert_eq!(filter.check(machine, 1, 2, now), Verdict::Accepted);

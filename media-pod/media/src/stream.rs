@@ -234,10 +234,10 @@ fn tones(session: &Session, format: Format) -> Option<Box<Listener>> {
     in_band.then(|| Box::new(Listener::new(format)))
 }
 
-/// A packet of 10 ms that has to wait for its turn.
+/// A packet of 10 ms that has to wait for its turn, if it is due.
 #[derive(Debug)]
 struct Second {
-    at: Instant,
+    due: Option<Instant>,
     payload_type: u8,
     timestamp: u32,
     payload: [u8; codec::PAYLOAD_BYTES],
@@ -274,7 +274,7 @@ pub struct RtpStream {
     key_pause: u32,
     /// Packets have 10 ms.
     halves: bool,
-    /// The second half of the last 20 ms.
+    /// The second half of the last 20 ms, where packets have halves.
     second: Option<Box<Second>>,
     /// Where the grid of 20 ms begins, once started.
     grid: Option<Instant>,
@@ -365,7 +365,7 @@ impl RtpStream {
             stats: StreamStats::default(),
         };
         stream.beside.protect(&protection);
-        stream.set_ice(ice.as_ref());
+        stream.set_ice(ice.as_ref(), now);
         stream.follow_reports(now);
         stream
     }
@@ -426,7 +426,7 @@ impl RtpStream {
             reports.stop();
         }
         self.transmit.clear();
-        self.second = None;
+        self.drop_second();
     }
 
     /// Takes one datagram of this call's socket as it came. It is not to be read any more.
@@ -567,7 +567,7 @@ impl RtpStream {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let report = self.reports.as_ref().and_then(Reports::due);
         let handshakes = [self.cover.poll_timeout(), self.beside.poll_timeout()];
-        let second = self.second.as_ref().map(|second| second.at);
+        let second = self.second.as_ref().and_then(|second| second.due);
         [self.next_frame, self.next_packet, report, second]
             .into_iter()
             .chain(handshakes)
@@ -587,7 +587,8 @@ impl RtpStream {
                 self.make_due_frames(due, now);
             }
         }
-        if self.second.as_ref().is_some_and(|second| second.at <= now) {
+        let second = self.second.as_ref().and_then(|second| second.due);
+        if second.is_some_and(|due| due <= now) {
             self.send_second();
         }
         self.make_due_packets(now);
@@ -617,7 +618,15 @@ impl RtpStream {
             self.flow.expect(session.receive, now);
         }
         self.source.set_remote(session.remote);
-        self.second = None;
+        let now_sent = (session.codec, session.send_payload_type, session.send);
+        let sent = (
+            self.session.codec,
+            self.session.send_payload_type,
+            self.session.send,
+        );
+        if moved || now_sent != sent {
+            self.drop_second();
+        }
         let format = self.playback.format();
         if session.codec != self.session.codec {
             self.inbound.set_codec(session.codec);

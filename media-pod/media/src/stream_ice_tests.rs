@@ -154,13 +154,17 @@ fn a_restart_goes_on_as_before_until_it_has_found_something() {
     let mut bench = Bench::new(true);
     bench.nominate("ours1234", HOME);
     assert!(bench.hears(HOME));
-    bench.stream.set_ice(Some(&terms("ours1234", true)));
+    bench
+        .stream
+        .set_ice(Some(&terms("ours1234", true)), bench.now);
     assert_eq!(
         bench.nominate("ours1234", HOME),
         Some(200),
         "nothing is new"
     );
-    bench.stream.set_ice(Some(&terms("anew1234", true)));
+    bench
+        .stream
+        .set_ice(Some(&terms("anew1234", true)), bench.now);
     assert_eq!(bench.nominate("ours1234", AWAY), None);
     assert_eq!(bench.tick(), Some(address(HOME)));
     assert!(bench.hears(HOME) && !bench.hears(AWAY));

@@ -547,7 +547,7 @@ fn two_callers_on_a_port_are_found_by_their_checks() {
                 muxed: true,
             };
             call.handle
-                .with(move |stream, _| stream.set_ice(Some(&terms)));
+                .with(move |stream, now| stream.set_ice(Some(&terms), now));
             // Each is somewhere else than his SDP says.
             let socket = UdpSocket::bind("127.0.0.9:0").unwrap();
             socket.set_read_timeout(Some(LIMIT)).unwrap();

@@ -353,9 +353,14 @@ impl Demux {
         call.unwrap_or(Route::Nobody(Why::BadCheck))
     }
 
-    /// The calls whose packets are no surprise from there, each once.
+    /// The calls that name that address.
+    fn naming(&self, ip: IpAddr) -> &[usize] {
+        self.by_ip.get(&ip).map_or(&[], Vec::as_slice)
+    }
+
+    /// The calls whose sound is no surprise from there, each once.
     fn expecting(&self, ip: IpAddr) -> impl Iterator<Item = usize> + Clone {
-        let by_ip = self.by_ip.get(&ip).map_or(&[][..], Vec::as_slice);
+        let by_ip = self.naming(ip);
         let of_provider = self.by_networks.iter();
         let of_provider = of_provider.filter(move |(networks, _)| networks.contains(ip));
         let others = of_provider
@@ -412,7 +417,7 @@ impl Demux {
             return Route::Call(call);
         }
         let mut new = Only::None;
-        for call in self.expecting(from.ip()) {
+        for &call in self.naming(from.ip()) {
             let peer = peers.peer(call).filter(|peer| peer.shakes_hands);
             if peer.is_some_and(|peer| self.looks(call, peer.source, now)) {
                 new.add(call);
@@ -425,7 +430,7 @@ impl Demux {
     /// is a datagram of a handshake for them.
     pub fn reports(&self, from: SocketAddr, sender: Option<u32>, peers: &impl Peers) -> Route {
         let (mut by_sender, mut by_address, mut any) = (Only::None, Only::None, Only::None);
-        for call in self.expecting(from.ip()) {
+        for &call in self.naming(from.ip()) {
             let Some(peer) = peers.peer(call) else {
                 continue;
             };
@@ -480,7 +485,7 @@ impl Demux {
             tried
         };
         let mut tried = {
-            let calls = self.expecting(sight.from.ip());
+            let calls = self.naming(sight.from.ip()).iter().copied();
             let skipped = self.turn % calls.clone().count().max(1);
             let turned = calls
                 .clone()

@@ -521,6 +521,30 @@ fn reports_are_told_apart_by_their_sender_else_by_their_source() {
 }
 
 #[test]
+fn networks_are_for_sound_alone() {
+    let mut port = Port::new();
+    let call = port.call_of("10.0.0.5:4000", CARRIER, &["203.0.113.0/28"]);
+    let line = port.line(call);
+    (line.door, line.shakes_hands) = (Door::Closed, true);
+    let stranger = Route::Nobody(Why::Stranger);
+    let machine = "203.0.113.7:4001";
+    assert_eq!(port.reports(machine, 5), stranger);
+    let shake = port
+        .demux
+        .handshake(address(machine), port.now, &port.lines);
+    assert_eq!(shake, stranger);
+    let other = port.call_of("10.0.0.6:4000", CARRIER, &["203.0.113.0/28"]);
+    for (sequence, expected) in [(1, Pending(other)), (2, Heard(other))] {
+        assert_eq!(port.take("203.0.113.9:4000", 11, sequence), expected);
+    }
+    assert_eq!(
+        port.reports(machine, 11),
+        stranger,
+        "even if it knows who speaks"
+    );
+}
+
+#[test]
 fn the_only_call_of_an_address_gets_its_reports_from_any_port() {
     let mut port = Port::new();
     let call = port.call("203.0.113.4:4000", CARRIER);

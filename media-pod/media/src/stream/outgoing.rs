@@ -21,8 +21,28 @@ impl RtpStream {
     /// Whether packets have 10 ms of sound from now on, in place of 20: for a peer that takes none that are longer (`maxptime`). Not for AMR-WB,
     /// iLBC and G.722.1, whose frames cannot be halved.
     pub fn send_halves(&mut self, halves: bool) {
+        if self.halves == halves {
+            return;
+        }
         self.halves = halves;
-        self.second = None;
+        self.second = halves.then(|| {
+            Box::new(Second {
+                due: None,
+                payload_type: 0,
+                timestamp: 0,
+                payload: [0; codec::PAYLOAD_BYTES],
+                length: 0,
+            })
+        });
+        if halves {
+            self.transmit.reserve(2 * MAX_CATCH_UP as usize);
+        }
+    }
+
+    /// What waits is not sent any more. Whether something did.
+    pub(super) fn drop_second(&mut self) -> bool {
+        let second = self.second.as_mut();
+        second.is_some_and(|second| second.due.take().is_some())
     }
 
     /// Keeps the agent's audio waiting (silence is sent) until released: used between the 200 OK and the ACK.
@@ -164,30 +184,26 @@ impl RtpStream {
         let mut payload = [0; codec::PAYLOAD_BYTES];
         let (length, lead) = self.encode(sound, &mut payload);
         let half = ticks_per_packet(self.session.codec) / 2;
-        self.second = (length > 0).then(|| {
-            Box::new(Second {
-                at,
-                payload_type: self.session.send_payload_type,
-                timestamp: self.timestamp.wrapping_add(half).wrapping_sub(lead),
-                payload,
-                length,
-            })
-        });
+        if let Some(second) = self.second.as_mut().filter(|_| length > 0) {
+            second.due = Some(at);
+            second.payload_type = self.session.send_payload_type;
+            second.timestamp = self.timestamp.wrapping_add(half).wrapping_sub(lead);
+            second.payload[..length].copy_from_slice(&payload[..length]);
+            second.length = length;
+        }
     }
 
     pub(super) fn send_second(&mut self) {
-        if let Some(second) = self.second.take() {
-            let Second {
-                at: _,
-                payload_type,
-                timestamp,
-                payload,
-                length,
-            } = *second;
-            // Where silence is not sent, the spurt may begin here.
-            let marker = std::mem::take(&mut self.marker);
-            self.push_packet(marker, payload_type, timestamp, &payload[..length]);
-        }
+        // It is put back: memory is not asked for by each packet.
+        let Some(mut second) = self.second.take_if(|second| second.due.is_some()) else {
+            return;
+        };
+        second.due = None;
+        // Where silence is not sent, the spurt may begin here.
+        let marker = std::mem::take(&mut self.marker);
+        let payload = &second.payload[..second.length];
+        self.push_packet(marker, second.payload_type, second.timestamp, payload);
+        self.second = Some(second);
     }
 
     /// No sound is sent in this turn.
@@ -272,6 +288,8 @@ impl RtpStream {
 
     /// Drops the agent's queued audio; its marks come back at once. Holds from the next packet.
     pub fn clear(&mut self) {
+        // Half of a frame is missing then.
+        self.marker |= self.drop_second();
         self.playback.clear();
         self.tell_marks();
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::{Codec, RtpStream, StreamEvent};
+use crate::cover::Cover;
 use crate::dtls;
 use crate::rtcp::{self, REPORT_BYTES};
 use crate::stun;
@@ -22,10 +23,18 @@ impl RtpStream {
             }
             return;
         }
-        let cover = self.beside.cover().unwrap_or(&mut self.cover);
-        match cover.open_rtcp(datagram) {
-            Ok(length) => self.receive_report(&datagram[..length], from, now),
-            Err(_) => self.stats.not_authentic += 1,
+        match self.report_cover().map(|cover| cover.open_rtcp(datagram)) {
+            Some(Ok(length)) => self.receive_report(&datagram[..length], from, now),
+            Some(Err(_)) | None => self.stats.not_authentic += 1,
+        }
+    }
+
+    /// What stands before reports. None where they have a port of their own and no keys for it: those of the sound are not for them.
+    fn report_cover(&mut self) -> Option<&mut Cover> {
+        let apart = self.cover.shakes_hands() && !self.is_muxed();
+        match self.beside.cover() {
+            Some(cover) => Some(cover),
+            None => Some(&mut self.cover).filter(|_| !apart),
         }
     }
 
@@ -35,7 +44,7 @@ impl RtpStream {
             return self.source.expects(from) || self.report_paths.has(from, now);
         }
         let rtp = self.source.destination();
-        self.source.is_plausible(from.ip()) || rtp.is_some_and(|rtp| rtp.ip() == from.ip())
+        self.source.is_named(from.ip()) || rtp.is_some_and(|rtp| rtp.ip() == from.ip())
     }
 
     /// Takes a datagram of the RTCP port, in the clear. Strangers are not listened to; nothing here moves the RTP.
@@ -88,8 +97,7 @@ impl RtpStream {
         }
         let length = reports.write(out, self.ssrc, sent, block, now);
         let to = self.reports_go_to()?;
-        let cover = self.beside.cover().unwrap_or(&mut self.cover);
-        let length = cover.seal_rtcp(out, length)?;
+        let length = self.report_cover()?.seal_rtcp(out, length)?;
         Some((length, to))
     }
 

@@ -21,7 +21,7 @@ impl RtpStream {
 
     /// What is agreed on for ICE from now on. With other credentials the peer begins its checks anew (RFC 8445 section 9); until it has
     /// nominated one, packets go where they did.
-    pub fn set_ice(&mut self, terms: Option<&ice::Terms>) {
+    pub fn set_ice(&mut self, terms: Option<&ice::Terms>, now: Instant) {
         if self.ice.as_ref().map(|agent| agent.terms()) == terms {
             return;
         }
@@ -33,6 +33,7 @@ impl RtpStream {
         } else {
             self.report_paths = Paths::default();
         }
+        self.follow_reports(now);
     }
 
     /// Takes a check that came to one of the call's ports.
@@ -74,7 +75,7 @@ impl RtpStream {
         self.sequence = first_sequence(self.sequence, &self.cover);
         self.marker = true;
         self.transmit.clear();
-        self.second = None;
+        self.drop_second();
         self.flow.stopped_sending();
     }
 

@@ -37,7 +37,7 @@ impl Call<'_> {
                 stream.protect(&protection, now);
                 stream.update(session, now);
                 stream.send_halves(halves);
-                stream.set_ice(ice.as_ref());
+                stream.set_ice(ice.as_ref(), now);
             });
             return;
         }

@@ -70,8 +70,12 @@ fn codec_names(provider: &Provider) -> String {
     names.join(",")
 }
 
-/// Who calls for a provider may send the sound of its calls: its servers, and its allowed sources but for everybody.
+/// Who calls for a provider may send the sound of its calls: its servers, and its allowed sources but for everybody. Where calls have to be
+/// proved by a password these say who may try, and that is no reason to listen to them: then there are none.
 fn media_sources(provider: &Provider, names: &Names) -> String {
+    if provider.incoming.is_some() {
+        return String::new();
+    }
     let networks = provider
         .allowed_sources
         .iter()
@@ -139,6 +143,12 @@ mod tests {
         let known = names("media.carrier.test", [[192, 0, 2, 9]]);
         let of_name = media_sources(&provider, &known);
         assert_eq!(of_name, "203.0.113.0/28,2001:db8::7/128,192.0.2.9");
+        // Who may try to prove himself is not to be listened to for that.
+        let proved = Provider {
+            incoming: Some(Vec::new()),
+            ..provider
+        };
+        assert_eq!(media_sources(&proved, &known), "");
     }
 
     #[test]
