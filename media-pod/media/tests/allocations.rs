@@ -125,8 +125,8 @@ fn carry(delay: Delay, cushion_millis: u32) {
     let sounds = talk(150..400);
     let asked = count_of(&calls[0].0) - before;
     assert!(sounds > 400, "only {sounds} of 500 packets came back");
-    // Those that ask for the count.
-    assert!(asked <= 8, "{asked} allocations for 500 packets each way");
+    // Those that ask for the count, and what a late thread has to keep for the first time.
+    assert!(asked <= 20, "{asked} allocations for 500 packets each way");
 }
 
 #[test]
