@@ -53,7 +53,17 @@ fn clean_call(carrier: &Carrier, codec: &str) -> gateway::TestCall {
         "--min-correlation",
         "0.9",
     ];
-    let call = gateway::call(&target, caller.ip(), &arguments);
+    // A machine that stands still says nothing about sound. The caller shows it by what he could not send: 50 packets a second are his own.
+    let stood_still = |call: &gateway::TestCall| {
+        let field = |name: &str| call.result[name].as_f64().unwrap_or_default();
+        field("packetsSent") < field("durationMillis") / 20.0 - 5.0
+    };
+    let mut call = gateway::call(&target, caller.ip(), &arguments);
+    for _ in 0..2 {
+        if !call.success && stood_still(&call) {
+            call = gateway::call(&target, caller.ip(), &arguments);
+        }
+    }
     assert!(call.success, "{}", call.result);
     call
 }
