@@ -30,6 +30,7 @@ pub mod phone;
 pub mod process;
 pub mod scratch;
 pub mod sipp;
+pub mod stall;
 pub mod wait;
 pub mod webrtc;
 pub mod wire;
