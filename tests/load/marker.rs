@@ -43,7 +43,7 @@ pub fn at(then: Instant) -> u64 {
     now().wrapping_sub(passed) & TIME_MASK
 }
 
-/// Microseconds from one time to a later one. None if it is no later: clocks are read one after the other.
+/// Microseconds from one time to a later one. 0 if it is no later: clocks are read one after the other.
 pub fn between(earlier: u64, later: u64) -> u64 {
     let passed = later.wrapping_sub(earlier) & TIME_MASK;
     if passed > TIME_MASK / 2 { 0 } else { passed }

@@ -567,8 +567,7 @@ impl RtpStream {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let report = self.reports.as_ref().and_then(Reports::due);
         let handshakes = [self.cover.poll_timeout(), self.beside.poll_timeout()];
-        let second = self.second.as_ref().and_then(|second| second.due);
-        [self.next_frame, self.next_packet, report, second]
+        [self.next_frame, self.next_packet, report, self.second_due()]
             .into_iter()
             .chain(handshakes)
             .flatten()
@@ -587,8 +586,7 @@ impl RtpStream {
                 self.make_due_frames(due, now);
             }
         }
-        let second = self.second.as_ref().and_then(|second| second.due);
-        if second.is_some_and(|due| due <= now) {
+        if self.second_due().is_some_and(|due| due <= now) {
             self.send_second();
         }
         self.make_due_packets(now);

@@ -109,9 +109,6 @@ impl<S: Sample> JitterBuffer<S> {
         frame: usize,
     ) {
         let urgent = excess.abs() > HURRY;
-        if self.delay == Delay::OnArrival {
-            return;
-        }
         if self.unchanged < if urgent { 1 } else { PAUSE } {
             return;
         }

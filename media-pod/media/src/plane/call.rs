@@ -220,10 +220,10 @@ impl Call {
             stream.handle_timeout(now);
         }
         while let Some((datagram, to)) = stream.poll_handshake() {
-            pair.send(&datagram, to);
+            pair.send(Part::Rtp, &datagram, to);
         }
         while let Some((datagram, to)) = stream.poll_report_handshake() {
-            pair.send_report(&datagram, to);
+            pair.send(Part::Reports, &datagram, to);
         }
         let mut packet = [0; PACKET_BYTES];
         while let Some((length, to)) = stream.poll_transmit(&mut packet) {

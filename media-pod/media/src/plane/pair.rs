@@ -94,17 +94,10 @@ impl<'a> Way<'a> {
         self.0.map(|pair| pair.socket(part))
     }
 
-    /// Sends a packet. A full buffer loses it, as the network might.
-    pub fn send(&self, packet: &[u8], to: SocketAddr) {
-        if let Some(pair) = self.0 {
-            let _ = pair.rtp.send_to(packet, to);
-        }
-    }
-
-    /// Sends a report.
-    pub fn send_report(&self, report: &[u8], to: SocketAddr) {
-        if let Some(pair) = self.0 {
-            let _ = pair.reports.send_to(report, to);
+    /// Sends a datagram at once. A full buffer loses it, as the network might.
+    pub fn send(&self, part: Part, datagram: &[u8], to: SocketAddr) {
+        if let Some(socket) = self.socket(part) {
+            let _ = socket.send_to(datagram, to);
         }
     }
 }

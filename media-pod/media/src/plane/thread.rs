@@ -15,7 +15,6 @@ use super::outbox::Outbox;
 use super::pair::Pairs;
 use super::wheel::Wheel;
 use super::{Agent, Door, LastHeard, Parts, Turn};
-use crate::ice::Component;
 use crate::ports::demux::{Route, Why};
 use crate::ports::{Counts, Seat, Sockets};
 use crate::stream::{Checked, RtpStream, StreamConfig, StreamEvent, StreamStats};
@@ -224,11 +223,7 @@ impl Thread {
                     pairs.counts.nobody(Why::BadCheck);
                 }
                 if let Some(reply) = checked.reply {
-                    let way = pairs.get(slot);
-                    match part.component() {
-                        Component::Rtp => way.send(reply.bytes(), from),
-                        Component::Reports => way.send_report(reply.bytes(), from),
-                    }
+                    pairs.get(slot).send(part, reply.bytes(), from);
                 }
                 fault
             }

@@ -39,6 +39,11 @@ impl RtpStream {
         }
     }
 
+    /// When what waits is to be sent.
+    pub(super) fn second_due(&self) -> Option<Instant> {
+        self.second.as_ref()?.due
+    }
+
     /// What waits is not sent any more. Whether something did.
     pub(super) fn drop_second(&mut self) -> bool {
         let second = self.second.as_mut();

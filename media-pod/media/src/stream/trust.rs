@@ -33,6 +33,7 @@ impl RtpStream {
         } else {
             self.report_paths = Paths::default();
         }
+        // With ICE or without, reports may have another port than before.
         self.follow_reports(now);
     }
 
@@ -48,8 +49,6 @@ impl RtpStream {
             return Checked::default();
         };
         let (reply, proof) = agent.check(&request, from, now);
-        // With ICE or without, reports may have another port than before.
-        self.follow_reports(now);
         if let Some(proof) = proof {
             match component {
                 Component::Rtp => {
