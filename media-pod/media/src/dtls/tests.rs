@@ -204,10 +204,9 @@ fn a_handshake_in_the_smallest_pieces_ends_somewhere() {
     for piece in 0..20_000_u32 {
         let mut datagram = vec![22, 0xfe, 0xfd, 0, 0, 0, 0];
         datagram.extend_from_slice(&piece.to_be_bytes());
-        datagram.extend_from_slice(&[0, 12 + 64, 1, 0, 0x40, 0, 0, 0, 0]);
-        datagram.extend_from_slice(&(piece * 64 % 0x4000).to_be_bytes()[1..]);
-        datagram.extend_from_slice(&[0, 0, 64]);
-        datagram.extend_from_slice(&[7; 64]);
+        datagram.extend_from_slice(&[0, 12 + 1, 1, 0, 0x40, 0, 0, 0, 0]);
+        datagram.extend_from_slice(&(piece % 0x4000).to_be_bytes()[1..]);
+        datagram.extend_from_slice(&[0, 0, 1, 7]);
         handshake.take(&datagram, address(1), now);
     }
     assert!(began.elapsed() < Duration::from_secs(5));
