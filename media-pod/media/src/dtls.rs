@@ -410,6 +410,10 @@ impl fmt::Debug for Handshake {
 }
 
 /// An association that has not begun.
+#[expect(
+    clippy::default_trait_access,
+    reason = "the type of UDP is of a crate that rtc-dtls doesn't show"
+)]
 fn association(config: Option<&Arc<HandshakeConfig>>, active: bool) -> Endpoint {
     let server = config.filter(|_| !active).cloned();
     Endpoint::new(PEER, Default::default(), server)
