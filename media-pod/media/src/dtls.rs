@@ -1,27 +1,67 @@
 //! Keys for SRTP from a handshake beside the media (DTLS-SRTP, RFC 5763 and 5764): our certificate, the peer's fingerprint, and the handshake
-//! of one call. DTLS itself is dimpl's.
+//! of one call. DTLS 1.2 itself is rtc-dtls's; [`records`] says what of a datagram it gets to see.
+
+mod records;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
-use dimpl::{
-    CertificateError, Config, Dtls, DtlsCertificate, Error, Output, SecurityError, SrtpProfile,
-    TimeoutError,
-};
+use bytes::BytesMut;
+use rtc_dtls::cipher_suite::CipherSuiteId;
+use rtc_dtls::config::{ClientAuthType, ConfigBuilder, HandshakeConfig};
+use rtc_dtls::crypto::{Certificate, CryptoPrivateKey};
+use rtc_dtls::crypto_provider::default_provider;
+use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
+use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc_dtls::state::State;
+use rustls_pki_types::CertificateDer;
 
 use crate::srtp::{MasterKey, Profile};
 
 /// The handshake is over by then, or has failed: a caller does not wait longer in silence.
 const LIMIT: Duration = Duration::from_secs(15);
+/// A flight that is not answered is sent again after so long.
+const REPEAT: Duration = Duration::from_millis(500);
 /// Datagrams that wait to be sent: a flight has fewer.
 const MAX_WAITING: usize = 16;
 const NO_ANSWER: &str = "no answer to the DTLS handshake";
-/// More than a datagram of the handshake has.
-const BUFFER: usize = 2048;
+const ANOTHER: &str = "the peer's certificate is not the one of its a=fingerprint";
+/// One association has one peer, whose address is none of its business.
+const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 1);
+/// RFC 5764 section 4.2.
+const LABEL: &str = "EXTRACTOR-dtls_srtp";
+
+/// Both kinds of certificates that peers have, with ciphers that RFC 7525 section 4.2 leaves.
+const SUITES: [CipherSuiteId; 4] = [
+    CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Gcm_Sha256,
+    CipherSuiteId::Tls_Ecdhe_Rsa_With_Aes_128_Gcm_Sha256,
+    CipherSuiteId::Tls_Ecdhe_Ecdsa_With_ChaCha20_Poly1305_Sha256,
+    CipherSuiteId::Tls_Ecdhe_Rsa_With_ChaCha20_Poly1305_Sha256,
+];
+
+/// In the order that we offer them.
+const PROFILES: [(SrtpProtectionProfile, Profile); 4] = [
+    (
+        SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm,
+        Profile::Aes256Gcm,
+    ),
+    (
+        SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+        Profile::Aes128Gcm,
+    ),
+    (
+        SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+        Profile::Aes128Sha1_80,
+    ),
+    (
+        SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_32,
+        Profile::Aes128Sha1_32,
+    ),
+];
 
 /// A hash for fingerprints that is strong enough (RFC 8122 section 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,14 +103,15 @@ pub enum IdentityError {
     #[error("a certificate for DTLS could not be made")]
     Certificate(#[from] rcgen::Error),
     /// DTLS cannot be set up.
-    #[error("DTLS cannot be set up")]
-    Setup(#[from] Error),
+    #[error("DTLS cannot be set up: {0}")]
+    Setup(String),
 }
 
 /// Who we are in handshakes: a certificate that nobody vouches for, since its fingerprint is told in the session description.
 pub struct Identity {
-    certificate: DtlsCertificate,
-    config: Arc<Config>,
+    certificate: Vec<u8>,
+    /// What all its handshakes have in common.
+    config: ConfigBuilder,
 }
 
 impl Identity {
@@ -83,24 +124,56 @@ impl Identity {
         name.push(rcgen::DnType::CommonName, "media");
         parameters.distinguished_name = name;
         let certificate = parameters.self_signed(&key)?;
-        // A cookie keeps no state for addresses that are made up; here there is one handshake for each call, and a known peer.
-        let config = Config::builder()
-            .use_server_cookie(false)
-            .flight_start_rto(Duration::from_millis(500))
-            .handshake_timeout(LIMIT)
-            .build()?;
-        Ok(Self {
-            certificate: DtlsCertificate {
-                certificate: certificate.der().to_vec(),
-                private_key: key.serialize_der(),
-            },
-            config: Arc::new(config),
-        })
+        let setup = |error: &dyn fmt::Display| IdentityError::Setup(error.to_string());
+        let provider = default_provider().map_err(|error| setup(&error))?;
+        let private_key = CryptoPrivateKey::from_key_pair(&key, provider.crypto())
+            .map_err(|error| setup(&error))?;
+        // No authority vouches for either side: the peer's fingerprint is compared when the handshake is over.
+        let config = ConfigBuilder::default()
+            .with_crypto_provider(provider)
+            .with_certificates(vec![Certificate {
+                certificate: vec![certificate.der().clone()],
+                private_key,
+            }])
+            .with_cipher_suites(SUITES.to_vec())
+            .with_srtp_protection_profiles(PROFILES.map(|(profile, _)| profile).to_vec())
+            .with_client_auth(ClientAuthType::RequireAnyClientCert)
+            .with_insecure_skip_verify(true)
+            .with_server_name("media".to_owned())
+            .with_flight_interval(REPEAT);
+        let identity = Self {
+            certificate: certificate.der().to_vec(),
+            config,
+        };
+        identity.config(true, &[])?;
+        identity.config(false, &[])?;
+        Ok(identity)
+    }
+
+    /// For a handshake with a peer that has told these.
+    fn config(
+        &self,
+        active: bool,
+        fingerprints: &[Fingerprint],
+    ) -> Result<Arc<HandshakeConfig>, IdentityError> {
+        let told = fingerprints.to_vec();
+        let verify = move |chain: &[Vec<u8>], _: &[CertificateDer<'static>]| {
+            if is_told(&told, chain.first()) {
+                return Ok(());
+            }
+            Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied).into())
+        };
+        let config = self.config.clone();
+        let config = config.with_verify_peer_certificate(Some(Arc::new(verify)));
+        match config.build(active, None) {
+            Ok(config) => Ok(Arc::new(config)),
+            Err(error) => Err(IdentityError::Setup(error.to_string())),
+        }
     }
 
     /// What the peer is told of it.
     pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(Hash::Sha256, &self.certificate.certificate)
+        Fingerprint::of(Hash::Sha256, &self.certificate)
     }
 }
 
@@ -121,19 +194,30 @@ pub struct Terms {
     pub fingerprints: Vec<Fingerprint>,
 }
 
+/// How far a handshake is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Running,
+    /// Both sides have the keys.
+    Connected,
+    /// The peer has closed it: nothing of it is answered any more.
+    Closed,
+    Failed,
+}
+
 /// A call's handshake. It stays for as long as the call, for the peer may have missed its last packets.
 pub struct Handshake {
-    dtls: Dtls,
+    endpoint: Endpoint,
+    config: Option<Arc<HandshakeConfig>>,
     active: bool,
     fingerprints: Vec<Fingerprint>,
     deadline: Instant,
     peer: Option<SocketAddr>,
-    verified: bool,
-    connected: bool,
+    stage: Stage,
     material: Option<(MasterKey, MasterKey)>,
     failure: Option<String>,
-    failed: bool,
-    next: Option<Instant>,
+    /// What the peer may still make us keep.
+    budget: records::Budget,
     waiting: VecDeque<Vec<u8>>,
 }
 
@@ -145,30 +229,30 @@ impl Handshake {
             active,
             fingerprints,
         } = terms;
-        let config = Arc::clone(&identity.config);
-        let mut dtls = Dtls::new_12(config, identity.certificate.clone(), now);
-        dtls.set_active(*active);
+        let config = identity.config(*active, fingerprints);
         let mut handshake = Self {
-            dtls,
+            endpoint: association(config.as_ref().ok(), *active),
+            config: config.as_ref().ok().cloned(),
             active: *active,
             fingerprints: fingerprints.clone(),
             deadline: now + LIMIT,
             peer: None,
-            verified: false,
-            connected: false,
+            stage: Stage::Running,
             material: None,
             failure: None,
-            failed: false,
-            next: None,
+            budget: records::Budget::default(),
             waiting: VecDeque::new(),
         };
-        handshake.handle_timeout(now);
+        match config {
+            Ok(_) => handshake.begin(now),
+            Err(error) => handshake.fail(error.to_string()),
+        }
         handshake
     }
 
     /// Whether it was with that peer.
     pub fn is_with(&self, terms: &Terms) -> bool {
-        self.fingerprints == terms.fingerprints && !self.failed
+        self.fingerprints == terms.fingerprints && self.stage != Stage::Failed
     }
 
     /// Whether a datagram belongs to a handshake (RFC 7983).
@@ -176,86 +260,125 @@ impl Handshake {
         matches!(datagram.first(), Some(20..=63))
     }
 
+    /// The client's first flight.
+    fn begin(&mut self, now: Instant) {
+        if let (true, Some(config)) = (self.active, self.config.clone()) {
+            if let Err(error) = self.endpoint.connect(now, PEER, config, None) {
+                self.fail(format!("the DTLS handshake failed: {error}"));
+            }
+            self.collect();
+        }
+    }
+
     /// Takes a datagram.
     pub fn take(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
-        if self.failed {
+        if matches!(self.stage, Stage::Closed | Stage::Failed) {
             return;
         }
+        let Some(seen) = self.budget.admit(datagram) else {
+            return;
+        };
         self.peer = Some(from);
-        let done = self
-            .dtls
-            .handle_timeout(now)
-            .and_then(|()| self.dtls.handle_packet(datagram));
-        self.go_on(done);
-    }
-
-    /// When [`Self::handle_timeout`] is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.connected || self.failed {
-            return None;
-        }
-        Some(
-            self.next
-                .map_or(self.deadline, |next| next.min(self.deadline)),
-        )
-    }
-
-    /// Repeats what was not answered, or gives up.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        if self.connected || self.failed {
+        let events = self
+            .endpoint
+            .read(now, PEER, None, BytesMut::from(datagram));
+        self.collect();
+        let closed = events.as_ref().is_ok_and(|events| {
+            let closed = |event: &EndpointEvent| matches!(event, EndpointEvent::PeerClosed);
+            events.iter().any(closed)
+        });
+        // What comes behind the handshake is nothing to us but its end, or a repeated last flight, which was answered above.
+        if self.stage == Stage::Connected {
+            if closed {
+                self.stage = Stage::Closed;
+            }
             return;
         }
-        let done = self.dtls.handle_timeout(now);
-        self.go_on(done);
-        // Never at once again.
-        self.next = self
-            .next
-            .map(|next| next.max(now + Duration::from_millis(10)));
-        if now >= self.deadline && !self.connected {
-            self.fail(NO_ANSWER.to_owned());
-        }
-    }
-
-    fn go_on(&mut self, done: Result<(), Error>) {
-        if let Err(error) = done {
-            return self.fail(why(&error));
-        }
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            let room = buffer.len();
-            match self.dtls.poll_output(&mut buffer) {
-                Output::Packet(packet) if self.waiting.len() < MAX_WAITING => {
-                    self.waiting.push_back(packet.to_vec());
+        match (events, seen.refusal) {
+            (Ok(_), _) if closed => self.fail("the peer ended the DTLS handshake".to_owned()),
+            (Ok(events), _) => {
+                let complete =
+                    |event: &EndpointEvent| matches!(event, EndpointEvent::HandshakeComplete);
+                if events.iter().any(complete) {
+                    self.complete();
                 }
-                Output::PeerCert(certificate) => {
-                    let fits = |own: &Fingerprint| Fingerprint::of(own.hash, certificate) == *own;
-                    self.verified = self.fingerprints.iter().any(fits);
-                    if !self.verified {
-                        let detail = "the peer's certificate is not the one of its a=fingerprint";
-                        return self.fail(detail.to_owned());
-                    }
+            }
+            (Err(_), Some(alert)) => {
+                self.fail(format!(
+                    "the peer refused the DTLS handshake (alert {alert})"
+                ));
+            }
+            (Err(error), None) => {
+                let state = self.endpoint.get_connection_state(PEER);
+                let theirs = state.and_then(|state| state.peer_certificates.first());
+                if theirs.is_some() && !is_told(&self.fingerprints, theirs) {
+                    return self.fail(ANOTHER.to_owned());
                 }
-                Output::KeyingMaterial(material, profile) => {
-                    self.material = keys(&material, profile, self.active);
-                }
-                Output::Connected => self.connected = true,
-                Output::Timeout(at) => {
-                    self.next = Some(at);
-                    return;
-                }
-                Output::BufferTooSmall { needed } if needed > room => {
-                    buffer.resize(needed, 0);
-                }
-                Output::BufferTooSmall { .. } => return,
-                // Data and its end: nothing here has to do with media.
-                // A packet for which there is no room is lost, as the network might lose it.
-                _ => {}
+                self.fail(format!("the DTLS handshake failed: {error}"));
             }
         }
     }
 
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.stage != Stage::Running {
+            return None;
+        }
+        let next = self.endpoint.poll_timeout(&PEER);
+        Some(next.map_or(self.deadline, |next| next.min(self.deadline)))
+    }
+
+    /// Repeats what was not answered, or gives up.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.stage != Stage::Running {
+            return;
+        }
+        if now >= self.deadline {
+            return self.fail(NO_ANSWER.to_owned());
+        }
+        // A passive side that has heard nothing has no association yet.
+        if self.endpoint.get_connection_state(PEER).is_none() {
+            return;
+        }
+        match self.endpoint.handle_timeout(PEER, now) {
+            Ok(()) => self.collect(),
+            // It gives up after eight times, which is sooner than we do. Nobody has been there yet: it begins anew.
+            Err(_) if self.active && self.peer.is_none() => {
+                self.endpoint = association(self.config.as_ref(), self.active);
+                self.begin(now);
+            }
+            Err(_) => self.fail(NO_ANSWER.to_owned()),
+        }
+    }
+
+    /// Takes what is to be sent. A packet for which there is no room is lost, as the network might lose it.
+    fn collect(&mut self) {
+        while let Some(packet) = self.endpoint.poll_transmit() {
+            if self.waiting.len() < MAX_WAITING {
+                self.waiting.push_back(packet.message.to_vec());
+            }
+        }
+    }
+
+    /// The peer has shown that it has the key of its certificate: whether that is the one of its session description.
+    fn complete(&mut self) {
+        let Some(state) = self.endpoint.get_connection_state(PEER) else {
+            return;
+        };
+        if !is_told(&self.fingerprints, state.peer_certificates.first()) {
+            return self.fail(ANOTHER.to_owned());
+        }
+        match keys(state, self.active) {
+            Some(keys) => {
+                self.material = Some(keys);
+                self.stage = Stage::Connected;
+            }
+            None => self.fail("the peer takes no SRTP profile of ours (use_srtp)".to_owned()),
+        }
+    }
+
     fn fail(&mut self, detail: String) {
-        self.failed = true;
+        self.stage = Stage::Failed;
         self.failure = Some(detail);
         self.material = None;
         self.waiting.clear();
@@ -263,10 +386,7 @@ impl Handshake {
 
     /// Our key and the peer's, once the handshake is over and the peer is who it should be.
     pub fn take_keys(&mut self) -> Option<(MasterKey, MasterKey)> {
-        if self.connected && self.verified {
-            return self.material.take();
-        }
-        None
+        self.material.take()
     }
 
     /// Why it failed, once.
@@ -284,47 +404,38 @@ impl fmt::Debug for Handshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handshake")
             .field("active", &self.active)
-            .field("connected", &self.connected)
+            .field("stage", &self.stage)
             .finish_non_exhaustive()
     }
 }
 
-/// What people are told of a handshake that failed.
-fn why(error: &Error) -> String {
-    /// The alert of a peer that shares no cipher suite with us (RFC 5246 section 7.2.2): all of ours need an ECDSA certificate.
-    const HANDSHAKE_FAILURE: u8 = 40;
-    const RSA: &str = "an RSA certificate is not understood";
-    match error {
-        Error::SecurityError(SecurityError::FatalAlert {
-            description: HANDSHAKE_FAILURE,
-        }) => {
-            format!(
-                "the peer refused the DTLS handshake (alert 40, handshake_failure); {RSA}, if it has one"
-            )
-        }
-        Error::SecurityError(SecurityError::FatalAlert { description }) => {
-            format!("the peer refused the DTLS handshake (alert {description})")
-        }
-        Error::CertificateError(CertificateError::NoClientCertificateReceived) => {
-            format!(
-                "the peer has no certificate for the DTLS handshake with ECDSA (P-256 or P-384); {RSA}"
-            )
-        }
-        Error::Timeout(TimeoutError::Handshake) => NO_ANSWER.to_owned(),
-        error => format!("the DTLS handshake failed: {error}"),
-    }
+/// An association that has not begun.
+#[expect(
+    clippy::default_trait_access,
+    reason = "the type of UDP is of a crate that rtc-dtls doesn't show"
+)]
+fn association(config: Option<&Arc<HandshakeConfig>>, active: bool) -> Endpoint {
+    let server = config.filter(|_| !active).cloned();
+    Endpoint::new(PEER, Default::default(), server)
+}
+
+/// Whether a certificate is one that the session description has told.
+fn is_told(fingerprints: &[Fingerprint], certificate: Option<&Vec<u8>>) -> bool {
+    let fits = |told: &Fingerprint| {
+        certificate.is_some_and(|theirs| Fingerprint::of(told.hash, theirs) == *told)
+    };
+    fingerprints.iter().any(fits)
 }
 
 /// Our key and the peer's: both keys, the client's first, then both salts (RFC 5764 section 4.2).
-fn keys(material: &[u8], profile: SrtpProfile, active: bool) -> Option<(MasterKey, MasterKey)> {
-    let profile = match profile {
-        SrtpProfile::AES128_CM_SHA1_80 => Profile::Aes128Sha1_80,
-        SrtpProfile::AEAD_AES_128_GCM => Profile::Aes128Gcm,
-        SrtpProfile::AEAD_AES_256_GCM => Profile::Aes256Gcm,
-        _ => return None,
-    };
+fn keys(state: &State, active: bool) -> Option<(MasterKey, MasterKey)> {
+    let agreed = state.srtp_protection_profile();
+    let (_, profile) = PROFILES.into_iter().find(|(theirs, _)| *theirs == agreed)?;
     let (key, salt) = (profile.key_bytes(), profile.salt_bytes());
-    let (keys, salts) = material.split_at_checked(2 * key)?;
+    let material = state
+        .export_keying_material(LABEL, &[], 2 * (key + salt))
+        .ok()?;
+    let (keys, salts) = material.as_ref().split_at_checked(2 * key)?;
     let side = |number: usize| {
         let key = keys.get(number * key..)?.get(..key)?;
         let salt = salts.get(number * salt..)?.get(..salt)?;
@@ -339,126 +450,4 @@ fn keys(material: &[u8], profile: SrtpProfile, active: bool) -> Option<(MasterKe
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(port: u16) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, 1], port))
-    }
-
-    fn pair(
-        client_expects: &Fingerprint,
-        server_expects: &Fingerprint,
-        identities: &[Arc<Identity>; 2],
-    ) -> [Handshake; 2] {
-        let now = Instant::now();
-        let terms = |index: usize, expects: &Fingerprint| Terms {
-            identity: Arc::clone(&identities[index]),
-            active: index == 0,
-            fingerprints: vec![expects.clone()],
-        };
-        [
-            Handshake::new(&terms(0, client_expects), now),
-            Handshake::new(&terms(1, server_expects), now),
-        ]
-    }
-
-    fn identities() -> [Arc<Identity>; 2] {
-        [(), ()].map(|()| Arc::new(Identity::generate().unwrap()))
-    }
-
-    /// Carries datagrams to and fro; every `lose`th is lost.
-    fn shake(pair: &mut [Handshake; 2], lose: usize) {
-        let mut now = Instant::now();
-        let mut carried = 0;
-        for _ in 0..200 {
-            for at in 0..2 {
-                while let Some((datagram, _)) = pair[at].poll_transmit() {
-                    assert!(Handshake::is_meant(&datagram));
-                    carried += 1;
-                    if carried % lose != 0 {
-                        pair[1 - at].take(&datagram, address(at as u16), now);
-                    }
-                }
-            }
-            now += Duration::from_millis(100);
-            for one in pair.iter_mut() {
-                if one.poll_timeout().is_some_and(|due| due <= now) {
-                    one.handle_timeout(now);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn both_sides_get_the_same_keys_though_datagrams_are_lost() {
-        for lose in [usize::MAX, 3, 4] {
-            let identities = identities();
-            let [client, server] = [0, 1].map(|at| identities[at].fingerprint());
-            let mut pair = pair(&server, &client, &identities);
-            shake(&mut pair, lose);
-            let [(client_send, client_receive), (server_send, server_receive)] =
-                pair.each_mut().map(|one| one.take_keys().unwrap());
-            assert!(client_send == server_receive && client_receive == server_send);
-            assert!(client_send != client_receive);
-            assert!(pair.iter().all(|one| one.poll_timeout().is_none()));
-        }
-    }
-
-    #[test]
-    fn another_certificate_than_the_one_told_gives_no_keys() {
-        let identities = identities();
-        let [client, server] = [0, 1].map(|at| identities[at].fingerprint());
-        for (client_expects, server_expects, who) in [(&client, &client, 0), (&server, &server, 1)]
-        {
-            let mut pair = pair(client_expects, server_expects, &identities);
-            shake(&mut pair, usize::MAX);
-            assert!(pair[who].take_keys().is_none());
-            assert!(pair[who].take_failure().unwrap().contains("fingerprint"));
-            assert!(pair[1 - who].take_keys().is_none() || who == 1);
-        }
-    }
-
-    #[test]
-    fn nobody_there_is_a_failure_after_a_while() {
-        let identities = identities();
-        let nobody = identities[1].fingerprint();
-        for active in [true, false] {
-            let mut now = Instant::now();
-            let terms = Terms {
-                identity: Arc::clone(&identities[0]),
-                active,
-                fingerprints: vec![nobody.clone()],
-            };
-            let mut handshake = Handshake::new(&terms, now);
-            let (start, mut sent) = (now, 0);
-            while let Some(due) = handshake.poll_timeout() {
-                now = due;
-                handshake.handle_timeout(now);
-                sent += std::iter::from_fn(|| handshake.poll_transmit()).count();
-                assert!(now - start < Duration::from_secs(20));
-            }
-            assert!(handshake.take_failure().is_some());
-            assert_eq!(active, sent > 1, "{sent}");
-        }
-    }
-
-    #[test]
-    fn junk_does_not_end_a_handshake() {
-        let identities = identities();
-        let [client, server] = [0, 1].map(|at| identities[at].fingerprint());
-        let mut pair = pair(&server, &client, &identities);
-        let now = Instant::now();
-        for length in [1, 12, 13, 25, 60, 1400] {
-            for first in [20, 21, 22, 23, 25, 63] {
-                let mut junk = vec![0xff; length];
-                junk[0] = first;
-                for one in &mut pair {
-                    one.take(&junk, address(9), now);
-                }
-            }
-        }
-        shake(&mut pair, usize::MAX);
-        assert!(pair.iter_mut().all(|one| one.take_keys().is_some()));
-    }
-}
+mod tests;

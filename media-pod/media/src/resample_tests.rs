@@ -112,7 +112,7 @@ fn the_size_of_the_pieces_does_not_matter() {
         let input = tone(from, 440.0, 0.5);
         let whole = resample(from, to, &input);
         let mut resampler = Resampler::new(from, to).unwrap();
-        let mut joined = Vec::new();
+        let mut joined = Vec::<i16>::new();
         let mut piece = [0; 8000];
         let mut rest = &input[..];
         for length in (1..).map(|n| n * 7 % 1100) {

@@ -102,7 +102,7 @@ impl Bench {
         let mut out = [0; PACKET_BYTES];
         let mut packets = Vec::new();
         while let Some((length, to)) = self.stream.poll_transmit(&mut out) {
-            assert_eq!(to, PEER.parse().unwrap());
+            assert_eq!(to, PEER.parse::<SocketAddr>().unwrap());
             let packet = Packet::parse(&out[..length]).unwrap();
             assert_eq!(packet.ssrc, 77);
             packets.push((

@@ -398,7 +398,8 @@ mod tests {
             Err(Nowhere::Unknown(Question::Addresses("carrier.test".into())))
         );
         let targets = names.targets(&carrier(), None, None, 0).unwrap();
-        assert_eq!(targets[0].remote, "192.0.2.1:5070".parse().unwrap());
+        let expected: SocketAddr = "192.0.2.1:5070".parse().unwrap();
+        assert_eq!(targets[0].remote, expected);
         assert_eq!(targets[0].transport, Transport::Udp);
     }
 

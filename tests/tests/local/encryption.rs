@@ -80,6 +80,15 @@ fn a_phone_that_insists_on_sdes_is_heard() {
     }
 }
 
+/// Its certificate is an RSA one.
+#[test]
+fn a_phone_with_keys_from_a_handshake_is_heard() {
+    for ours in ["DTLS", "OptionalDTLS"] {
+        let record = baresip_hears_his_echo(";mediaenc=dtls_srtp", &["dtls_srtp"], ours);
+        assert_eq!(record["encryption"], "DTLS", "{record}");
+    }
+}
+
 #[test]
 fn a_phone_without_encryption_is_heard_where_it_is_optional() {
     let record = baresip_hears_his_echo("", &[], "OptionalSDES");
