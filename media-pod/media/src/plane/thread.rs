@@ -11,6 +11,7 @@ use slab::Slab;
 
 use super::call::{Call, Media, Part};
 use super::inbox::{BATCH, Inbox};
+use super::load::Meter;
 use super::outbox::Outbox;
 use super::pair::Pairs;
 use super::wheel::Wheel;
@@ -117,9 +118,14 @@ impl Thread {
     fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         let mut owned = true;
+        let mut woke = Instant::now();
+        let mut meter = Meter::new(&self.pairs.counts.load, woke);
         while owned || !self.calls.is_empty() {
+            let rests = Instant::now();
+            meter.note(&self.pairs.counts.load, woke, rests);
+            woke = rests;
             let timeout = if self.again.is_empty() {
-                self.wheel.timeout(Instant::now())
+                self.wheel.timeout(rests)
             } else {
                 Some(Duration::ZERO)
             };
@@ -130,6 +136,7 @@ impl Thread {
                 Err(error) => panic!("the poll of a thread for calls failed: {error}"),
             }
             let now = Instant::now();
+            woke = now;
             for (index, part) in std::mem::take(&mut self.again) {
                 self.on_ready(index, part, false, now);
             }
