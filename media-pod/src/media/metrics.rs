@@ -56,7 +56,7 @@ impl Collector for PortMetrics {
         let busy = ConstGauge::new(stats.busy);
         busy.encode(encoder.encode_descriptor(
             "ringwire_rtp_busy_ratio",
-            "How much of the last second the busiest thread for media was busy; at 0.95 and more for two seconds in all threads no calls are taken",
+            "How much of the last second the busiest thread for media was busy",
             None,
             MetricType::Gauge,
         )?)?;

@@ -1,5 +1,5 @@
-//! How busy a thread of the plane's is. One that has no rest any more sends late and leaves what comes in to wait in the sockets: every call of its suffers, so
-//! no more are taken until it has.
+//! How busy a thread of the plane's is. One that has no rest any more, or gets no processor when it wakes, leaves what comes in to wait in the sockets and sends late:
+//! every call of its suffers, so no more are taken until that is over.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -11,6 +11,10 @@ const WINDOW: Duration = Duration::from_secs(1);
 const MANY: u32 = 2;
 /// From this share of a window on, in thousandths, there was no rest.
 const FULL: u32 = 950;
+/// A packet that was in its socket for so long has waited: the buffer for the network's jitter has no room for it any more.
+const WAITED: Duration = Duration::from_millis(40);
+/// So many packets tell something.
+const TELLING: u32 = 20;
 /// A window that ended longer ago says nothing: the thread has slept since.
 const FRESH: Duration = Duration::from_millis(2_500);
 
@@ -20,7 +24,7 @@ pub struct Load {
     epoch: OnceLock<Instant>,
     /// Thousandths of the last window.
     busy: AtomicU32,
-    /// Windows without rest, one after the other.
+    /// Windows without rest, or in which more packets waited than not, one after the other.
     full: AtomicU32,
     /// When the last window ended, in milliseconds since the epoch.
     ended: AtomicU64,
@@ -42,7 +46,7 @@ impl Load {
         f64::from(self.busy.load(Ordering::Relaxed)) / 1_000.0
     }
 
-    /// Whether it has had no rest for two seconds.
+    /// Whether it has been too slow for two seconds.
     pub fn is_full(&self, now: Instant) -> bool {
         self.is_fresh(now) && self.full.load(Ordering::Relaxed) >= MANY
     }
@@ -53,6 +57,8 @@ impl Load {
 pub struct Meter {
     begun: Instant,
     busy: Duration,
+    heard: u32,
+    waited: u32,
 }
 
 impl Meter {
@@ -61,6 +67,17 @@ impl Meter {
         Self {
             begun: now,
             busy: Duration::ZERO,
+            heard: 0,
+            waited: 0,
+        }
+    }
+
+    /// It read so many packets, which have been there for so long.
+    pub fn heard(&mut self, packets: usize, waited: Duration) {
+        let packets = u32::try_from(packets).unwrap_or(u32::MAX);
+        self.heard = self.heard.saturating_add(packets);
+        if waited >= WAITED {
+            self.waited = self.waited.saturating_add(packets);
         }
     }
 
@@ -85,7 +102,7 @@ impl Meter {
         load.full.store(full, Ordering::Relaxed);
         load.ended
             .store(u64::try_from(ended).unwrap_or(u64::MAX), Ordering::Relaxed);
-        (self.begun, self.busy) = (rests, Duration::ZERO);
+        *self = Self::new(load, rests);
     }
 }
 
@@ -120,6 +137,29 @@ mod tests {
         work(&load, &mut meter, &mut now, 20, 2);
         assert!(load.is_full(now));
         work(&load, &mut meter, &mut now, 15, 2);
+        assert!(!load.is_full(now));
+    }
+
+    #[test]
+    fn a_thread_that_gets_to_its_packets_late_is_full_too() {
+        let load = Load::default();
+        let mut now = Instant::now();
+        let mut meter = Meter::new(&load, now);
+        for (waited, full) in [(50, true), (10, false), (50, true)] {
+            for _ in 0..160 {
+                meter.heard(4, waited * MILLI);
+                meter.heard(3, Duration::ZERO);
+                meter.note(&load, now, now + 5 * MILLI);
+                now += 20 * MILLI;
+            }
+            assert_eq!(load.is_full(now), full);
+        }
+        // Too few to tell.
+        for _ in 0..5 {
+            meter.heard(3, 50 * MILLI);
+            meter.note(&load, now, now + 5 * MILLI);
+            now += 500 * MILLI;
+        }
         assert!(!load.is_full(now));
     }
 

@@ -164,7 +164,7 @@ impl Plane {
         &self.0.ports
     }
 
-    /// Whether no thread has had any rest for two seconds: with another call all would be heard late.
+    /// Whether all threads have been too slow for two seconds: with another call all would be heard late.
     pub fn is_full(&self) -> bool {
         self.ports().are_full(Instant::now())
     }

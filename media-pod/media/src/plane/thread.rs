@@ -78,6 +78,7 @@ struct Thread {
     /// Calls that heard what somebody has to know of.
     news: Vec<usize>,
     tell_idle: Vec<Sender<()>>,
+    meter: Meter,
 }
 
 /// Starts a thread.
@@ -100,6 +101,7 @@ pub fn start(index: usize, counts: Arc<Counts>) -> io::Result<Door> {
 impl Thread {
     fn new(poll: Poll, orders: Receiver<Order>, counts: Arc<Counts>) -> Self {
         Self {
+            meter: Meter::new(&counts.load, Instant::now()),
             poll,
             orders,
             pairs: Pairs::new(counts),
@@ -119,10 +121,9 @@ impl Thread {
         let mut events = Events::with_capacity(EVENTS);
         let mut owned = true;
         let mut woke = Instant::now();
-        let mut meter = Meter::new(&self.pairs.counts.load, woke);
         while owned || !self.calls.is_empty() {
             let rests = Instant::now();
-            meter.note(&self.pairs.counts.load, woke, rests);
+            self.meter.note(&self.pairs.counts.load, woke, rests);
             woke = rests;
             let timeout = if self.again.is_empty() {
                 self.wheel.timeout(rests)
@@ -186,6 +187,10 @@ impl Thread {
                 return;
             };
             let count = pair.read(part, &mut self.inbox);
+            if let Some((oldest, _)) = self.inbox.get(0).filter(|_| count > 0) {
+                let waited = Instant::now().saturating_duration_since(oldest.at);
+                self.meter.heard(count, waited);
+            }
             for index in 0..count {
                 self.take_datagram((slot, part), index);
             }

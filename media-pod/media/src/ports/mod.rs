@@ -187,7 +187,7 @@ impl Ports {
         }
     }
 
-    /// Whether no thread has had any rest for two seconds.
+    /// Whether all threads have been too slow for two seconds.
     pub(crate) fn are_full(&self, now: Instant) -> bool {
         self.counts.iter().all(|counts| counts.load.is_full(now))
     }

@@ -23,7 +23,7 @@ use crate::private;
 use crate::record::CallRecord;
 
 /// Why a call is refused that all would be heard late with.
-const BUSY: &str = "the threads for media have had no rest for two seconds";
+const BUSY: &str = "the threads for media have been too slow for two seconds";
 
 /// In place of a port that is not known yet; nobody is told of it.
 const DISCARD: u16 = 9;
