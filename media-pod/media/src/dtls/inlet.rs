@@ -271,7 +271,7 @@ fn spend(left: &mut u32) -> bool {
     more.is_some()
 }
 
-/// A ClientHello without its cookie (RFC 6347 section 4.2.1).
+/// A `ClientHello` without its cookie (RFC 6347 section 4.2.1).
 #[derive(Debug, PartialEq, Eq)]
 struct Hello<'a> {
     /// Version and random.

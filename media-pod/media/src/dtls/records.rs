@@ -66,15 +66,21 @@ pub fn fragments(body: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
     let mut rest = body;
     std::iter::from_fn(move || {
         let (header, behind) = rest.split_at_checked(MESSAGE)?;
-        let &[kind, a, b, c, high, low, d, e, f, g, h, i] = header else {
+        let &[kind, ref sizes @ ..] = header else {
             return None;
         };
-        let number = |bytes: [u8; 3]| {
-            bytes
-                .iter()
-                .fold(0, |sum, &byte| sum << 8 | usize::from(byte))
+        let number = |at: usize| {
+            let bytes = sizes.get(at..at + 3)?;
+            Some(
+                bytes
+                    .iter()
+                    .fold(0, |sum, &byte| sum << 8 | usize::from(byte)),
+            )
         };
-        let (whole, offset, length) = (number([a, b, c]), number([d, e, f]), number([g, h, i]));
+        let &[_, _, _, high, low, ..] = sizes else {
+            return None;
+        };
+        let (whole, offset, length) = (number(0)?, number(5)?, number(8)?);
         let (data, next) = behind.split_at_checked(length)?;
         rest = next;
         (offset + length <= whole).then_some(Fragment {

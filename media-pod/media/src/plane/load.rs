@@ -91,7 +91,8 @@ impl Meter {
         let share = self.busy.as_secs_f64() / window.as_secs_f64();
         let busy = (share.min(1.0) * 1_000.0) as u32;
         let full = load.full.load(Ordering::Relaxed);
-        let full = if busy >= FULL {
+        let late = self.heard >= TELLING && self.waited > self.heard / 2;
+        let full = if busy >= FULL || late {
             full.saturating_add(1)
         } else {
             0
