@@ -39,13 +39,13 @@ pub struct Defaults {
 /// Of the roles that carry calls. The client of the API server reports as an error each attempt of ours that fails, and returns it too.
 pub const PODS: Defaults = Defaults {
     format: Format::Text,
-    limits: "kube_client=off,kube_runtime=info,hyper=info,hyper_util=info,rustls=info,tower=info,h2=info",
+    limits: "kube_client=off,kube_runtime=info,hyper=info,hyper_util=info,rustls=info,tower=info,h2=info,rtc_dtls=error",
 };
 
 /// Of the operator. Failing watches are told by ourselves, once each.
 pub const OPERATOR: Defaults = Defaults {
     format: Format::Json,
-    limits: "kube_client=info,kube_runtime=info,kube_runtime::watcher=error,hyper=info,hyper_util=info,rustls=info,tower=info,h2=info",
+    limits: "kube_client=info,kube_runtime=info,kube_runtime::watcher=error,hyper=info,hyper_util=info,rustls=info,tower=info,h2=info,rtc_dtls=error",
 };
 
 /// Starts logging; to be called once, first. `format` is that of the flag: without it [`FORMAT_VARIABLE`] decides, else the role. A

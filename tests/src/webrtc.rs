@@ -35,6 +35,10 @@ pub struct Shaking {
     pub reports: &'static str,
     /// How long after the answer its ports are there.
     pub late: Duration,
+    /// How many of a hundred datagrams of the handshake are lost, either way, and the seed for which.
+    pub loses: (u32, u32),
+    /// Bytes of its datagrams.
+    pub mtu: u32,
 }
 
 impl Default for Shaking {
@@ -46,6 +50,8 @@ impl Default for Shaking {
             mux: true,
             reports: "none",
             late: Duration::ZERO,
+            loses: (0, 0),
+            mtu: 1_200,
         }
     }
 }
@@ -68,6 +74,9 @@ impl Peer {
             "address": address.ip().to_string(),
             "setup": how.setup,
             "key": how.key,
+            "loses": how.loses.0,
+            "seed": how.loses.1,
+            "mtu": how.mtu,
             "mux": how.mux,
             "reports": how.reports,
             "fingerprint": if how.lies { "wrong" } else { "own" },

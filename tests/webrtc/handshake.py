@@ -10,6 +10,9 @@ OPTIONS is a JSON object:
     reports      what it does on its port for reports where there is no rtcp-mux: "shake", "clear" (reports without encryption), "none"
     fingerprint  own or wrong
     late         seconds from the answer until its ports are there
+    loses        how many of a hundred datagrams of the handshake are lost, either way; the same ones for the same seed
+    seed         of that
+    mtu          bytes of its datagrams
 
 It speaks JSON, an object a line: first it writes {"offer": SDP}, then it reads {"answer": SDP}, and from then on writes {"state": "connected"} or
 "failed" for the handshake of its sound, and twice a second {"tone": share, "level": loudness, "packets": how many were heard, "reports":
@@ -20,6 +23,7 @@ import asyncio
 import datetime
 import hashlib
 import json
+import random
 import re
 import socket
 import struct
@@ -93,7 +97,7 @@ class Association:
         context.use_privatekey(crypto.PKey.from_cryptography_key(peer.key))
         context.set_tlsext_use_srtp(b"SRTP_AES128_CM_SHA1_80")
         self.tls = SSL.Connection(context)
-        self.tls.set_ciphertext_mtu(1200)
+        self.tls.set_ciphertext_mtu(peer.options["mtu"])
         if begins:
             self.tls.set_connect_state()
         else:
@@ -115,7 +119,7 @@ class Association:
             if 20 <= first <= 63:
                 # A handshake message in the clear: its type is the byte behind the record's header.
                 self.peer.hellos += len(datagram) > 13 and first == 22 and datagram[3:5] == b"\0\0" and datagram[13] == 1
-                if self.state in ("new", "connected"):
+                if self.state in ("new", "connected") and not self.peer.loses():
                     self.tls.bio_write(datagram)
                     self.go_on()
             elif 128 <= first <= 191:
@@ -135,7 +139,8 @@ class Association:
             return
         while waiting:
             length = 13 + struct.unpack("!H", waiting[11:13])[0]
-            self.send(waiting[:length], self.to())
+            if not self.peer.loses():
+                self.send(waiting[:length], self.to())
             waiting = waiting[length:]
 
     def go_on(self):
@@ -188,10 +193,14 @@ class Peer:
         self.options = options
         self.address = options["address"]
         self.key, self.certificate = certificate(options["key"])
+        self.luck = random.Random(options["seed"])
         self.packets = self.reports = self.bad = self.hellos = 0
         self.samples = []
         self.heard_last = None
         self.sound = self.beside = None
+
+    def loses(self):
+        return self.luck.randrange(100) < self.options["loses"]
 
     def offer(self):
         der = self.certificate.public_bytes(serialization.Encoding.DER)

@@ -1,6 +1,7 @@
 //! Keys for SRTP from a handshake beside the media (DTLS-SRTP, RFC 5763 and 5764): our certificate, the peer's fingerprint, and the handshake
-//! of one call. DTLS 1.2 itself is rtc-dtls's; [`records`] says what of a datagram it gets to see.
+//! of one call. DTLS 1.2 itself is rtc-dtls's; [`inlet`] says what of a datagram it gets to see, and why.
 
+mod inlet;
 mod records;
 
 use std::collections::VecDeque;
@@ -22,10 +23,14 @@ use rustls_pki_types::CertificateDer;
 
 use crate::srtp::{MasterKey, Profile};
 
+use inlet::Inlet;
+
 /// The handshake is over by then, or has failed: a caller does not wait longer in silence.
 const LIMIT: Duration = Duration::from_secs(15);
 /// A flight that is not answered is sent again after so long.
 const REPEAT: Duration = Duration::from_millis(500);
+/// So often the library makes its flight anew, with other record numbers; it gives up at the next time.
+const MADE_ANEW: u32 = 7;
 /// Datagrams that wait to be sent: a flight has fewer.
 const MAX_WAITING: usize = 16;
 const NO_ANSWER: &str = "no answer to the DTLS handshake";
@@ -208,7 +213,6 @@ enum Stage {
 /// A call's handshake. It stays for as long as the call, for the peer may have missed its last packets.
 pub struct Handshake {
     endpoint: Endpoint,
-    config: Option<Arc<HandshakeConfig>>,
     active: bool,
     fingerprints: Vec<Fingerprint>,
     deadline: Instant,
@@ -216,8 +220,11 @@ pub struct Handshake {
     stage: Stage,
     material: Option<(MasterKey, MasterKey)>,
     failure: Option<String>,
-    /// What the peer may still make us keep.
-    budget: records::Budget,
+    inlet: Inlet,
+    /// What was said last, for when the library does not say it again.
+    flight: Vec<Vec<u8>>,
+    /// When it is said again, and how often it was.
+    repeat: Option<(Instant, u32)>,
     waiting: VecDeque<Vec<u8>>,
 }
 
@@ -229,10 +236,8 @@ impl Handshake {
             active,
             fingerprints,
         } = terms;
-        let config = identity.config(*active, fingerprints);
         let mut handshake = Self {
-            endpoint: association(config.as_ref().ok(), *active),
-            config: config.as_ref().ok().cloned(),
+            endpoint: endpoint(),
             active: *active,
             fingerprints: fingerprints.clone(),
             deadline: now + LIMIT,
@@ -240,11 +245,13 @@ impl Handshake {
             stage: Stage::Running,
             material: None,
             failure: None,
-            budget: records::Budget::default(),
+            inlet: Inlet::new(*active),
+            flight: Vec::new(),
+            repeat: None,
             waiting: VecDeque::new(),
         };
-        match config {
-            Ok(_) => handshake.begin(now),
+        match identity.config(*active, fingerprints) {
+            Ok(config) => handshake.begin(config, now),
             Err(error) => handshake.fail(error.to_string()),
         }
         handshake
@@ -260,14 +267,16 @@ impl Handshake {
         matches!(datagram.first(), Some(20..=63))
     }
 
-    /// The client's first flight.
-    fn begin(&mut self, now: Instant) {
-        if let (true, Some(config)) = (self.active, self.config.clone()) {
-            if let Err(error) = self.endpoint.connect(now, PEER, config, None) {
-                self.fail(format!("the DTLS handshake failed: {error}"));
-            }
-            self.collect();
+    /// The client's first flight; a server waits for it.
+    fn begin(&mut self, config: Arc<HandshakeConfig>, now: Instant) {
+        if !self.active {
+            self.endpoint.set_server_config(Some(config));
+            return;
         }
+        if let Err(error) = self.endpoint.connect(now, PEER, config, None) {
+            return self.fail(format!("the DTLS handshake failed: {error}"));
+        }
+        self.collect(now);
     }
 
     /// Takes a datagram.
@@ -275,48 +284,46 @@ impl Handshake {
         if matches!(self.stage, Stage::Closed | Stage::Failed) {
             return;
         }
-        let Some(seen) = self.budget.admit(datagram) else {
+        let brought = self.inlet.take(datagram);
+        if let (Stage::Running, Some(refusal)) = (self.stage, brought.refusal) {
+            return self.fail(refusal);
+        }
+        if brought.records.is_empty() {
             return;
-        };
+        }
         self.peer = Some(from);
-        let events = self
-            .endpoint
-            .read(now, PEER, None, BytesMut::from(datagram));
-        self.collect();
-        let closed = events.as_ref().is_ok_and(|events| {
-            let closed = |event: &EndpointEvent| matches!(event, EndpointEvent::PeerClosed);
-            events.iter().any(closed)
-        });
+        let records = BytesMut::from(&brought.records[..]);
+        let events = self.endpoint.read(now, PEER, None, records);
+        self.collect(now);
+        let has = |wanted: fn(&EndpointEvent) -> bool| {
+            events
+                .as_ref()
+                .is_ok_and(|events| events.iter().any(wanted))
+        };
+        let complete = has(|event| matches!(event, EndpointEvent::HandshakeComplete));
+        let closed = has(|event| matches!(event, EndpointEvent::PeerClosed));
         // What comes behind the handshake is nothing to us but its end, or a repeated last flight, which was answered above.
-        if self.stage == Stage::Connected {
-            if closed {
-                self.stage = Stage::Closed;
-            }
-            return;
-        }
-        match (events, seen.refusal) {
-            (Ok(_), _) if closed => self.fail("the peer ended the DTLS handshake".to_owned()),
-            (Ok(events), _) => {
-                let complete =
-                    |event: &EndpointEvent| matches!(event, EndpointEvent::HandshakeComplete);
-                if events.iter().any(complete) {
-                    self.complete();
-                }
-            }
-            (Err(_), Some(alert)) => {
-                self.fail(format!(
-                    "the peer refused the DTLS handshake (alert {alert})"
-                ));
-            }
-            (Err(error), None) => {
-                let state = self.endpoint.get_connection_state(PEER);
-                let theirs = state.and_then(|state| state.peer_certificates.first());
-                if theirs.is_some() && !is_told(&self.fingerprints, theirs) {
-                    return self.fail(ANOTHER.to_owned());
-                }
-                self.fail(format!("the DTLS handshake failed: {error}"));
+        if self.stage == Stage::Running {
+            match events {
+                Ok(_) if complete => self.complete(),
+                Ok(_) if closed => self.fail("the peer ended the DTLS handshake".to_owned()),
+                Ok(_) => {}
+                Err(error) => self.fail(self.why(&error.to_string())),
             }
         }
+        if self.stage == Stage::Connected && closed {
+            self.stage = Stage::Closed;
+            self.forget();
+        }
+    }
+
+    fn why(&self, error: &str) -> String {
+        let state = self.endpoint.get_connection_state(PEER);
+        let theirs = state.and_then(|state| state.peer_certificates.first());
+        if theirs.is_some() && !is_told(&self.fingerprints, theirs) {
+            return ANOTHER.to_owned();
+        }
+        format!("the DTLS handshake failed: {error}")
     }
 
     /// When [`Self::handle_timeout`] is due.
@@ -324,8 +331,8 @@ impl Handshake {
         if self.stage != Stage::Running {
             return None;
         }
-        let next = self.endpoint.poll_timeout(&PEER);
-        Some(next.map_or(self.deadline, |next| next.min(self.deadline)))
+        let repeat = self.repeat.map(|(at, _)| at);
+        Some(repeat.map_or(self.deadline, |at| at.min(self.deadline)))
     }
 
     /// Repeats what was not answered, or gives up.
@@ -336,26 +343,41 @@ impl Handshake {
         if now >= self.deadline {
             return self.fail(NO_ANSWER.to_owned());
         }
-        // A passive side that has heard nothing has no association yet.
-        if self.endpoint.get_connection_state(PEER).is_none() {
+        let Some((_, count)) = self.repeat.filter(|(at, _)| *at <= now) else {
             return;
-        }
-        match self.endpoint.handle_timeout(PEER, now) {
-            Ok(()) => self.collect(),
-            // It gives up after eight times, which is sooner than we do. Nobody has been there yet: it begins anew.
-            Err(_) if self.active && self.peer.is_none() => {
-                self.endpoint = association(self.config.as_ref(), self.active);
-                self.begin(now);
+        };
+        // What was not sent yet, for there was nowhere to, is of no use any more.
+        self.waiting.clear();
+        if count < MADE_ANEW {
+            if let Err(error) = self.endpoint.handle_timeout(PEER, now) {
+                return self.fail(self.why(&error.to_string()));
             }
-            Err(_) => self.fail(NO_ANSWER.to_owned()),
+            self.collect(now);
+        } else {
+            self.waiting.extend(self.flight.iter().cloned());
         }
+        self.repeat = Some((now + REPEAT, count + 1));
     }
 
     /// Takes what is to be sent. A packet for which there is no room is lost, as the network might lose it.
-    fn collect(&mut self) {
-        while let Some(packet) = self.endpoint.poll_transmit() {
-            if self.waiting.len() < MAX_WAITING {
-                self.waiting.push_back(packet.message.to_vec());
+    fn collect(&mut self, now: Instant) {
+        let running = self.stage == Stage::Running;
+        let packets = std::iter::from_fn(|| self.endpoint.poll_transmit());
+        // In a handshake that has not failed an alert of ours would only end it at the peer's: it is about something that we do not understand yet.
+        let packets: Vec<Vec<u8>> = packets
+            .map(|packet| packet.message.to_vec())
+            .filter(|packet| !running || packet.first() != Some(&records::ALERT))
+            .collect();
+        let room = MAX_WAITING.saturating_sub(self.waiting.len());
+        self.waiting.extend(packets.iter().take(room).cloned());
+        if running {
+            if self.endpoint.poll_timeout(&PEER).is_none() {
+                self.repeat = None;
+            } else if !packets.is_empty() {
+                self.repeat = Some((now + REPEAT, 0));
+            }
+            if !packets.is_empty() {
+                self.flight = packets;
             }
         }
     }
@@ -372,6 +394,7 @@ impl Handshake {
             Some(keys) => {
                 self.material = Some(keys);
                 self.stage = Stage::Connected;
+                self.flight = Vec::new();
             }
             None => self.fail("the peer takes no SRTP profile of ours (use_srtp)".to_owned()),
         }
@@ -382,6 +405,14 @@ impl Handshake {
         self.failure = Some(detail);
         self.material = None;
         self.waiting.clear();
+        self.forget();
+    }
+
+    /// Nothing of it is needed any more.
+    fn forget(&mut self) {
+        self.endpoint = endpoint();
+        self.inlet = Inlet::new(self.active);
+        self.flight = Vec::new();
     }
 
     /// Our key and the peer's, once the handshake is over and the peer is who it should be.
@@ -409,14 +440,13 @@ impl fmt::Debug for Handshake {
     }
 }
 
-/// An association that has not begun.
+/// One that has no association yet.
 #[expect(
     clippy::default_trait_access,
     reason = "the type of UDP is of a crate that rtc-dtls doesn't show"
 )]
-fn association(config: Option<&Arc<HandshakeConfig>>, active: bool) -> Endpoint {
-    let server = config.filter(|_| !active).cloned();
-    Endpoint::new(PEER, Default::default(), server)
+fn endpoint() -> Endpoint {
+    Endpoint::new(PEER, Default::default(), None)
 }
 
 /// Whether a certificate is one that the session description has told.

@@ -53,6 +53,13 @@ impl Collector for PortMetrics {
             let metric = ConstGauge::new(value);
             metric.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
+        let busy = ConstGauge::new(stats.busy);
+        busy.encode(encoder.encode_descriptor(
+            "ringwire_rtp_busy_ratio",
+            "How much of the last second the busiest thread for media was busy",
+            None,
+            MetricType::Gauge,
+        )?)?;
         let counters = [
             (
                 "ringwire_rtp_dropped_by_kernel",

@@ -185,3 +185,25 @@ fn a_peer_with_an_rsa_certificate_hears_itself_whoever_begins() {
         assert_eq!(record["packets_not_authentic"], 0, "{record}");
     }
 }
+
+#[test]
+fn a_handshake_comes_to_its_end_where_datagrams_are_lost_and_messages_in_pieces() {
+    for (setup, role) in [("passive", "active"), ("active", "passive")] {
+        for seed in 1..=3 {
+            let gateway = gateway("PCMU");
+            let mut peer = Peer::shaking(&Shaking {
+                setup,
+                key: "rsa",
+                loses: (15, seed),
+                mtu: 256,
+                ..Shaking::default()
+            });
+            let offer = peer.offer();
+            let mut phone = call(&gateway, &mut peer, &offer, role);
+            peer.connected();
+            phone.hang_up();
+            let record = gateway.record();
+            assert_eq!(record["encryption"], "DTLS", "{role}, {seed}: {record}");
+        }
+    }
+}

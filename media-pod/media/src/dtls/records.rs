@@ -1,188 +1,108 @@
-//! What a datagram of a handshake must look like before the DTLS library gets it.
-//!
-//! Until there are keys, anybody who can send to the port can send records. The library answers one that it cannot read with a fatal alert, keeps
-//! handshake messages until they are whole, and joins their fragments one within the other. So what cannot be read is dropped here, which
-//! is what RFC 6347 section 4.1.2.7 asks for, and there is an end to what an association keeps.
+//! Records of DTLS 1.2 and the fragments of handshake messages in them (RFC 6347 section 4), as far as they can be read in the clear.
 
-/// Bytes of a record's header (RFC 6347 section 4.1).
-const RECORD: usize = 13;
-/// Bytes of the header of a handshake message or its fragment (RFC 6347 section 4.2.2).
+/// Bytes of a record's header.
+pub const HEADER: usize = 13;
+/// Bytes of the header of a handshake message or its fragment.
 const MESSAGE: usize = 12;
-/// The longest handshake message: a chain of large certificates.
-const LONGEST: usize = 16 << 10;
 
-const CHANGE_CIPHER_SPEC: u8 = 20;
-const ALERT: u8 = 21;
-const HANDSHAKE: u8 = 22;
+pub const CHANGE_CIPHER_SPEC: u8 = 20;
+pub const ALERT: u8 = 21;
+pub const HANDSHAKE: u8 = 22;
 const FATAL: u8 = 2;
 
-/// Records and fragments that an association takes. A handshake has some ten, its repetitions within 15 s some hundred.
-#[derive(Debug)]
-pub struct Budget(u32);
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self(512)
-    }
+/// A record that can be of a handshake.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// Under keys: a handshake message or an alert, header included.
+    Sealed(&'a [u8]),
+    ChangeCipherSpec,
+    /// In the clear; its number (RFC 5246 section 7.2).
+    FatalAlert(u8),
+    /// Messages or fragments in the clear.
+    Handshake(&'a [u8]),
 }
 
-/// What a datagram has that matters here.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// The number of a fatal alert that can be read (RFC 5246 section 7.2).
-    pub refusal: Option<u8>,
+/// A part of a handshake message, or all of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fragment<'a> {
+    pub kind: u8,
+    /// Which of the messages that its side sends.
+    pub number: u16,
+    /// Bytes of the whole message.
+    pub whole: usize,
+    pub offset: usize,
+    pub data: &'a [u8],
 }
 
-impl Budget {
-    /// Whether the library may have that datagram, and what is in it.
-    pub fn admit(&mut self, datagram: &[u8]) -> Option<Seen> {
-        let mut seen = Seen::default();
-        let mut rest = datagram;
-        let mut parts = 0;
+/// The records of a datagram, up to the first that cannot be read. Data, and alerts that end nothing, are passed over.
+pub fn of(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
         while !rest.is_empty() {
-            let (header, behind) = rest.split_at_checked(RECORD)?;
+            let (header, behind) = rest.split_at_checked(HEADER)?;
             let &[kind, 0xfe, 0xfd | 0xff, epoch, epoch_low, .., high, low] = header else {
                 return None;
             };
             let clear = [epoch, epoch_low] == [0, 0];
             let length = usize::from(u16::from_be_bytes([high, low]));
             let (body, next) = behind.split_at_checked(length)?;
-            parts += match kind {
-                CHANGE_CIPHER_SPEC => (body == [1]).then_some(1)?,
-                ALERT | HANDSHAKE if !clear => 1,
-                ALERT => {
-                    // A warning ends nothing, and closing what has not begun neither.
-                    let &[FATAL, description] = body else {
-                        return None;
-                    };
-                    seen.refusal = Some(description);
-                    1
-                }
-                HANDSHAKE => fragments(body)?,
-                // Data: there is none beside media.
-                _ => return None,
-            };
+            let (record, _) = rest.split_at_checked(HEADER + length)?;
             rest = next;
+            let found = match (kind, clear, body) {
+                (ALERT | HANDSHAKE, false, _) => Record::Sealed(record),
+                (CHANGE_CIPHER_SPEC, true, [1]) => Record::ChangeCipherSpec,
+                (ALERT, true, &[FATAL, description]) => Record::FatalAlert(description),
+                (HANDSHAKE, true, _) => Record::Handshake(body),
+                _ => continue,
+            };
+            return Some(found);
         }
-        self.0 = self.0.checked_sub(parts)?;
-        (parts > 0).then_some(seen)
-    }
+        None
+    })
 }
 
-/// How many messages or fragments a record has.
-fn fragments(mut body: &[u8]) -> Option<u32> {
-    let mut count = 0;
-    while !body.is_empty() {
-        let (header, behind) = body.split_at_checked(MESSAGE)?;
+/// The fragments in a record, up to the first that cannot be read.
+pub fn fragments(body: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
+    let mut rest = body;
+    std::iter::from_fn(move || {
+        let (header, behind) = rest.split_at_checked(MESSAGE)?;
+        let &[kind, ref sizes @ ..] = header else {
+            return None;
+        };
         let number = |at: usize| {
-            let bytes = header.get(at..at + 3)?;
+            let bytes = sizes.get(at..at + 3)?;
             Some(
                 bytes
                     .iter()
                     .fold(0, |sum, &byte| sum << 8 | usize::from(byte)),
             )
         };
-        let (whole, offset, length) = (number(1)?, number(6)?, number(9)?);
-        if whole > LONGEST || offset + length > whole || (length == 0 && whole > 0) {
+        let &[_, _, _, high, low, ..] = sizes else {
             return None;
-        }
-        body = behind.get(length..)?;
-        count += 1;
-    }
-    (count > 0).then_some(count)
+        };
+        let (whole, offset, length) = (number(0)?, number(5)?, number(8)?);
+        let (data, next) = behind.split_at_checked(length)?;
+        rest = next;
+        (offset + length <= whole).then_some(Fragment {
+            kind,
+            number: u16::from_be_bytes([high, low]),
+            whole,
+            offset,
+            data,
+        })
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The header of a record in the clear. Lengths here are those of what [`Fragment`]s were put together to, and fit.
+pub fn header(kind: u8, number: u32, length: usize) -> [u8; HEADER] {
+    let [a, b, c, d] = number.to_be_bytes();
+    let [.., high, low] = length.to_be_bytes();
+    [kind, 0xfe, 0xfd, 0, 0, 0, 0, a, b, c, d, high, low]
+}
 
-    fn record(kind: u8, epoch: u8, body: &[u8]) -> Vec<u8> {
-        let mut record = vec![kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, 0];
-        record.extend_from_slice(&u16::try_from(body.len()).unwrap().to_be_bytes());
-        record.extend_from_slice(body);
-        record
-    }
-
-    fn fragment(whole: u32, offset: u32, length: usize) -> Vec<u8> {
-        let number = |number: u32| number.to_be_bytes()[1..].to_vec();
-        let length_bytes = number(u32::try_from(length).unwrap());
-        let header = [
-            vec![1],
-            number(whole),
-            vec![0, 0],
-            number(offset),
-            length_bytes,
-        ];
-        [header.concat(), vec![7; length]].concat()
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_dropped() {
-        let good = record(HANDSHAKE, 0, &fragment(80, 0, 80));
-        let cases = [
-            vec![],
-            vec![HANDSHAKE; 12],
-            good[..good.len() - 1].to_vec(),
-            [&good[..], &[0]].concat(),
-            [&[HANDSHAKE, 3, 3], &good[3..]].concat(),
-            record(CHANGE_CIPHER_SPEC, 0, &[]),
-            record(CHANGE_CIPHER_SPEC, 0, &[2]),
-            record(ALERT, 0, &[1, 0]),
-            record(ALERT, 0, &[2]),
-            record(23, 0, b"data"),
-            record(23, 1, b"data"),
-            record(HANDSHAKE, 0, &[]),
-            record(HANDSHAKE, 0, &fragment(80, 0, 80)[..11]),
-            record(HANDSHAKE, 0, &fragment(80, 0, 81)),
-            record(HANDSHAKE, 0, &fragment(80, 70, 20)),
-            record(HANDSHAKE, 0, &fragment(200, 100, 0)),
-            record(HANDSHAKE, 0, &fragment(0x4001, 0, 100)),
-        ];
-        for case in cases {
-            assert_eq!(Budget::default().admit(&case), None, "{case:?}");
-        }
-    }
-
-    #[test]
-    fn what_a_handshake_has_is_admitted() {
-        let cases = [
-            record(HANDSHAKE, 0, &fragment(80, 0, 80)),
-            record(HANDSHAKE, 0, &fragment(0, 0, 0)),
-            record(HANDSHAKE, 0, &fragment(200, 0, 1)),
-            record(HANDSHAKE, 0, &fragment(200, 190, 10)),
-            record(
-                HANDSHAKE,
-                0,
-                &[fragment(0, 0, 0), fragment(64, 0, 64)].concat(),
-            ),
-            record(CHANGE_CIPHER_SPEC, 0, &[1]),
-            record(HANDSHAKE, 1, b"sealed"),
-            record(ALERT, 1, b"sealed"),
-            [
-                record(CHANGE_CIPHER_SPEC, 0, &[1]),
-                record(HANDSHAKE, 1, b"sealed"),
-            ]
-            .concat(),
-        ];
-        for case in cases {
-            assert_eq!(
-                Budget::default().admit(&case),
-                Some(Seen::default()),
-                "{case:?}"
-            );
-        }
-        let refusal = Budget::default()
-            .admit(&record(ALERT, 0, &[2, 40]))
-            .unwrap();
-        assert_eq!(refusal.refusal, Some(40));
-    }
-
-    #[test]
-    fn there_is_an_end_to_what_is_kept() {
-        let mut budget = Budget::default();
-        let two = [fragment(80, 0, 80), fragment(80, 0, 80)].concat();
-        let datagram = record(HANDSHAKE, 0, &two);
-        let admitted = (0..1_000).filter(|_| budget.admit(&datagram).is_some());
-        assert_eq!(admitted.count(), 256);
-    }
+/// The header of a message that is in one piece.
+pub fn message_header(kind: u8, number: u16, length: usize) -> [u8; MESSAGE] {
+    let [.., a, b, c] = length.to_be_bytes();
+    let [high, low] = number.to_be_bytes();
+    [kind, a, b, c, high, low, 0, 0, 0, a, b, c]
 }

@@ -6,6 +6,7 @@
 
 mod call;
 pub mod inbox;
+mod load;
 mod outbox;
 mod pair;
 mod thread;
@@ -24,6 +25,8 @@ use crate::ports::{Counts, Ports, Seat, Wanted};
 use crate::stream::{RtpStream, StreamConfig, StreamEvent, StreamStats};
 
 use thread::Order;
+
+pub use load::Load;
 
 /// What becomes of an agent after it had its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +162,11 @@ impl Plane {
     /// The ports. What they count outlives the plane.
     pub fn ports(&self) -> &Ports {
         &self.0.ports
+    }
+
+    /// Whether all threads have been too slow for two seconds: with another call all would be heard late.
+    pub fn is_full(&self) -> bool {
+        self.ports().are_full(Instant::now())
     }
 
     /// Whether there is a place for a call now.

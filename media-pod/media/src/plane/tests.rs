@@ -242,6 +242,46 @@ fn hear(caller: &UdpSocket, code: u8) {
     panic!("{code} was never heard");
 }
 
+/// Takes longer for a frame than it lasts.
+struct Slow;
+
+impl Agent for Slow {
+    fn frame(&mut self, _: &[u8], _: u64, _: &mut RtpStream, _: Instant) -> Turn {
+        std::thread::sleep(Duration::from_millis(25));
+        Turn::Done
+    }
+}
+
+#[test]
+fn a_plane_is_full_while_its_threads_have_no_rest() {
+    let plane = Plane::start(1).unwrap();
+    let mut quiet = Bench::open(&plane, 0, 0);
+    let caller = caller();
+    let (seat, _) = seat(&plane, caller.local_addr().unwrap());
+    let slow = plane.open(Parts {
+        seat,
+        stream: RtpStream::new(config(caller.local_addr().unwrap()), Instant::now()),
+        agent: Box::new(Slow),
+        tell: Box::new(drop),
+    });
+    assert!(!plane.is_full());
+    let begun = Instant::now();
+    slow.with(RtpStream::start);
+    while !plane.is_full() {
+        assert!(begun.elapsed() < 2 * LIMIT, "{:?}", plane.ports().stats());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(begun.elapsed() > Duration::from_millis(1_900));
+    assert!(plane.ports().stats().busy > 0.9);
+    slow.end(drop);
+    let begun = Instant::now();
+    while plane.is_full() {
+        assert!(begun.elapsed() < LIMIT, "{:?}", plane.ports().stats());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    quiet.is_heard(7);
+}
+
 #[test]
 fn what_the_caller_says_reaches_the_agent_and_comes_back() {
     let plane = Plane::start(2).unwrap();

@@ -11,6 +11,7 @@ use slab::Slab;
 
 use super::call::{Call, Media, Part};
 use super::inbox::{BATCH, Inbox};
+use super::load::Meter;
 use super::outbox::Outbox;
 use super::pair::Pairs;
 use super::wheel::Wheel;
@@ -77,6 +78,7 @@ struct Thread {
     /// Calls that heard what somebody has to know of.
     news: Vec<usize>,
     tell_idle: Vec<Sender<()>>,
+    meter: Meter,
 }
 
 /// Starts a thread.
@@ -99,6 +101,7 @@ pub fn start(index: usize, counts: Arc<Counts>) -> io::Result<Door> {
 impl Thread {
     fn new(poll: Poll, orders: Receiver<Order>, counts: Arc<Counts>) -> Self {
         Self {
+            meter: Meter::new(&counts.load, Instant::now()),
             poll,
             orders,
             pairs: Pairs::new(counts),
@@ -117,9 +120,13 @@ impl Thread {
     fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         let mut owned = true;
+        let mut woke = Instant::now();
         while owned || !self.calls.is_empty() {
+            let rests = Instant::now();
+            self.meter.note(&self.pairs.counts.load, woke, rests);
+            woke = rests;
             let timeout = if self.again.is_empty() {
-                self.wheel.timeout(Instant::now())
+                self.wheel.timeout(rests)
             } else {
                 Some(Duration::ZERO)
             };
@@ -130,6 +137,7 @@ impl Thread {
                 Err(error) => panic!("the poll of a thread for calls failed: {error}"),
             }
             let now = Instant::now();
+            woke = now;
             for (index, part) in std::mem::take(&mut self.again) {
                 self.on_ready(index, part, false, now);
             }
@@ -179,6 +187,10 @@ impl Thread {
                 return;
             };
             let count = pair.read(part, &mut self.inbox);
+            if let Some((oldest, _)) = self.inbox.get(0).filter(|_| count > 0) {
+                let waited = Instant::now().saturating_duration_since(oldest.at);
+                self.meter.heard(count, waited);
+            }
             for index in 0..count {
                 self.take_datagram((slot, part), index);
             }

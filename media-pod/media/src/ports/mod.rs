@@ -20,11 +20,13 @@ use self::demux::Why;
 pub use self::socket::{Sockets, note_times};
 
 use crate::drops;
+use crate::plane::Load;
 use crate::source::SourceFilter;
 
-/// What a thread saw of packets that are no call's.
+/// What a thread tells of itself: of packets that are no call's, and how busy it is.
 #[derive(Debug, Default)]
 pub struct Counts {
+    pub(crate) load: Load,
     nobody: [AtomicU64; Why::ALL.len()],
     moves: AtomicU64,
 }
@@ -42,7 +44,7 @@ impl Counts {
 }
 
 /// What is known of all ports.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct PortStats {
     /// Open pairs.
     pub pairs: usize,
@@ -58,6 +60,8 @@ pub struct PortStats {
     pub nobody: [u64; Why::ALL.len()],
     /// How often a call's packets came from another address than before.
     pub moves: u64,
+    /// The share of its time that the busiest thread was busy for in the last second, 0 to 1.
+    pub busy: f64,
 }
 
 struct State {
@@ -175,7 +179,17 @@ impl Ports {
             dropped_by_kernel: state.dropped_before + dropped,
             nobody: Why::ALL.map(|why| sum(&|counts| read(&counts.nobody[why as usize]))),
             moves: sum(&|counts| read(&counts.moves)),
+            busy: {
+                let now = Instant::now();
+                let shares = self.counts.iter().map(|counts| counts.load.share(now));
+                shares.fold(0.0, f64::max)
+            },
         }
+    }
+
+    /// Whether all threads have been too slow for two seconds.
+    pub(crate) fn are_full(&self, now: Instant) -> bool {
+        self.counts.iter().all(|counts| counts.load.is_full(now))
     }
 }
 

@@ -22,6 +22,9 @@ use crate::media::shared::Shared;
 use crate::private;
 use crate::record::CallRecord;
 
+/// Why a call is refused that all would be heard late with.
+const BUSY: &str = "the threads for media have been too slow for two seconds";
+
 /// In place of a port that is not known yet; nobody is told of it.
 const DISCARD: u16 = 9;
 
@@ -126,6 +129,10 @@ fn take(call: NewCall, shared: &Shared) -> Result<(Box<Call<'_>>, Option<TakeOve
     let elsewhere = |reason, detail| Refusal::here(&invite, &key, reason, detail);
     let config = shared.config.borrow().clone();
     let config = config.ok_or_else(|| elsewhere(Reason::InternalError, String::new()))?;
+    // One that takes over another's place makes no more of them.
+    if takes_over.is_none() && shared.plane.is_full() {
+        return Err(elsewhere(Reason::AtCapacity, BUSY.to_owned()));
+    }
     let mut rng = StdRng::from_os_rng();
     let local = local_media(shared, &config, &decision, &mut rng);
     let local = local.map_err(|error| {
