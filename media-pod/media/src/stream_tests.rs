@@ -4,6 +4,7 @@ use crate::FRAME_SAMPLES;
 use crate::cover::Protection;
 use crate::format::MOST_BYTES;
 use crate::g711::{ALAW_SILENCE, ULAW_SILENCE, ulaw_to_alaw};
+use crate::jitter::Delay;
 use crate::playback::take_front;
 use crate::rtcp::REPORT_BYTES;
 
@@ -23,35 +24,20 @@ struct Bench {
 fn session(codec: Codec) -> Session {
     let payload_type = if codec == Codec::Pcmu { 0 } else { 8 };
     Session {
-        codec,
-        send_payload_type: payload_type,
-        receive_payload_type: payload_type,
         telephone_event: Some(TelephoneEvent {
             send: 101,
             receive: 96,
             clock_rate: 8000,
         }),
-        remote: Some(PEER.parse().unwrap()),
-        remote_rtcp: None,
-        send: true,
-        receive: true,
+        ..Session::new(codec, payload_type, PEER.parse().ok())
     }
 }
 
 pub(super) fn config(codec: Codec, cushion_millis: u32, delay: Delay) -> StreamConfig {
     StreamConfig {
-        session: session(codec),
-        signalling_ip: None,
-        networks: crate::networks::Networks::default(),
-        ssrc: 77,
-        sequence: 65_534,
-        timestamp: u32::MAX - 100,
-        format: Format::Ulaw,
         delay,
         cushion_millis,
-        reports: true,
-        protection: Protection::None,
-        ice: None,
+        ..StreamConfig::new(session(codec), (77, 65_534, u32::MAX - 100))
     }
 }
 
@@ -752,18 +738,8 @@ fn a_successor_plays_what_was_said_and_counts_the_agents_frames_on() {
     bench.tick();
     bench.tick();
     let config = StreamConfig {
-        session: session(Codec::Pcma),
-        signalling_ip: None,
-        networks: crate::networks::Networks::default(),
-        ssrc: 77,
-        sequence: 9,
-        timestamp: 1,
-        format: Format::Ulaw,
         delay: Delay::Fixed(0),
-        cushion_millis: 20,
-        reports: true,
-        protection: Protection::None,
-        ice: None,
+        ..StreamConfig::new(session(Codec::Pcma), (77, 9, 1))
     };
     let before = bench.stream;
     bench.stream = before.into_successor(config, bench.now);
