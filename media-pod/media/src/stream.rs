@@ -223,7 +223,7 @@ pub struct RtpStream {
     credit: Credit,
     idle_since: Instant,
     reports: Option<Reports>,
-    /// Where the peer's reports come from.
+    /// Where the peer's reports come from, if not from where its sound does.
     reporter: Option<SocketAddr>,
     /// Answers the peer's checks.
     ice: Option<Box<Agent>>,
@@ -540,8 +540,10 @@ impl RtpStream {
             self.idle_since = now;
         }
         let moved = session.remote != self.session.remote;
-        if moved {
+        if moved || session.remote_rtcp != self.session.remote_rtcp {
             self.reporter = None;
+        }
+        if moved {
             self.flow.stopped_sending();
         }
         if self.grid.is_some() && (moved || session.receive != self.session.receive) {
@@ -642,3 +644,7 @@ mod arrival_tests;
 #[cfg(test)]
 #[path = "stream_halves_tests.rs"]
 mod halves_tests;
+
+#[cfg(test)]
+#[path = "stream_report_keys_tests.rs"]
+mod report_keys_tests;

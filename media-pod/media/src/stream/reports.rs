@@ -53,7 +53,9 @@ impl RtpStream {
         let Some(heard) = rtcp::read(datagram, self.ssrc).filter(|_| known) else {
             return;
         };
-        self.reporter = Some(from);
+        if !self.is_muxed() {
+            self.reporter = Some(from);
+        }
         if let Some(reports) = &mut self.reports {
             reports.heard(&heard, now);
         }
