@@ -481,3 +481,23 @@ fn a_handshake_for_reports_that_failed_is_begun_again_by_an_offer_alone() {
     call.talk(4000, |_| true);
     assert_eq!(call.have_heard(), [true; 2]);
 }
+
+#[test]
+fn a_strangers_handshake_for_reports_is_not_looked_at() {
+    let mut call = Call::new(Way::Apart, THEIRS);
+    call.run(1000, but_handshakes);
+    let mut stranger = Call::new(Way::Apart, THEIRS);
+    let stranger = stranger.run(20, |_| false);
+    let hello = stranger.iter().find(|sent| sent.is_handshake_for_reports());
+    let mut hello = hello.unwrap().bytes.clone();
+    let from = "203.0.113.250:4001".parse().unwrap();
+    let stream = &mut call.halves[OURS].stream;
+    stream.take_report(&mut hello, from, call.now);
+    assert!(
+        call.sent(OURS)
+            .iter()
+            .all(|sent| sent.component == Component::Rtp)
+    );
+    call.talk(5000, |_| true);
+    assert_eq!(call.have_heard(), [true; 2]);
+}
