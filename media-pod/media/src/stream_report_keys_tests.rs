@@ -47,13 +47,8 @@ impl Datagram {
     }
 }
 
-struct Half {
-    stream: RtpStream,
-    rtp: SocketAddr,
-}
-
 struct Call {
-    halves: [Half; 2],
+    halves: [RtpStream; 2],
     identities: [Arc<Identity>; 2],
     /// Who begins handshakes.
     active: usize,
@@ -97,20 +92,19 @@ fn identity() -> Arc<Identity> {
     Arc::new(Identity::generate().unwrap())
 }
 
-impl Half {
-    fn new(half: usize, way: Way, protection: Protection, reports: bool, now: Instant) -> Self {
-        let config = StreamConfig {
-            reports,
-            protection,
-            ice: checks(half, way),
-            // So small a number means a report every 2.5 s.
-            ..StreamConfig::new(session(half, way), (70 + half as u32, 1, 1))
-        };
-        let mut stream = RtpStream::new(config, now);
-        stream.start(now);
-        let rtp = rtp_of(half);
-        Self { stream, rtp }
-    }
+/// A half that ticks.
+fn stream(half: usize, way: Way, protection: Protection, reports: bool, now: Instant) -> RtpStream {
+    // So small a number means a report every 2.5 s.
+    let ssrc = 70 + half as u32;
+    let config = StreamConfig {
+        reports,
+        protection,
+        ice: checks(half, way),
+        ..StreamConfig::new(session(half, way), (ssrc, 1, 1))
+    };
+    let mut stream = RtpStream::new(config, now);
+    stream.start(now);
+    stream
 }
 
 impl Call {
@@ -124,7 +118,7 @@ impl Call {
         let identities = [identity(), identity()];
         let halves = HALVES.map(|half| {
             let reports = reports || half == THEIRS;
-            Half::new(half, way, terms(half, active, &identities), reports, now)
+            stream(half, way, terms(half, active, &identities), reports, now)
         });
         let mut call = Self {
             halves,
@@ -140,7 +134,7 @@ impl Call {
     fn hand_over(&mut self, way: Way) {
         self.identities[THEIRS] = identity();
         let terms = terms(THEIRS, self.active, &self.identities);
-        self.halves[THEIRS] = Half::new(THEIRS, way, terms, true, self.now);
+        self.halves[THEIRS] = stream(THEIRS, way, terms, true, self.now);
         self.agree(way);
     }
 
@@ -148,7 +142,7 @@ impl Call {
     fn check(&mut self, way: Way) {
         if let Some(terms) = checks(OURS, way) {
             let check = check(&terms.ufrag, &terms.password, true, 1);
-            let stream = &mut self.halves[OURS].stream;
+            let stream = &mut self.halves[OURS];
             let checked = stream.take_check(&check, rtp_of(THEIRS), Component::Rtp, self.now);
             assert!(checked.good);
         }
@@ -157,7 +151,7 @@ impl Call {
     /// What is agreed on from now on.
     fn agree(&mut self, way: Way) {
         for half in HALVES {
-            let stream = &mut self.halves[half].stream;
+            let stream = &mut self.halves[half];
             let protection = terms(half, self.active, &self.identities);
             stream.protect(&protection, self.now);
             stream.update(session(half, way), self.now);
@@ -168,7 +162,7 @@ impl Call {
 
     /// What a half sends now.
     fn sent(&mut self, by: usize) -> Vec<Datagram> {
-        let (stream, now) = (&mut self.halves[by].stream, self.now);
+        let (stream, now) = (&mut self.halves[by], self.now);
         let mut all = Vec::new();
         let mut put = |component, bytes: &[u8], to| {
             let bytes = bytes.to_vec();
@@ -209,18 +203,18 @@ impl Call {
     }
 
     fn deliver(&mut self, datagram: &Datagram) {
-        let by = self.halves[datagram.by].rtp;
-        let half = &mut self.halves[1 - datagram.by];
+        let by = rtp_of(datagram.by);
         let from = match datagram.component {
             Component::Rtp => by,
             Component::Reports => beside(by),
         };
+        let half = 1 - datagram.by;
         let mut bytes = datagram.bytes.clone();
-        if datagram.to == half.rtp {
-            half.stream.take(&mut bytes, from, self.now);
+        if datagram.to == rtp_of(half) {
+            self.halves[half].take(&mut bytes, from, self.now);
         } else {
-            assert_eq!(datagram.to, beside(half.rtp));
-            half.stream.take_report(&mut bytes, from, self.now);
+            assert_eq!(datagram.to, beside(rtp_of(half)));
+            self.halves[half].take_report(&mut bytes, from, self.now);
         }
     }
 
@@ -254,21 +248,22 @@ impl Call {
     }
 
     fn stats(&self, half: usize) -> StreamStats {
-        self.halves[half].stream.stats()
+        self.halves[half].stats()
     }
 
     /// Whether each has taken a report since this was last asked.
     fn have_heard(&mut self) -> [bool; 2] {
-        let heard = |half: &mut Half| half.stream.stats.packets_lost_remote.take().is_some();
+        let heard = |half: &mut RtpStream| half.stats.packets_lost_remote.take().is_some();
         self.halves.each_mut().map(heard)
     }
 
     /// A report for that half, in the clear, and its length.
     fn report_for(&self, half: usize) -> ([u8; REPORT_BYTES], usize) {
-        let [ours, other] = [half, 1 - half].map(|half| self.halves[half].stream.ssrc);
+        let [ssrc, other] = [half, 1 - half].map(|half| self.halves[half].ssrc);
+        let lost = 7;
         let block = Block {
-            ssrc: ours,
-            lost: 7,
+            ssrc,
+            lost,
             ..Block::default()
         };
         let mut report = [0; REPORT_BYTES];
@@ -280,12 +275,12 @@ impl Call {
     fn takes_in_the_clear_or_with_keys_of_the_sound(&mut self, half: usize) -> [bool; 2] {
         let (clear, length) = self.report_for(half);
         let mut sealed = clear;
-        let cover = &mut self.halves[1 - half].stream.cover;
+        let cover = &mut self.halves[1 - half].cover;
         let sealed_length = cover.seal_rtcp(&mut sealed, length).unwrap();
-        let from = beside(self.halves[1 - half].rtp);
+        let from = beside(rtp_of(1 - half));
         let reports = [(clear, length), (sealed, sealed_length)];
         reports.map(|(mut report, length)| {
-            let stream = &mut self.halves[half].stream;
+            let stream = &mut self.halves[half];
             let refused = stream.stats().not_authentic;
             stream.take_report(&mut report[..length], from, self.now);
             let taken = self.have_heard()[half];
@@ -359,7 +354,7 @@ fn reports_wait_for_keys_of_their_own_when_an_offer_drops_ice_or_rtcp_mux() {
         for half in HALVES {
             let reports = reports_of(&sent, half);
             assert!(are_of(&reports, Component::Reports), "{way:?} {active}");
-            let cover = &mut call.halves[1 - half].stream.cover;
+            let cover = &mut call.halves[1 - half].cover;
             for report in reports {
                 let opened = cover.open_rtcp(&mut report.bytes.clone());
                 assert!(opened.is_err(), "{way:?} {active}: keys of the sound");
@@ -383,7 +378,7 @@ fn reports_that_share_the_port_of_the_sound_again_have_its_keys_at_once() {
         for half in HALVES {
             let reports = reports_of(&sent, half);
             assert!(are_of(&reports, Component::Rtp), "{way:?}");
-            let cover = &mut call.halves[1 - half].stream.cover;
+            let cover = &mut call.halves[1 - half].cover;
             for report in reports {
                 let opened = cover.open_rtcp(&mut report.bytes.clone());
                 assert!(opened.is_ok(), "{way:?}: {opened:?}");
@@ -419,7 +414,7 @@ fn keys_that_come_in_place_of_a_handshake_are_those_of_the_reports_too() {
             send: key(half as u8),
             receive: key(1 - half as u8),
         };
-        call.halves[half].stream.protect(&protection, call.now);
+        call.halves[half].protect(&protection, call.now);
     }
     let sent = call.talk(3000, |_| true);
     assert!(are_of(&reports_of(&sent, OURS), Component::Reports));
@@ -472,7 +467,7 @@ fn a_handshake_for_reports_that_failed_is_begun_again_by_an_offer_alone() {
             send,
             ..session(OURS, Way::Apart)
         };
-        call.halves[OURS].stream.update(session, call.now);
+        call.halves[OURS].update(session, call.now);
         let sent = call.run(2000, |_| true);
         assert_eq!(handshakes(&sent).len(), 0);
         assert!(!sent.iter().any(Datagram::is_report));
@@ -491,7 +486,7 @@ fn a_strangers_handshake_for_reports_is_not_looked_at() {
     let hello = stranger.iter().find(|sent| sent.is_handshake_for_reports());
     let mut hello = hello.unwrap().bytes.clone();
     let from = "203.0.113.250:4001".parse().unwrap();
-    let stream = &mut call.halves[OURS].stream;
+    let stream = &mut call.halves[OURS];
     stream.take_report(&mut hello, from, call.now);
     assert!(
         call.sent(OURS)

@@ -1,6 +1,6 @@
 //! Two calls of one place on one port, whose keys come from handshakes, on the port for reports too (RFC 5764 section 4.2). Both callers are
 //! behind one NAT: nothing in the datagram of a handshake says whose it is, so only where it comes from can.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, mpsc};
@@ -138,7 +138,7 @@ impl Caller {
 
     /// The counters of his call.
     fn stats(&self) -> StreamStats {
-        ask(&self.call, |stream| stream.stats())
+        ask(&self.call, RtpStream::stats)
     }
 
     fn socket(&self, component: Component) -> &UdpSocket {
@@ -200,7 +200,9 @@ fn pass(callers: &mut [&mut Caller], time: Duration) {
     let begun = Instant::now();
     while begun.elapsed() < time {
         let now = Instant::now();
-        callers.iter_mut().for_each(|caller| caller.turn(now));
+        for caller in &mut *callers {
+            caller.turn(now);
+        }
         std::thread::sleep(Duration::from_millis(2));
     }
 }
