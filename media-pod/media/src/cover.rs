@@ -83,6 +83,8 @@ impl Cover {
         if let (State::Keyed(guard), Protection::Keys { send, receive }) =
             (&mut self.state, protection)
         {
+            // They may have come from one until now.
+            self.handshake = None;
             match guard.rekey(send, receive) {
                 Ok(anew) => return anew,
                 Err(_) => self.state = State::Closed,

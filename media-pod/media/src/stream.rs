@@ -1,7 +1,7 @@
 //! One call's audio, both ways: RTP in, frames for the agent out; the agent's audio in, RTP out.
 //!
 //! From [`RtpStream::start`] to [`RtpStream::stop`] one packet leaves every 20 ms unless the call is on hold, and one frame
-//! goes to the agent every 20 ms whatever arrives, or, with [`Delay::OnArrival`], as soon as it has. Silence leaves in a grid; what the agent
+//! goes to the agent every 20 ms whatever arrives, or, with [`Delay::OnArrival`](crate::jitter::Delay::OnArrival), as soon as it has. Silence leaves in a grid; what the agent
 //! says leaves when it is due, which may be up to 20 ms before the grid has its turn, and after it packets are back in the grid: so timestamps
 //! never run away from the clock. Without a cushion, what an agent in real time says leaves when it comes, within the same 20 ms. Only where
 //! the peer asked for it (Opus, `usedtx`) silence is not sent.
@@ -10,6 +10,7 @@
 //! [`RtpStream::poll_transmit`], [`RtpStream::poll_frame`] and [`RtpStream::poll_event`] after each. Reports (RTCP) go beside it: [`RtpStream::receive_report`],
 //! [`RtpStream::poll_report`].
 
+mod config;
 mod incoming;
 mod outgoing;
 mod reports;
@@ -17,7 +18,7 @@ mod trust;
 
 use std::{
     collections::VecDeque,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -25,15 +26,14 @@ use crate::{
     FRAME_MILLIS,
     beside::Beside,
     codec,
-    cover::{Cover, Protection},
+    cover::Cover,
     credit::Credit,
     dtls,
     dtmf::{self, in_band::Listener},
     flow::{Flow, Missing},
     format::Format,
-    ice::{self, Agent, Paths},
-    jitter::{Delay, Insert, Position},
-    networks::Networks,
+    ice::{Agent, Paths},
+    jitter::{Insert, Position},
     playback::Playback,
     ports::demux::Peer,
     quality,
@@ -46,6 +46,7 @@ use crate::{
     transcode::{Inbound, Outbound},
 };
 
+pub use self::config::{Session, StreamConfig, TelephoneEvent};
 pub use crate::codec::Codec;
 
 /// Bytes that [`RtpStream::poll_transmit`] needs.
@@ -58,75 +59,6 @@ const MAX_CATCH_UP: u32 = 3;
 const MAX_EVENTS: usize = 64;
 const PCMU_STATIC: u8 = 0;
 const PCMA_STATIC: u8 = 8;
-
-/// Payload types of telephone events, and their clock (RFC 4733 section 2.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TelephoneEvent {
-    /// The peer's number, which we send.
-    pub send: u8,
-    /// Our number, which the peer sends.
-    pub receive: u8,
-    /// Ticks per second of the durations in it: those of the codec, or 8,000 if the peer has no other.
-    pub clock_rate: u32,
-}
-
-/// What offer and answer agreed on. A re-INVITE brings a new one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Session {
-    /// Audio codec, the same both ways.
-    pub codec: Codec,
-    /// Payload type to send, from the peer's SDP.
-    pub send_payload_type: u8,
-    /// Payload type to expect, from our SDP.
-    pub receive_payload_type: u8,
-    /// Telephone events, if agreed.
-    pub telephone_event: Option<TelephoneEvent>,
-    /// Where the peer's SDP wants media; `None` before an answer.
-    pub remote: Option<SocketAddr>,
-    /// Where the peer's SDP wants reports, if it says so (RFC 3605).
-    pub remote_rtcp: Option<SocketAddr>,
-    /// We may send (the peer is not holding us). While not, the agent's audio waits.
-    pub send: bool,
-    /// The peer sends. While not, its packets are ignored and their absence is not missed.
-    pub receive: bool,
-}
-
-impl Session {
-    /// Either side may not send: silence means nothing now.
-    pub fn on_hold(&self) -> bool {
-        !self.send || !self.receive
-    }
-}
-
-/// How to start a stream. The random values are the caller's to draw (RFC 3550 §5.1).
-#[derive(Debug, Clone)]
-pub struct StreamConfig {
-    /// Result of offer and answer.
-    pub session: Session,
-    /// IP address that the peer's SIP comes from; a plausible source of its media too.
-    pub signalling_ip: Option<IpAddr>,
-    /// The provider's networks: from these, too.
-    pub networks: Networks,
-    /// Our synchronisation source.
-    pub ssrc: u32,
-    /// Our first sequence number.
-    pub sequence: u16,
-    /// Our first timestamp.
-    pub timestamp: u32,
-    /// How the agent hears and speaks.
-    pub format: Format,
-    /// How long the caller's packets wait before the agent hears them.
-    pub delay: Delay,
-    /// How long the first audio of a talk spurt waits, so that the agent's may be late by that: 20 is a good default. With 0 what the agent says
-    /// in real time leaves when it comes.
-    pub cushion_millis: u32,
-    /// Whether the owner has a port for reports, and calls [`RtpStream::poll_report`].
-    pub reports: bool,
-    /// How its packets are protected.
-    pub protection: Protection,
-    /// What was agreed on for ICE, where the peer offers it and checks which way leads to us.
-    pub ice: Option<ice::Terms>,
-}
 
 /// What the stream tells its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -291,7 +223,7 @@ pub struct RtpStream {
     credit: Credit,
     idle_since: Instant,
     reports: Option<Reports>,
-    /// Where the peer's reports come from.
+    /// Where the peer's reports come from, if not from where its sound does.
     reporter: Option<SocketAddr>,
     /// Answers the peer's checks.
     ice: Option<Box<Agent>>,
@@ -608,8 +540,10 @@ impl RtpStream {
             self.idle_since = now;
         }
         let moved = session.remote != self.session.remote;
-        if moved {
+        if moved || session.remote_rtcp != self.session.remote_rtcp {
             self.reporter = None;
+        }
+        if moved {
             self.flow.stopped_sending();
         }
         if self.grid.is_some() && (moved || session.receive != self.session.receive) {
@@ -710,3 +644,7 @@ mod arrival_tests;
 #[cfg(test)]
 #[path = "stream_halves_tests.rs"]
 mod halves_tests;
+
+#[cfg(test)]
+#[path = "stream_report_keys_tests.rs"]
+mod report_keys_tests;

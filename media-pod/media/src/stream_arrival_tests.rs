@@ -4,6 +4,7 @@ use super::tests::config;
 use super::*;
 use crate::format::MOST_BYTES;
 use crate::g711::ULAW_SILENCE;
+use crate::jitter::Delay;
 use crate::rtcp::REPORT_BYTES;
 use proptest::prelude::*;
 

@@ -2,7 +2,6 @@ use super::*;
 use crate::codec::OpusParameters;
 use crate::format::MOST_BYTES;
 use crate::g711::ulaw_to_alaw;
-use crate::networks::Networks;
 
 const HALF: Duration = Duration::from_millis(10);
 
@@ -10,27 +9,9 @@ const HALF: Duration = Duration::from_millis(10);
 fn stream(codec: Codec, now: Instant) -> RtpStream {
     let remote = "192.0.2.1:4000".parse().ok();
     let config = StreamConfig {
-        session: Session {
-            codec,
-            send_payload_type: 96,
-            receive_payload_type: 96,
-            telephone_event: None,
-            remote,
-            remote_rtcp: None,
-            send: true,
-            receive: true,
-        },
-        signalling_ip: None,
-        networks: Networks::default(),
-        ssrc: 77,
-        sequence: 1,
-        timestamp: 0,
-        format: Format::of(codec),
-        delay: Delay::Adaptive,
         cushion_millis: 0,
         reports: false,
-        protection: Protection::None,
-        ice: None,
+        ..StreamConfig::new(Session::new(codec, 96, remote), (77, 1, 0))
     };
     let mut stream = RtpStream::new(config, now);
     stream.send_halves(true);

@@ -1,8 +1,8 @@
 //! A call whose peer finds its way by ICE.
 
 use super::*;
-use crate::cover::Protection;
 use crate::ice::{Component, Terms};
+use crate::jitter::Delay;
 use crate::rtcp::REPORT_BYTES;
 use crate::stun::tests::{answered, check, message};
 
@@ -32,28 +32,14 @@ struct Bench {
 impl Bench {
     fn new(muxed: bool) -> Self {
         let now = Instant::now();
+        let session = Session {
+            remote_rtcp: Some(address("192.0.2.1:4001")),
+            ..Session::new(Codec::Pcmu, 0, Some(address(SDP)))
+        };
         let config = StreamConfig {
-            session: Session {
-                codec: Codec::Pcmu,
-                send_payload_type: 0,
-                receive_payload_type: 0,
-                telephone_event: None,
-                remote: Some(address(SDP)),
-                remote_rtcp: Some(address("192.0.2.1:4001")),
-                send: true,
-                receive: true,
-            },
-            signalling_ip: None,
-            networks: crate::networks::Networks::default(),
-            ssrc: 77,
-            sequence: 1,
-            timestamp: 1,
             delay: Delay::Fixed(0),
-            format: Format::Ulaw,
-            cushion_millis: 20,
-            reports: true,
-            protection: Protection::None,
             ice: Some(terms("ours1234", muxed)),
+            ..StreamConfig::new(session, (77, 1, 1))
         };
         let mut stream = RtpStream::new(config, now);
         stream.start(now);

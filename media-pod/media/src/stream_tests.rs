@@ -1,11 +1,10 @@
 use super::incoming::MAX_FRAMES;
 use super::*;
 use crate::FRAME_SAMPLES;
-use crate::cover::Protection;
 use crate::format::MOST_BYTES;
 use crate::g711::{ALAW_SILENCE, ULAW_SILENCE, ulaw_to_alaw};
+use crate::jitter::Delay;
 use crate::playback::take_front;
-use crate::rtcp::REPORT_BYTES;
 
 const PEER: &str = "192.0.2.1:4000";
 
@@ -23,35 +22,20 @@ struct Bench {
 fn session(codec: Codec) -> Session {
     let payload_type = if codec == Codec::Pcmu { 0 } else { 8 };
     Session {
-        codec,
-        send_payload_type: payload_type,
-        receive_payload_type: payload_type,
         telephone_event: Some(TelephoneEvent {
             send: 101,
             receive: 96,
             clock_rate: 8000,
         }),
-        remote: Some(PEER.parse().unwrap()),
-        remote_rtcp: None,
-        send: true,
-        receive: true,
+        ..Session::new(codec, payload_type, PEER.parse().ok())
     }
 }
 
 pub(super) fn config(codec: Codec, cushion_millis: u32, delay: Delay) -> StreamConfig {
     StreamConfig {
-        session: session(codec),
-        signalling_ip: None,
-        networks: crate::networks::Networks::default(),
-        ssrc: 77,
-        sequence: 65_534,
-        timestamp: u32::MAX - 100,
-        format: Format::Ulaw,
         delay,
         cushion_millis,
-        reports: true,
-        protection: Protection::None,
-        ice: None,
+        ..StreamConfig::new(session(codec), (77, 65_534, u32::MAX - 100))
     }
 }
 
@@ -137,16 +121,6 @@ impl Bench {
     }
 }
 
-fn marks(events: &[StreamEvent]) -> Vec<&str> {
-    events
-        .iter()
-        .filter_map(|event| match event {
-            StreamEvent::MarkPlayed(name) => Some(name.as_str()),
-            _ => None,
-        })
-        .collect()
-}
-
 #[test]
 fn silence_leaves_every_20_ms_with_continuous_numbers() {
     for (codec, silence) in [(Codec::Pcmu, ULAW_SILENCE), (Codec::Pcma, ALAW_SILENCE)] {
@@ -186,295 +160,6 @@ fn the_callers_audio_reaches_the_agent_as_ulaw() {
     bench.peer_sends(120, &[1; 160]);
     assert_eq!(bench.tick_frames().1.len(), 1);
     assert_eq!(bench.stream.stats().unknown_payload, 1);
-}
-
-#[test]
-fn agent_audio_is_paced_and_marks_come_back_when_played() {
-    let mut bench = Bench::new(Codec::Pcmu);
-    bench.stream.mark("at once".into());
-    bench.play(&[1; 160]);
-    bench.play(&[2; 200]);
-    bench.stream.mark("end".into());
-    let (packets, events) = bench.tick();
-    assert_eq!(packets[0].4, [1; 160]);
-    assert_eq!(marks(&events), ["at once"]);
-    let (packets, events) = bench.tick();
-    assert_eq!(packets[0].4, [2; 160]);
-    assert!(marks(&events).is_empty());
-    let (packets, events) = bench.tick();
-    assert_eq!(packets[0].4[..40], [2; 40]);
-    assert_eq!(packets[0].4[40..], [ULAW_SILENCE; 120]);
-    assert_eq!(marks(&events), ["end"]);
-    assert_eq!(bench.payload(), [ULAW_SILENCE; 160]);
-}
-
-#[test]
-fn an_agent_in_real_time_gets_a_cushion_of_one_frame() {
-    let mut bench = Bench::new(Codec::Pcmu);
-    bench.tick();
-    bench.play(&[1; 160]);
-    assert_eq!(bench.payload(), [ULAW_SILENCE; 160]);
-    bench.play(&[2; 160]);
-    assert_eq!(bench.payload(), [1; 160]);
-    // This frame is late by up to a tick and nobody hears it.
-    assert_eq!(bench.payload(), [2; 160]);
-    bench.play(&[3; 160]);
-    bench.play(&[4; 160]);
-    assert_eq!(bench.payload(), [3; 160]);
-}
-
-/// Runs to that time, a millisecond at a time. When packets left since `begin`, their timestamps in packets, and whether they spoke.
-fn run(bench: &mut Bench, begin: Instant, until_millis: u64) -> Vec<(u64, u32, bool)> {
-    let mut sent = Vec::new();
-    let mut out = [0; PACKET_BYTES];
-    while bench.now <= begin + Duration::from_millis(until_millis) {
-        bench.stream.handle_timeout(bench.now);
-        while let Some((length, _)) = bench.stream.poll_transmit(&mut out) {
-            let packet = Packet::parse(&out[..length]).unwrap();
-            let number = packet.timestamp.wrapping_sub(u32::MAX - 100) / 160;
-            let at = bench.now.duration_since(begin).as_millis() as u64;
-            sent.push((at, number, packet.payload[0] != ULAW_SILENCE));
-        }
-        while bench.stream.poll_event().is_some() {}
-        bench.now += Duration::from_millis(1);
-    }
-    sent
-}
-
-#[test]
-fn a_talk_spurt_leaves_when_it_is_due_and_silence_goes_back_to_the_grid() {
-    for (cushion, speaks_at) in [(0, 7), (5, 12), (20, 27), (50, 57)] {
-        let mut bench = Bench::with_cushion(Codec::Pcmu, cushion);
-        let begin = bench.now;
-        let mut sent = run(&mut bench, begin, 6);
-        // Three frames in real time.
-        for at in [7, 27, 47] {
-            sent.extend(run(&mut bench, begin, at - 1));
-            bench.play(&[1; 160]);
-        }
-        sent.extend(run(&mut bench, begin, 200));
-        let speaking: Vec<u64> = sent
-            .iter()
-            .filter_map(|(at, _, speaks)| speaks.then_some(*at))
-            .collect();
-        assert_eq!(
-            speaking,
-            [speaks_at, speaks_at + 20, speaks_at + 40],
-            "cushion {cushion}"
-        );
-        let numbers: Vec<u32> = sent.iter().map(|(_, number, _)| *number).collect();
-        assert!(numbers.iter().copied().eq(0..numbers.len() as u32));
-        for (at, number, speaks) in &sent {
-            let clock = u64::from(*number) * 20;
-            assert!(*at <= clock && clock - at <= 20, "{number} at {at} ms");
-            let in_spurt = (speaks_at..=speaks_at + 60).contains(at);
-            assert!(*speaks || in_spurt || *at == clock, "{number} at {at} ms");
-        }
-    }
-}
-
-#[test]
-fn a_talk_spurt_of_one_frame_leaves_when_it_is_due() {
-    let mut bench = Bench::new(Codec::Pcmu);
-    let begin = bench.now;
-    run(&mut bench, begin, 6);
-    bench.play(&[1; 160]);
-    let sent = run(&mut bench, begin, 80);
-    let expected = [
-        (20, 1, false),
-        (27, 2, true),
-        (47, 3, false),
-        (80, 4, false),
-    ];
-    assert_eq!(sent, expected);
-}
-
-#[test]
-fn an_agent_that_is_ahead_needs_no_cushion() {
-    let mut bench = Bench::with_cushion(Codec::Pcmu, 60);
-    let begin = bench.now;
-    run(&mut bench, begin, 6);
-    bench.play(&[1; 4 * 160]);
-    let sent = run(&mut bench, begin, 40);
-    assert_eq!(sent[0], (7, 1, true));
-}
-
-#[test]
-fn without_a_cushion_what_an_agent_says_in_real_time_leaves_when_it_comes() {
-    let mut bench = Bench::with_cushion(Codec::Pcmu, 0);
-    let begin = bench.now;
-    let mut sent = run(&mut bench, begin, 6);
-    // The fifth is later than silence can wait, and what follows has time again.
-    for at in [7, 32, 44, 77, 105, 119, 141] {
-        sent.extend(run(&mut bench, begin, at - 1));
-        bench.play(&[1; 160]);
-    }
-    sent.extend(run(&mut bench, begin, 185));
-    let speaking: Vec<u64> = sent
-        .iter()
-        .filter_map(|(at, _, speaks)| speaks.then_some(*at))
-        .collect();
-    assert_eq!(speaking, [7, 32, 44, 77, 105, 119, 141]);
-    let silent: Vec<u64> = sent
-        .iter()
-        .filter_map(|(at, _, speaks)| (!speaks).then_some(*at))
-        .collect();
-    assert_eq!(silent, [0, 100, 180]);
-    let numbers: Vec<u32> = sent.iter().map(|(_, number, _)| *number).collect();
-    assert!(numbers.iter().copied().eq(0..numbers.len() as u32));
-}
-
-#[test]
-fn without_a_cushion_an_agent_that_is_ahead_is_paced() {
-    let mut bench = Bench::with_cushion(Codec::Pcmu, 0);
-    let begin = bench.now;
-    run(&mut bench, begin, 6);
-    let mut sent = Vec::new();
-    for at in 7..10 {
-        bench.play(&[1; 160]);
-        sent.extend(run(&mut bench, begin, at));
-    }
-    sent.extend(run(&mut bench, begin, 90));
-    let times: Vec<u64> = sent.iter().map(|(at, ..)| *at).collect();
-    // The second comes as one in real time would, the third does not.
-    assert_eq!(times, [7, 10, 30, 80], "{times:?}");
-}
-
-#[test]
-fn what_is_less_than_a_frame_leaves_with_the_grid() {
-    let mut bench = Bench::with_cushion(Codec::Pcmu, 0);
-    let begin = bench.now;
-    run(&mut bench, begin, 6);
-    bench.play(&[1; 80]);
-    let sent = run(&mut bench, begin, 45);
-    assert_eq!(sent, [(20, 1, true), (40, 2, false)]);
-}
-
-#[test]
-fn spurts_one_upon_another_stay_within_20_ms_of_the_clock() {
-    let mut bench = Bench::with_cushion(Codec::Pcmu, 0);
-    let begin = bench.now;
-    let mut sent = Vec::new();
-    let mut at = 3;
-    for step in 0..500 {
-        sent.extend(run(&mut bench, begin, at));
-        bench.play(&[1; 160]);
-        // Sometimes before the last one has been played, sometimes long after.
-        at += [21, 33, 40, 57, 79, 22, 150][step % 7];
-    }
-    for pair in sent.windows(2) {
-        let spacing = pair[1].0 - pair[0].0;
-        assert!((1..=40).contains(&spacing), "{pair:?}");
-    }
-    for (at, number, _) in &sent {
-        let clock = u64::from(*number) * 20;
-        assert!(*at <= clock && clock - at <= 20, "{number} at {at} ms");
-    }
-    assert_eq!(sent.iter().filter(|(_, _, speaks)| *speaks).count(), 499);
-}
-
-#[test]
-fn a_talk_spurt_starts_with_the_marker_bit() {
-    let mut bench = Bench::new(Codec::Pcmu);
-    bench.tick();
-    bench.play(&[1; 480]);
-    let markers: Vec<_> = (0..4).map(|_| bench.tick().0[0].0).collect();
-    assert_eq!(markers, [true, false, false, false]);
-}
-
-#[test]
-fn clear_holds_from_the_next_packet_and_returns_the_marks() {
-    let mut bench = Bench::new(Codec::Pcmu);
-    bench.play(&[1; 8000]);
-    bench.stream.mark("a".into());
-    bench.play(&[1; 8000]);
-    bench.stream.mark("b".into());
-    assert_eq!(bench.payload(), [1; 160]);
-    bench.stream.clear();
-    let (packets, events) = bench.tick();
-    assert_eq!(packets[0].4, [ULAW_SILENCE; 160]);
-    assert_eq!(marks(&events), ["a", "b"]);
-    assert_eq!(bench.stream.queued_millis(), 0);
-}
-
-#[test]
-fn audio_beyond_120_s_is_dropped_and_said_once() {
-    let mut bench = Bench::new(Codec::Pcmu);
-    for _ in 0..125 {
-        bench.play(&[1; 8000]);
-    }
-    let (_, events) = bench.tick();
-    assert_eq!(
-        events
-            .iter()
-            .filter(|event| **event == StreamEvent::AgentAudioOverflow)
-            .count(),
-        1
-    );
-    assert_eq!(bench.stream.queued_millis(), 119_980);
-    bench.play(&[1; 8000]);
-    assert!(!bench.tick().1.contains(&StreamEvent::AgentAudioOverflow));
-}
-
-#[test]
-fn marks_without_audio_stay_bounded_and_are_never_lost() {
-    let mut bench = Bench::new(Codec::Pcmu);
-    bench.play(&[1; 320]);
-    for number in 0..1000 {
-        bench.stream.mark(number.to_string());
-    }
-    let mut heard = 0;
-    for _ in 0..3 {
-        heard += marks(&bench.tick().1).len();
-    }
-    assert_eq!(heard, 1000);
-}
-
-#[test]
-fn on_hold_nothing_is_sent_the_agents_audio_passes_unheard_and_timestamps_run_on() {
-    let mut bench = Bench::new(Codec::Pcmu);
-    let (packets, _) = bench.tick();
-    let first = packets[0].3;
-    let held = Session {
-        send: false,
-        receive: false,
-        ..session(Codec::Pcmu)
-    };
-    bench.stream.update(held, bench.now);
-    // The last 320 samples are still to be said when the hold ends.
-    bench.play(&[7; 47 * 160]);
-    bench.stream.mark("during hold".into());
-    bench.play(&[9; 5 * 160]);
-    let mut marks = 0;
-    for _ in 0..50 {
-        let (packets, events) = bench.tick();
-        assert!(packets.is_empty());
-        assert_eq!(bench.frames.len(), 1);
-        marks += events
-            .iter()
-            .filter(|event| matches!(event, StreamEvent::MarkPlayed(_)))
-            .count();
-    }
-    assert_eq!(marks, 1);
-    assert!(bench.stream.on_hold());
-    bench.stream.update(session(Codec::Pcmu), bench.now);
-    assert_eq!(bench.stream.idle_for(bench.now), Duration::ZERO);
-    let (packets, _) = bench.tick();
-    assert_eq!(packets[0].3, first.wrapping_add(51 * 160));
-    assert_eq!(
-        (packets[0].0, packets[0].2, packets[0].4[0]),
-        (true, 65_535, 9)
-    );
-}
-
-#[test]
-fn paused_playback_sends_silence_until_released() {
-    let mut bench = Bench::new(Codec::Pcmu);
-    bench.stream.pause_playback(true, bench.now);
-    bench.play(&[3; 320]);
-    assert_eq!(bench.payload(), [ULAW_SILENCE; 160]);
-    bench.stream.pause_playback(false, bench.now);
-    assert_eq!(bench.payload(), [3; 160]);
 }
 
 #[test]
@@ -641,109 +326,6 @@ fn packets_before_the_start_do_not_add_delay() {
 }
 
 #[test]
-fn the_peers_reports_tell_what_it_has_lost_and_ours_go_beside_the_rtp() {
-    let Bench {
-        mut stream, now, ..
-    } = Bench::new(Codec::Pcmu);
-    let peer: SocketAddr = PEER.parse().unwrap();
-    let mut out = [0; crate::rtcp::REPORT_BYTES];
-    assert!(
-        stream.poll_report(&mut out, now).is_none(),
-        "none is due yet"
-    );
-    let later = now + Duration::from_secs(10);
-    let (length, to) = stream.poll_report(&mut out, later).unwrap();
-    assert_eq!(to, SocketAddr::new(peer.ip(), 4001));
-    assert!(crate::rtcp::read(&out[..length], 0).is_some());
-    assert!(
-        stream.poll_report(&mut out, later).is_none(),
-        "one at a time"
-    );
-
-    let block = crate::rtcp::Block {
-        ssrc: 77,
-        lost: 7,
-        ..crate::rtcp::Block::default()
-    };
-    let length = crate::rtcp::write(&mut out, 1, None, Duration::ZERO, Some(block));
-    let stranger = "203.0.113.250:4001".parse().unwrap();
-    stream.receive_report(&out[..length], stranger, later);
-    assert_eq!(stream.stats().packets_lost_remote, None);
-    let from = SocketAddr::new(peer.ip(), 9999);
-    stream.receive_report(&out[..length], from, later);
-    assert_eq!(stream.stats().packets_lost_remote, Some(7));
-    let next = later + Duration::from_secs(10);
-    assert_eq!(stream.poll_report(&mut out, next).unwrap().1, from);
-}
-
-/// What is told of missing directions in so many ticks.
-fn one_way(bench: &mut Bench, ticks: u32, speaks: bool) -> Vec<Missing> {
-    let mut told = Vec::new();
-    for _ in 0..ticks {
-        if speaks {
-            bench.peer_sends(0, &[7; 160]);
-        }
-        told.extend(bench.tick().1.into_iter().filter_map(|event| match event {
-            StreamEvent::OneWay(missing) => Some(missing),
-            _ => None,
-        }));
-    }
-    told
-}
-
-#[test]
-fn a_peer_from_whom_nothing_comes_is_told_of_after_five_seconds_unless_he_is_on_hold() {
-    let mut bench = Bench::new(Codec::Pcmu);
-    assert_eq!(one_way(&mut bench, 249, false), []);
-    assert_eq!(one_way(&mut bench, 3, false), [Missing::FromPeer]);
-    assert!(!bench.stream.stats().both_ways);
-    assert_eq!(bench.stream.stats().mos, None);
-    assert_eq!(one_way(&mut bench, 300, true), []);
-    assert!(bench.stream.stats().both_ways);
-    let held = Session {
-        receive: false,
-        ..session(Codec::Pcmu)
-    };
-    bench.stream.update(held, bench.now);
-    assert_eq!(one_way(&mut bench, 500, false), []);
-    bench.stream.update(session(Codec::Pcmu), bench.now);
-    assert_eq!(one_way(&mut bench, 252, false), [Missing::FromPeer]);
-    // Then he is silent on purpose: comfort noise (RFC 3389), and no more.
-    bench.peer_sends(13, &[60]);
-    assert_eq!(one_way(&mut bench, 500, false), []);
-}
-
-#[test]
-fn a_peer_whose_reports_are_silent_about_us_is_told_of() {
-    let mut bench = Bench::new(Codec::Pcmu);
-    let mut out = [0; REPORT_BYTES];
-    let mut report = |bench: &mut Bench, highest: Option<u32>| {
-        let block = highest.map(|highest| crate::rtcp::Block {
-            ssrc: 77,
-            highest,
-            lost: 5,
-            ..crate::rtcp::Block::default()
-        });
-        let length = crate::rtcp::write(&mut out, 1, None, Duration::ZERO, block);
-        let from = "192.0.2.1:4001".parse().unwrap();
-        bench.stream.receive_report(&out[..length], from, bench.now);
-    };
-    assert_eq!(one_way(&mut bench, 50, true), []);
-    report(&mut bench, None);
-    assert_eq!(one_way(&mut bench, 1, true), [], "he may not know yet");
-    assert_eq!(one_way(&mut bench, 100, true), []);
-    report(&mut bench, None);
-    assert_eq!(one_way(&mut bench, 1, true), [Missing::ToPeer]);
-    report(&mut bench, Some(65_700));
-    assert_eq!(one_way(&mut bench, 1, true), []);
-    let stats = bench.stream.stats();
-    assert!(stats.both_ways);
-    // 5 of about 150 packets did not get there, and all of his came.
-    assert!((3.5..4.2).contains(&stats.mos_remote.unwrap()), "{stats:?}");
-    assert!(stats.mos.unwrap() > 4.3, "{stats:?}");
-}
-
-#[test]
 fn a_successor_plays_what_was_said_and_counts_the_agents_frames_on() {
     let mut bench = Bench::new(Codec::Pcmu);
     bench.tick();
@@ -752,18 +334,8 @@ fn a_successor_plays_what_was_said_and_counts_the_agents_frames_on() {
     bench.tick();
     bench.tick();
     let config = StreamConfig {
-        session: session(Codec::Pcma),
-        signalling_ip: None,
-        networks: crate::networks::Networks::default(),
-        ssrc: 77,
-        sequence: 9,
-        timestamp: 1,
-        format: Format::Ulaw,
         delay: Delay::Fixed(0),
-        cushion_millis: 20,
-        reports: true,
-        protection: Protection::None,
-        ice: None,
+        ..StreamConfig::new(session(Codec::Pcma), (77, 9, 1))
     };
     let before = bench.stream;
     bench.stream = before.into_successor(config, bench.now);
@@ -798,201 +370,6 @@ fn a_lost_packet_is_concealed_and_counted() {
     let stats = bench.stream.stats();
     assert_eq!((stats.concealed, stats.packets_lost, stats.late), (1, 1, 0));
     assert!(stats.buffer_millis < 20.0 && stats.mean_buffer_millis < 20.0);
-}
-
-fn key(byte: u8) -> crate::srtp::MasterKey {
-    crate::srtp::MasterKey::new(crate::srtp::Profile::Aes128Sha1_80, &[byte; 30]).unwrap()
-}
-
-fn keys(ours: u8, theirs: u8) -> Protection {
-    Protection::Keys {
-        send: key(ours),
-        receive: key(theirs),
-    }
-}
-
-/// A packet of the peer's, 160 samples.
-fn plain(sequence: u16) -> Vec<u8> {
-    let mut packet = vec![0x80, 0];
-    packet.extend(sequence.to_be_bytes());
-    packet.extend((u32::from(sequence) * 160).to_be_bytes());
-    packet.extend(5_u32.to_be_bytes());
-    packet.extend([0x31; FRAME_SAMPLES]);
-    packet
-}
-
-fn sealed(guard: &mut crate::srtp::Guard, sequence: u16) -> Vec<u8> {
-    let mut packet = plain(sequence);
-    packet.resize(PACKET_BYTES, 0);
-    let length = guard.protect_rtp(&mut packet, HEADER_BYTES + FRAME_SAMPLES);
-    packet.truncate(length.unwrap());
-    packet
-}
-
-fn next_packet(bench: &mut Bench) -> Option<Vec<u8>> {
-    bench.stream.handle_timeout(bench.now);
-    bench.now += TICK;
-    let mut out = [0; PACKET_BYTES];
-    let (length, _) = bench.stream.poll_transmit(&mut out)?;
-    Some(out[..length].to_vec())
-}
-
-#[test]
-fn a_protected_stream_speaks_and_hears_only_under_its_keys() {
-    let mut bench = Bench::new(Codec::Pcmu);
-    bench.stream.protect(&keys(1, 2), bench.now);
-    let mut peer = crate::srtp::Guard::new(&key(2), &key(1)).unwrap();
-    let mut packet = next_packet(&mut bench).unwrap();
-    assert_eq!(packet.len(), HEADER_BYTES + FRAME_SAMPLES + 10);
-    let sequence = u16::from_be_bytes([packet[2], packet[3]]);
-    assert!(sequence < 0x8000, "{sequence}");
-    assert_eq!(
-        peer.unprotect_rtp(&mut packet),
-        Ok(HEADER_BYTES + FRAME_SAMPLES)
-    );
-    assert!(
-        packet[HEADER_BYTES..][..FRAME_SAMPLES]
-            .iter()
-            .all(|code| *code == ULAW_SILENCE)
-    );
-
-    let from: SocketAddr = PEER.parse().unwrap();
-    let mut forged = sealed(&mut crate::srtp::Guard::new(&key(3), &key(3)).unwrap(), 7);
-    bench.stream.take(&mut forged, from, bench.now);
-    bench.stream.take(&mut plain(8), from, bench.now);
-    assert_eq!(bench.stream.stats().packets_received, 0);
-    assert_eq!(bench.stream.stats().not_authentic, 2);
-    let genuine = sealed(&mut peer, 9);
-    bench.stream.take(&mut genuine.clone(), from, bench.now);
-    bench.stream.take(&mut genuine.clone(), from, bench.now);
-    let stats = bench.stream.stats();
-    assert_eq!((stats.packets_received, stats.duplicates), (1, 1));
-}
-
-#[test]
-fn what_is_not_authentic_neither_confirms_a_source_nor_moves_it() {
-    let mut bench = Bench::new(Codec::Pcmu);
-    bench.stream.protect(&keys(1, 2), bench.now);
-    let mut peer = crate::srtp::Guard::new(&key(2), &key(1)).unwrap();
-    // From the very address of the SDP.
-    let from: SocketAddr = PEER.parse().unwrap();
-    let natted: SocketAddr = "198.51.100.20:7000".parse().unwrap();
-    for sequence in 0..5 {
-        bench.stream.take(&mut plain(sequence), from, bench.now);
-    }
-    assert_eq!(bench.stream.last_received(), None);
-    // From nowhere that anybody has heard of, but authentic.
-    bench
-        .stream
-        .take(&mut sealed(&mut peer, 1), natted, bench.now);
-    assert_eq!(bench.stream.destination(), Some(natted));
-    let other: SocketAddr = "203.0.113.77:9000".parse().unwrap();
-    let captured = sealed(&mut peer, 2);
-    bench.now += Duration::from_secs(1);
-    bench.stream.take(&mut captured.clone(), other, bench.now);
-    assert_eq!(
-        bench.stream.destination(),
-        Some(natted),
-        "he is still heard"
-    );
-    bench.now += Duration::from_secs(4);
-    bench.stream.take(&mut captured.clone(), other, bench.now);
-    assert_eq!(
-        bench.stream.destination(),
-        Some(natted),
-        "a copy of his packet"
-    );
-    bench.now += Duration::from_secs(1);
-    bench
-        .stream
-        .take(&mut sealed(&mut peer, 3), other, bench.now);
-    assert_eq!(bench.stream.destination(), Some(other), "himself");
-    // Many from strangers are not even looked at.
-    let before = bench.stream.stats();
-    for _ in 0..50 {
-        bench.stream.take(&mut plain(9), natted, bench.now);
-    }
-    let after = bench.stream.stats();
-    assert!(after.not_authentic - before.not_authentic <= 1);
-    assert!(after.rejected_source - before.rejected_source >= 49);
-}
-
-#[test]
-fn an_unchanged_key_goes_on_and_a_new_one_begins_a_stream() {
-    let mut bench = Bench::new(Codec::Pcmu);
-    bench.stream.protect(&keys(1, 2), bench.now);
-    let mut peer = crate::srtp::Guard::new(&key(2), &key(1)).unwrap();
-    let ssrc_of = |bench: &mut Bench, peer: &mut crate::srtp::Guard| {
-        let mut packet = next_packet(bench).unwrap();
-        peer.unprotect_rtp(&mut packet).unwrap();
-        packet[8..12].to_vec()
-    };
-    let first = ssrc_of(&mut bench, &mut peer);
-    bench.stream.protect(&keys(1, 2), bench.now);
-    assert_eq!(ssrc_of(&mut bench, &mut peer), first);
-    // The peer's key changes, ours stays.
-    bench.stream.protect(&keys(1, 4), bench.now);
-    assert_eq!(ssrc_of(&mut bench, &mut peer), first);
-    let from: SocketAddr = PEER.parse().unwrap();
-    let mut new_peer = crate::srtp::Guard::new(&key(4), &key(9)).unwrap();
-    bench
-        .stream
-        .take(&mut sealed(&mut new_peer, 1), from, bench.now);
-    assert_eq!(bench.stream.stats().packets_received, 1);
-    bench.stream.protect(&keys(9, 4), bench.now);
-    assert_ne!(ssrc_of(&mut bench, &mut new_peer), first);
-}
-
-#[test]
-fn nothing_passes_a_closed_door() {
-    let mut bench = Bench::new(Codec::Pcmu);
-    bench.stream.protect(&Protection::Closed, bench.now);
-    assert_eq!(next_packet(&mut bench), None);
-    bench
-        .stream
-        .take(&mut plain(1), PEER.parse().unwrap(), bench.now);
-    assert_eq!(bench.stream.stats().packets_received, 0);
-    bench.now += Duration::from_secs(10);
-    let mut out = [0; crate::rtcp::REPORT_BYTES];
-    assert!(bench.stream.poll_report(&mut out, bench.now).is_none());
-    bench.stream.protect(&keys(1, 2), bench.now);
-    assert!(next_packet(&mut bench).is_some());
-}
-
-#[test]
-fn reports_are_protected_too() {
-    let mut bench = Bench::new(Codec::Pcmu);
-    bench.stream.protect(&keys(1, 2), bench.now);
-    let mut peer = crate::srtp::Guard::new(&key(2), &key(1)).unwrap();
-    next_packet(&mut bench);
-    bench.now += Duration::from_secs(8);
-    let mut out = [0; crate::rtcp::REPORT_BYTES];
-    let (length, _) = bench.stream.poll_report(&mut out, bench.now).unwrap();
-    assert!(
-        crate::rtcp::read(&out[..length], 1).is_some(),
-        "its header is not encrypted"
-    );
-    let plain = peer.unprotect_rtcp(&mut out[..length]).unwrap();
-    assert_eq!(length - plain, 14);
-
-    let ssrc = u32::from_be_bytes([out[4], out[5], out[6], out[7]]);
-    let block = crate::rtcp::Block {
-        ssrc,
-        lost: 7,
-        ..crate::rtcp::Block::default()
-    };
-    let length = crate::rtcp::write(&mut out, 5, None, Duration::ZERO, Some(block));
-    let from = "192.0.2.1:4001".parse().unwrap();
-    let mut clear = out;
-    bench
-        .stream
-        .take_report(&mut clear[..length], from, bench.now);
-    assert_eq!(bench.stream.stats().packets_lost_remote, None);
-    let length = peer.protect_rtcp(&mut out, length).unwrap();
-    bench
-        .stream
-        .take_report(&mut out[..length], from, bench.now);
-    assert_eq!(bench.stream.stats().packets_lost_remote, Some(7));
 }
 
 #[test]
@@ -1038,3 +415,12 @@ fn the_front_of_a_queue_is_taken_across_its_seam() {
         ([1, 2, 3, 4, 5], &mut [6, 7][..])
     );
 }
+
+#[path = "stream_speech_tests.rs"]
+mod speech;
+
+#[path = "stream_reports_tests.rs"]
+mod reports;
+
+#[path = "stream_keys_tests.rs"]
+mod keys;

@@ -9,7 +9,6 @@ use ringwire_media::FRAME_SAMPLES;
 use ringwire_media::codec::AmrWbParameters;
 use ringwire_media::codec::{Codec, Decoder, Encoder, IlbcMode, OpusParameters, PAYLOAD_BYTES};
 use ringwire_media::compare::compare;
-use ringwire_media::cover::Protection;
 use ringwire_media::format::{Format, MOST_BYTES};
 use ringwire_media::g711::encode_ulaw;
 use ringwire_media::jitter::Delay;
@@ -28,18 +27,13 @@ fn opus(parameters: OpusParameters) -> Codec {
 
 fn session(codec: Codec) -> Session {
     Session {
-        codec,
-        send_payload_type: 97,
         receive_payload_type: 98,
         telephone_event: Some(TelephoneEvent {
             send: 100,
             receive: 101,
             clock_rate: codec.clock_rate(),
         }),
-        remote: Some(PEER.parse().unwrap()),
-        remote_rtcp: None,
-        send: true,
-        receive: true,
+        ..Session::new(codec, 97, PEER.parse().ok())
     }
 }
 
@@ -68,18 +62,9 @@ impl Call {
     fn with_agent(codec: Codec, format: Format) -> Self {
         let now = Instant::now();
         let config = StreamConfig {
-            session: session(codec),
-            signalling_ip: None,
-            networks: ringwire_media::networks::Networks::default(),
-            ssrc: 77,
-            sequence: 65_534,
-            timestamp: u32::MAX - 100,
             format,
             delay: Delay::Fixed(40),
-            cushion_millis: 20,
-            reports: true,
-            protection: Protection::None,
-            ice: None,
+            ..StreamConfig::new(session(codec), (77, 65_534, u32::MAX - 100))
         };
         let mut stream = RtpStream::new(config, now);
         stream.start(now);
@@ -261,17 +246,35 @@ fn caller_and_agent_hear_each_other_in_every_codec() {
     }
 }
 
+/// How often memory is asked for in four seconds of a call that has begun, and how many packets leave in them.
+fn asks_for_memory(codec: Codec, format: Format, halves: bool) -> (u64, usize) {
+    let mut call = Call::with_agent(codec, format);
+    call.stream.send_halves(halves);
+    let said: Vec<i16> = (0..call.encoder.sample_rate() / 50)
+        .map(|n| (n * 97 % 9000) as i16)
+        .collect();
+    (0..50).for_each(|_| call.tick(&said));
+    let before = (count(), call.packets.len());
+    (0..200).for_each(|_| call.tick(&said));
+    (count() - before.0, call.packets.len() - before.1)
+}
+
 #[test]
 fn no_memory_is_asked_for_while_a_codec_is_at_work() {
     for (codec, format) in codecs_and_formats() {
-        let mut call = Call::with_agent(codec, format);
-        let said: Vec<i16> = (0..call.encoder.sample_rate() / 50)
-            .map(|n| (n * 97 % 9000) as i16)
-            .collect();
-        (0..50).for_each(|_| call.tick(&said));
-        let before = count();
-        (0..200).for_each(|_| call.tick(&said));
-        assert_eq!(count() - before, 0, "{codec:?}, {format:?}");
+        let (asked, _) = asks_for_memory(codec, format, false);
+        assert_eq!(asked, 0, "{codec:?}, {format:?}");
+    }
+}
+
+#[test]
+fn no_memory_is_asked_for_by_packets_of_ten_milliseconds() {
+    let halved = |codec: &Codec| matches!(codec, Codec::G722 | Codec::L16 { .. } | Codec::Opus(_));
+    for (codec, format) in codecs_and_formats() {
+        if halved(&codec) {
+            let asked = asks_for_memory(codec, format, true);
+            assert_eq!(asked, (0, 400), "{codec:?}, {format:?}");
+        }
     }
 }
 

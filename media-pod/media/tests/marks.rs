@@ -10,9 +10,6 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
 };
-use ringwire_media::cover::Protection;
-use ringwire_media::format::Format;
-use ringwire_media::jitter::Delay;
 use ringwire_media::networks::Networks;
 use ringwire_media::plane::{Agent, Parts, Plane, Turn};
 use ringwire_media::ports::Wanted;
@@ -79,29 +76,11 @@ fn sees_marks(bind: &str, peer: &str) {
         })
         .unwrap();
     let ours = seat.port();
-    let config = StreamConfig {
-        session: Session {
-            codec: Codec::Pcmu,
-            send_payload_type: 0,
-            receive_payload_type: 0,
-            telephone_event: None,
-            remote: Some(remote),
-            remote_rtcp: Some(remote_rtcp),
-            send: true,
-            receive: true,
-        },
-        signalling_ip: None,
-        networks: Networks::default(),
-        ssrc: 1,
-        sequence: 1,
-        timestamp: 1,
-        format: Format::Ulaw,
-        delay: Delay::Adaptive,
-        cushion_millis: 20,
-        reports: true,
-        protection: Protection::None,
-        ice: None,
+    let session = Session {
+        remote_rtcp: Some(remote_rtcp),
+        ..Session::new(Codec::Pcmu, 0, Some(remote))
     };
+    let config = StreamConfig::new(session, (1, 1, 1));
     let call = plane.open(Parts {
         seat,
         stream: RtpStream::new(config, Instant::now()),

@@ -51,6 +51,15 @@ impl Part {
     }
 }
 
+impl From<Component> for Part {
+    fn from(component: Component) -> Self {
+        match component {
+            Component::Rtp => Self::Rtp,
+            Component::Reports => Self::Reports,
+        }
+    }
+}
+
 /// The caller's side.
 pub struct Media {
     pub stream: RtpStream,
@@ -219,11 +228,8 @@ impl Call {
         if stream.poll_timeout().is_some_and(|due| due <= now) {
             stream.handle_timeout(now);
         }
-        while let Some((datagram, to)) = stream.poll_handshake() {
-            pair.send(Part::Rtp, &datagram, to);
-        }
-        while let Some((datagram, to)) = stream.poll_report_handshake() {
-            pair.send(Part::Reports, &datagram, to);
+        while let Some((component, datagram, to)) = stream.poll_handshake() {
+            pair.send(component.into(), &datagram, to);
         }
         let mut packet = [0; PACKET_BYTES];
         while let Some((length, to)) = stream.poll_transmit(&mut packet) {

@@ -3,7 +3,6 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use super::*;
 use crate::FRAME_SAMPLES;
 use crate::cover::{Cover, Protection};
-use crate::format::Format;
 use crate::ice::Terms;
 use crate::jitter::Delay;
 use crate::ports::demux::Why;
@@ -111,27 +110,8 @@ fn seat(plane: &Plane, remote: SocketAddr) -> (Seat, SocketAddr) {
 
 fn config(remote: SocketAddr) -> StreamConfig {
     StreamConfig {
-        session: Session {
-            codec: Codec::Pcmu,
-            send_payload_type: 0,
-            receive_payload_type: 0,
-            telephone_event: None,
-            remote: Some(remote),
-            remote_rtcp: None,
-            send: true,
-            receive: true,
-        },
-        signalling_ip: None,
-        networks: crate::networks::Networks::default(),
-        ssrc: 1,
-        sequence: 1,
-        timestamp: 1,
-        format: Format::Ulaw,
         delay: Delay::Fixed(0),
-        cushion_millis: 20,
-        reports: true,
-        protection: Protection::None,
-        ice: None,
+        ..StreamConfig::new(Session::new(Codec::Pcmu, 0, Some(remote)), (1, 1, 1))
     }
 }
 

@@ -53,7 +53,9 @@ impl RtpStream {
         let Some(heard) = rtcp::read(datagram, self.ssrc).filter(|_| known) else {
             return;
         };
-        self.reporter = Some(from);
+        if !self.is_muxed() {
+            self.reporter = Some(from);
+        }
         if let Some(reports) = &mut self.reports {
             reports.heard(&heard, now);
         }
@@ -102,7 +104,7 @@ impl RtpStream {
     }
 
     /// Where reports go, if it is known.
-    fn reports_go_to(&self) -> Option<SocketAddr> {
+    pub(super) fn reports_go_to(&self) -> Option<SocketAddr> {
         let beside = |rtp: SocketAddr| SocketAddr::new(rtp.ip(), rtp.port().saturating_add(1));
         if self.is_muxed() {
             self.source.destination()
@@ -119,16 +121,5 @@ impl RtpStream {
     pub(super) fn follow_reports(&mut self, now: Instant) {
         let apart = self.reports.is_some() && !self.is_muxed();
         self.beside.follow(apart, now);
-    }
-
-    /// The same on the port for reports.
-    pub fn poll_report_handshake(&mut self) -> Option<(Vec<u8>, SocketAddr)> {
-        let told = self.reports_go_to();
-        if self.ice.is_some() && told.is_none() {
-            return None;
-        }
-        let (datagram, peer) = self.beside.cover()?.poll_handshake()?;
-        let peer = peer.filter(|_| !self.source.is_checked());
-        Some((datagram, peer.or(told)?))
     }
 }

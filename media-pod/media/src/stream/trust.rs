@@ -95,16 +95,29 @@ impl RtpStream {
         }
     }
 
-    /// The next datagram of a handshake, and where to.
-    pub fn poll_handshake(&mut self) -> Option<(Vec<u8>, SocketAddr)> {
-        let destination = self.source.destination();
-        if self.ice.is_some() && destination.is_none() {
+    /// The next datagram of a handshake, of which port it is, and where to.
+    pub fn poll_handshake(&mut self) -> Option<(Component, Vec<u8>, SocketAddr)> {
+        let both = [Component::Rtp, Component::Reports];
+        both.into_iter()
+            .find_map(|component| self.poll_handshake_of(component))
+    }
+
+    fn poll_handshake_of(&mut self, of: Component) -> Option<(Component, Vec<u8>, SocketAddr)> {
+        let told = match of {
+            Component::Rtp => self.source.destination(),
+            Component::Reports => self.reports_go_to(),
+        };
+        if self.ice.is_some() && told.is_none() {
             // It waits for the first check.
             return None;
         }
-        let (datagram, peer) = self.cover.poll_handshake()?;
+        let cover = match of {
+            Component::Rtp => &mut self.cover,
+            Component::Reports => self.beside.cover()?,
+        };
+        let (datagram, peer) = cover.poll_handshake()?;
         let peer = peer.filter(|_| !self.source.is_checked());
-        Some((datagram, peer.or(destination)?))
+        Some((of, datagram, peer.or(told)?))
     }
 
     /// Tries a packet of an unknown source on the call's key, and takes it if it fits. It is not to be read any more.

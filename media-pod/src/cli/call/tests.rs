@@ -4,10 +4,8 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use clap::Parser;
-use ringwire_media::cover::Protection;
 use ringwire_media::format::{Format, MOST_BYTES};
 use ringwire_media::jitter::Delay;
-use ringwire_media::networks::Networks;
 use ringwire_media::stream::{PACKET_BYTES, RtpStream, StreamConfig, StreamEvent};
 use ringwire_sip::dialog::{Action, CallEvent, RespondTo};
 use ringwire_sip::message::{Request, Response};
@@ -258,19 +256,12 @@ impl Peer {
     }
 
     fn start_audio(&mut self, uas: &UasCall, now: Instant) {
+        let session = crate::negotiated::session(uas.negotiated().unwrap());
         let config = StreamConfig {
-            session: crate::negotiated::session(uas.negotiated().unwrap()),
-            signalling_ip: None,
-            networks: Networks::default(),
-            ssrc: 1,
-            sequence: 1,
-            timestamp: 1,
             delay: Delay::Fixed(40),
             format: Format::Ulaw,
-            cushion_millis: 20,
             reports: false,
-            protection: Protection::None,
-            ice: None,
+            ..StreamConfig::new(session, (1, 1, 1))
         };
         let mut stream = RtpStream::new(config, now);
         stream.start(now);
