@@ -13,7 +13,6 @@ REGIONS = 14
 RATE = 16_000
 AUDIO_TYPE = 1
 AUDIO_FRAME = 1
-LINEAR = 0x36314C20
 INVALID = 70_004
 # Any of the dynamic ones.
 PAYLOAD_TYPE = 120
@@ -180,7 +179,7 @@ class G7221:
         ctypes.memset(param, 0, ctypes.sizeof(Param))
         own = param[0]
         own.rate, own.channels, own.bits, own.most_bits = RATE, 1, self.bitrate, self.bitrate
-        own.longest, own.millis, own.sample_bits, own.format = self.size, 20, 16, LINEAR
+        own.millis, own.sample_bits = 20, 16
         own.payload_type, own.frames, own.plc = info[0].payload_type, 1, 1
         own.ours.count = 1
         own.ours.parameters[0][0], own.ours.parameters[0][1] = self.parameter, self.value

@@ -7,7 +7,8 @@ OPTIONS is a JSON object:
     codec        the only codec that it offers, such as iLBC/8000/1
     mode         milliseconds of a frame of iLBC: 20 or 30
     bitrate      bits per second of G.722.1: 24000 or 32000
-    g7221        the library that codes it
+    g7221        the Python environment that has a library which codes it
+    log          the file for its log
     ice          whether it offers ICE
     encryption   none, SDES or DTLS
 
@@ -23,7 +24,10 @@ It ends with its input.
 import json
 import select
 import sys
+import time
+from pathlib import Path
 
+import g7221
 import pjsua2 as pj
 from pjsua2 import pjsua2 as library
 
@@ -39,7 +43,9 @@ class Call(pj.Call):
             tell(ended=info.lastStatusCode, reason=info.lastReason)
 
     def onCallMediaState(self, prm):
-        if self.getInfo().media[0].status == pj.PJSUA_CALL_MEDIA_ACTIVE:
+        # What is part of something is there as long as that is.
+        info = self.getInfo()
+        if info.media[0].status == pj.PJSUA_CALL_MEDIA_ACTIVE:
             stream = self.getStreamInfo(0)
             of = stream.audCodecParam
             fmtp = {own.name: own.val for own in of.setting.decFmtp}
@@ -63,9 +69,8 @@ class Phone:
         self.endpoint = pj.Endpoint()
         self.endpoint.libCreate()
         config = pj.EpConfig()
-        config.logConfig.level = config.logConfig.consoleLevel = 5
+        config.logConfig.level, config.logConfig.consoleLevel = 5, 0
         config.logConfig.filename = options["log"]
-        config.logConfig.consoleLevel = 0
         # Callbacks come while events are handled, and on no other thread.
         config.uaConfig.threadCnt = 0
         config.uaConfig.mainThreadOnly = True
@@ -75,9 +80,9 @@ class Phone:
         self.endpoint.libInit(config)
         self.endpoint.audDevManager().setNullDev()
         if options["codec"].startswith("G7221/"):
-            import g7221
-
-            g7221.register(library._pjsua2.__file__, options["g7221"], options["bitrate"])
+            folder = Path(options["g7221"])
+            (program,) = folder.glob("lib/*/site-packages/pjsua2_pybind11.libs/libg7221codec-*")
+            g7221.register(library._pjsua2.__file__, str(program), options["bitrate"])
         for codec in self.endpoint.codecEnum2():
             self.endpoint.codecSetPriority(codec.codecId, 255 if codec.codecId == options["codec"] else 0)
         transport = pj.TransportConfig()
@@ -121,9 +126,11 @@ class Phone:
         self.player.startTransmit(media)
 
     def do_rest(self):
-        found = self.call.getStreamStat(0).rtcp
-        # The end of the file is written when it is let go.
+        stream = self.call.getStreamStat(0)
+        found = stream.rtcp
+        # The end of the file is written when it is let go, with the next frame.
         self.player = self.recorder = None
+        time.sleep(0.1)
         tell(
             rested=True,
             sent=found.txStat.pkt,
