@@ -10,7 +10,7 @@ OPTIONS is a JSON object:
     g7221        the Python environment that has a library which codes it
     log          the file for its log
     ice          whether it offers ICE
-    encryption   none, SDES or DTLS
+    encryption   None, SDES or DTLS
 
 It speaks JSON, an object a line. First it writes {"ready": version}, then it reads {"do": ...}, one of
     call         with "to", a URI: {"media": ...} follows when there is sound, {"ended": status} when it is over
@@ -74,6 +74,7 @@ class Phone:
         # Callbacks come while events are handled, and on no other thread.
         config.uaConfig.threadCnt = 0
         config.uaConfig.mainThreadOnly = True
+        config.medConfig.clockRate = int(options["codec"].split("/")[1])
         config.medConfig.noVad = True
         config.medConfig.ecTailLen = 0
         config.medConfig.ilbcMode = options["mode"]
@@ -85,6 +86,11 @@ class Phone:
             g7221.register(library._pjsua2.__file__, str(program), options["bitrate"])
         for codec in self.endpoint.codecEnum2():
             self.endpoint.codecSetPriority(codec.codecId, 255 if codec.codecId == options["codec"] else 0)
+        if options["codec"].startswith("iLBC/"):
+            # The enhancer of its decoder (RFC 3951 section 4.6) improves on what was said, which is compared here with what is heard.
+            param = self.endpoint.codecGetParam(options["codec"])
+            param.setting.penh = False
+            self.endpoint.codecSetParam(options["codec"], param)
         transport = pj.TransportConfig()
         transport.port = 5060
         transport.boundAddress = options["address"]
@@ -101,7 +107,7 @@ class Phone:
         config.mediaConfig.transportConfig.boundAddress = options["address"]
         config.mediaConfig.transportConfig.port = 4000
         config.natConfig.iceEnabled = options["ice"]
-        if options["encryption"] != "none":
+        if options["encryption"] != "None":
             config.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_MANDATORY
             config.mediaConfig.srtpSecureSignaling = 0
             of = {"SDES": pj.PJMEDIA_SRTP_KEYING_SDES, "DTLS": pj.PJMEDIA_SRTP_KEYING_DTLS_SRTP}

@@ -22,7 +22,7 @@ pub struct Offer {
     pub bitrate: u32,
     /// Whether it offers ICE.
     pub ice: bool,
-    /// `none`, `SDES` or `DTLS`.
+    /// `None`, `SDES` or `DTLS`, as `mediaEncryption` has it.
     pub encryption: &'static str,
 }
 
@@ -33,7 +33,7 @@ impl Default for Offer {
             millis: 20,
             bitrate: 32_000,
             ice: false,
-            encryption: "none",
+            encryption: "None",
         }
     }
 }
