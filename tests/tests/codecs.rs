@@ -72,10 +72,13 @@ fn pjsip_call(offer: &Offer) -> Call {
 }
 
 fn pjsip_hears_his_echo(offer: Offer, parameter: (&str, &str), bits: u32, packets: u64) {
-    let call = stall::unless_stalled(
-        |call: &Call| call.correlation > CLEAN,
-        || pjsip_call(&offer),
-    );
+    let clean = if offer.codec.starts_with("iLBC") {
+        CLEAN_ILBC
+    } else {
+        CLEAN
+    };
+    let is_clean = |call: &Call| call.correlation > clean;
+    let call = stall::unless_stalled(is_clean, || pjsip_call(&offer));
     let Call {
         correlation,
         stream,
