@@ -42,6 +42,10 @@ run_unit() {
     step "codecs of features" cargo test --locked --quiet --package ringwire-media --features amr-wb,g7221,ilbc codec
     step "codecs of features against other programs" \
         cargo test --locked --quiet --package ringwire-media --features amr-wb,g7221,ilbc --test ffmpeg --test g7221 --test codecs
+    step "program with codecs of features" cargo build --locked --quiet --package ringwire --features amr-wb,g7221,ilbc
+    # One at a time: sound suffers from what else runs.
+    step "calls in codecs of features" env RINGWIRE_BIN="$CARGO_TARGET_DIR/debug/ringwire" \
+        cargo test --locked --quiet --package ringwire-tests --test codecs -- --test-threads=1
     step "load tool" cargo test --locked --quiet --package ringwire-tests --bin ringwire-load
     step "fuzzing, 20 s each" "$HACK/fuzz.sh" 20
 }
