@@ -17,6 +17,7 @@ INVALID = 70_004
 # Any of the dynamic ones.
 PAYLOAD_TYPE = 120
 
+
 class Str(Structure):
     _fields_ = [("at", c_void_p), ("length", c_ssize_t)]
 

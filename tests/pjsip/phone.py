@@ -10,7 +10,7 @@ OPTIONS is a JSON object:
     g7221        the Python environment that has a library which codes it
     log          the file for its log
     ice          whether it offers ICE
-    encryption   None, SDES or DTLS
+    sdes         whether it encrypts, with keys in the session description
 
 It speaks JSON, an object a line. First it writes {"ready": version}, then it reads {"do": ...}, one of
     call         with "to", a URI: {"media": ...} follows when there is sound, {"ended": status} when it is over
@@ -56,11 +56,7 @@ class Call(pj.Call):
                 millis=of.info.frameLen * of.setting.frmPerPkt // max(1, of.info.frameLenDenum),
                 fmtp=fmtp,
                 theirs=theirs,
-                remote=stream.remoteRtpAddress,
             )
-
-    def onCallMediaTransportState(self, prm):
-        tell(transport=prm.state, status=prm.status)
 
 
 class Phone:
@@ -107,11 +103,10 @@ class Phone:
         config.mediaConfig.transportConfig.boundAddress = options["address"]
         config.mediaConfig.transportConfig.port = 4000
         config.natConfig.iceEnabled = options["ice"]
-        if options["encryption"] != "None":
+        if options["sdes"]:
             config.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_MANDATORY
             config.mediaConfig.srtpSecureSignaling = 0
-            of = {"SDES": pj.PJMEDIA_SRTP_KEYING_SDES, "DTLS": pj.PJMEDIA_SRTP_KEYING_DTLS_SRTP}
-            config.mediaConfig.srtpOpt.keyings = pj.IntVector([of[options["encryption"]]])
+            config.mediaConfig.srtpOpt.keyings = pj.IntVector([pj.PJMEDIA_SRTP_KEYING_SDES])
         account = pj.Account()
         account.create(config)
         return account

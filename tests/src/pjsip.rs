@@ -22,8 +22,8 @@ pub struct Offer {
     pub bitrate: u32,
     /// Whether it offers ICE.
     pub ice: bool,
-    /// `None`, `SDES` or `DTLS`, as `mediaEncryption` has it.
-    pub encryption: &'static str,
+    /// Whether it encrypts, with keys in the session description.
+    pub sdes: bool,
 }
 
 impl Default for Offer {
@@ -33,7 +33,7 @@ impl Default for Offer {
             millis: 20,
             bitrate: 32_000,
             ice: false,
-            encryption: "None",
+            sdes: false,
         }
     }
 }
@@ -67,7 +67,7 @@ impl Pjsip {
             "bitrate": offer.bitrate,
             "g7221": tools().join("g7221-0.1a3"),
             "ice": offer.ice,
-            "encryption": offer.encryption,
+            "sdes": offer.sdes,
         });
         let mut command = namespace.command(python.to_str().unwrap());
         command

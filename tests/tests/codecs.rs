@@ -111,6 +111,7 @@ fn pjsip_hears_his_echo(offer: Offer, parameter: (&str, &str), bits: u32, packet
         (&expected, &expected),
         "{stream}"
     );
+    assert_eq!(stream["millis"], offer.millis, "{stream}");
     for loss in ["lost", "discarded", "lost_there"] {
         assert_eq!(counted[loss], 0, "{counted}");
     }
