@@ -6,10 +6,13 @@ of PJSIP 2.15.
 """
 
 import ctypes
-from ctypes import CFUNCTYPE, POINTER, Structure, c_int, c_int16, c_size_t, c_ssize_t, c_uint, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
+import sys
+from ctypes import CFUNCTYPE, POINTER, Structure, c_int, c_size_t, c_ssize_t, c_uint, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
+from pathlib import Path
 
-SAMPLES = 320
-REGIONS = 14
+sys.path.append(str(Path(__file__).parents[2] / "media-pod/media/tests/g7221"))
+import itu
+
 RATE = 16_000
 AUDIO_TYPE = 1
 AUDIO_FRAME = 1
@@ -94,15 +97,6 @@ class Factory(Structure):
     _fields_ = [("before", c_void_p), ("after", c_void_p), ("data", c_void_p), ("ops", POINTER(FactoryOps))]
 
 
-class Bits(Structure):
-    """Bit_Obj of the program's defs.h."""
-
-    _fields_ = [("count", c_int16), ("word", c_int16), ("at", POINTER(c_int16)), ("left", c_int16), ("next", c_int16)]
-
-
-Sound = c_int16 * SAMPLES
-
-
 def text(string):
     kept = ctypes.create_string_buffer(string)
     text.all.append(kept)
@@ -110,49 +104,6 @@ def text(string):
 
 
 text.all = []
-
-
-def swapped(data):
-    turned = bytearray(data)
-    turned[::2], turned[1::2] = data[1::2], data[::2]
-    return turned
-
-
-class Stream:
-    """Both directions of a call."""
-
-    def __init__(self, program, size):
-        self.program = program
-        self.size = size
-        self.said, self.heard, self.last = Sound(), Sound(), Sound()
-        self.shift = c_int16(0)
-        self.noise = (c_int16 * 4)(1, 1, 1, 1)
-
-    def encode(self, sound):
-        coefficients = Sound()
-        words = (c_int16 * (self.size // 2))()
-        shift = self.program.samples_to_rmlt_coefs(Sound.from_buffer_copy(sound), self.said, coefficients, SAMPLES)
-        self.program.encoder(8 * self.size, REGIONS, coefficients, c_int16(shift), words)
-        return bytes(swapped(bytes(words)))
-
-    def decode(self, frame):
-        """None is a lost one."""
-        # It may read beyond the end of a frame that is damaged.
-        words = (c_int16 * (self.size // 2 + 64)).from_buffer(swapped(frame or bytes(self.size)) + bytes(128))
-        bits = Bits(0, words[0], ctypes.cast(words, POINTER(c_int16)), 8 * self.size, 0)
-        coefficients, sound, shift = Sound(), Sound(), c_int16(0)
-        self.program.decoder(
-            ctypes.byref(bits),
-            self.noise,
-            REGIONS,
-            coefficients,
-            ctypes.byref(shift),
-            ctypes.byref(self.shift),
-            self.last,
-            c_int16(frame is None),
-        )
-        self.program.rmlt_coefs_to_samples(coefficients, self.heard, sound, SAMPLES, shift)
-        return bytes(sound)
 
 
 class G7221:
@@ -193,7 +144,7 @@ class G7221:
 
     def alloc_codec(self, _, info, place):
         codec = Codec(None, None, None, ctypes.addressof(self.factory), ctypes.pointer(self.ops))
-        self.streams[ctypes.addressof(codec)] = codec, Stream(self.program, self.size)
+        self.streams[ctypes.addressof(codec)] = codec, itu.Stream(self.program, self.size)
         place[0] = ctypes.addressof(codec)
         return 0
 
@@ -221,22 +172,22 @@ class G7221:
     def parse(self, codec, packet, size, time, count, frames):
         found = min(size // self.size, count[0])
         for at in range(found):
-            frames[at] = Frame(AUDIO_FRAME, packet + at * self.size, self.size, time[0] + at * SAMPLES, 0)
+            frames[at] = Frame(AUDIO_FRAME, packet + at * self.size, self.size, time[0] + at * itu.SAMPLES, 0)
         count[0] = found
         return 0 if size % self.size == 0 else INVALID
 
     def encode(self, codec, source, room, made):
-        if source[0].size != 2 * SAMPLES or room < self.size:
+        if source[0].size != 2 * itu.SAMPLES or room < self.size:
             return INVALID
-        return self.give(made, self.streams[codec][1].encode(ctypes.string_at(source[0].at, 2 * SAMPLES)), source[0].time)
+        return self.give(made, self.streams[codec][1].encode(ctypes.string_at(source[0].at, 2 * itu.SAMPLES)), source[0].time)
 
     def decode(self, codec, source, room, made):
-        if source[0].size != self.size or room < 2 * SAMPLES:
+        if source[0].size != self.size or room < 2 * itu.SAMPLES:
             return INVALID
         return self.give(made, self.streams[codec][1].decode(ctypes.string_at(source[0].at, self.size)), source[0].time)
 
     def recover(self, codec, room, made):
-        if room < 2 * SAMPLES:
+        if room < 2 * itu.SAMPLES:
             return INVALID
         return self.give(made, self.streams[codec][1].decode(None), made[0].time)
 
@@ -247,15 +198,15 @@ class G7221:
         return 0
 
 
-def register(pjsip, library, bitrate):
-    """Makes it known, at this bit rate: PJSIP and the program are in these libraries."""
+def register(pjsip, packages, bitrate):
+    """Makes it known, at this bit rate, to PJSIP, which is in this library; the program is in one of these packages."""
     pjsip = ctypes.CDLL(pjsip)
     pjsip.pjsua_get_pjmedia_endpt.restype = c_void_p
     pjsip.pjmedia_endpt_get_codec_mgr.restype = c_void_p
     pjsip.pjmedia_endpt_get_codec_mgr.argtypes = [c_void_p]
     pjsip.pjmedia_codec_mgr_register_factory.argtypes = [c_void_p, c_void_p]
     manager = pjsip.pjmedia_endpt_get_codec_mgr(pjsip.pjsua_get_pjmedia_endpt())
-    register.codec = G7221(ctypes.CDLL(library), bitrate)
+    register.codec = G7221(itu.library(packages), bitrate)
     failed = pjsip.pjmedia_codec_mgr_register_factory(manager, ctypes.addressof(register.codec.factory))
     if failed:
         raise RuntimeError(f"PJSIP refuses the codec: {failed}")

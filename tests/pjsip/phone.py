@@ -77,9 +77,8 @@ class Phone:
         self.endpoint.libInit(config)
         self.endpoint.audDevManager().setNullDev()
         if options["codec"].startswith("G7221/"):
-            folder = Path(options["g7221"])
-            (program,) = folder.glob("lib/*/site-packages/pjsua2_pybind11.libs/libg7221codec-*")
-            g7221.register(library._pjsua2.__file__, str(program), options["bitrate"])
+            (packages,) = Path(options["g7221"]).glob("lib/*/site-packages")
+            g7221.register(library._pjsua2.__file__, packages, options["bitrate"])
         for codec in self.endpoint.codecEnum2():
             self.endpoint.codecSetPriority(codec.codecId, 255 if codec.codecId == options["codec"] else 0)
         if options["codec"].startswith("iLBC/"):
