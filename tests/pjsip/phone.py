@@ -1,4 +1,4 @@
-"""A SIP phone (PJSIP) for the end-to-end tests: it calls, plays a file, and records what it hears.
+"""A SIP phone (PJSIP) for the end-to-end tests: it calls, plays a file, and records what it hears. Who calls it, hears himself.
 
     phone.py OPTIONS
 
@@ -57,6 +57,17 @@ class Call(pj.Call):
                 fmtp=fmtp,
                 theirs=theirs,
             )
+            if info.role == pj.PJSIP_ROLE_UAS:
+                sound = self.getAudioMedia(0)
+                sound.startTransmit(sound)
+
+
+class Account(pj.Account):
+    def onIncomingCall(self, prm):
+        self.call = Call(self, prm.callId)
+        answer = pj.CallOpParam(True)
+        answer.statusCode = pj.PJSIP_SC_OK
+        self.call.answer(answer)
 
 
 class Phone:
@@ -106,7 +117,7 @@ class Phone:
             config.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_MANDATORY
             config.mediaConfig.srtpSecureSignaling = 0
             config.mediaConfig.srtpOpt.keyings = pj.IntVector([pj.PJMEDIA_SRTP_KEYING_SDES])
-        account = pj.Account()
+        account = Account()
         account.create(config)
         return account
 
@@ -159,7 +170,7 @@ class Phone:
                     break
                 wanted = json.loads(line)
                 getattr(self, "do_" + wanted.pop("do").replace(" ", "_"))(**wanted)
-        self.call = self.player = self.recorder = None
+        self.call = self.account = self.player = self.recorder = None
         self.endpoint.libDestroy()
 
 

@@ -84,6 +84,11 @@ impl Pjsip {
         self.namespace.here()
     }
 
+    /// Its own address.
+    pub fn there(&self) -> IpAddr {
+        self.namespace.there()
+    }
+
     /// What it printed.
     pub fn log(&self) -> String {
         let log = self.script.scratch().path().join("log");
@@ -105,8 +110,9 @@ impl Pjsip {
         self.media()
     }
 
+    /// Waits until there is sound: what it says of the stream.
     #[track_caller]
-    fn media(&self) -> Value {
+    pub fn media(&self) -> Value {
         self.script.expect(seconds(10), "sound", |told| {
             assert!(told["ended"].is_null(), "{told}: {}", self.log());
             told["media"].is_string()

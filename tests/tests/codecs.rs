@@ -158,6 +158,43 @@ fn pjsip_hears_his_echo_in_g7221() {
     }
 }
 
+/// `ringwire call` to PJSIP, which sends back what it hears. What it says of the stream.
+fn call_to_pjsip(offer: Offer) -> Value {
+    let name = offer.codec.split('/').next().unwrap();
+    let call = || {
+        let phone = Pjsip::start(&offer);
+        let target = format!("sip:phone@{}", phone.there());
+        let arguments = ["--codec", name, "--min-correlation", "0.75"];
+        let call = gateway::call(&target, phone.here(), &arguments);
+        (call, phone.media())
+    };
+    let (call, stream) = stall::unless_stalled(|(call, _)| call.success, call);
+    println!("to PJSIP, {offer:?}: {}", call.result["echo"]);
+    assert!(call.success, "{} {stream}", call.result);
+    assert_eq!(call.result["codec"], name);
+    assert_eq!(call.result["packetsLost"], 0, "{}", call.result);
+    stream
+}
+
+#[test]
+fn pjsip_answers_what_we_offer() {
+    // We offer 20 ms, and take the other.
+    for millis in [20, 30] {
+        let stream = call_to_pjsip(Offer {
+            codec: "iLBC/8000/1",
+            millis,
+            ..Offer::default()
+        });
+        assert_eq!(stream["millis"], millis, "{stream}");
+    }
+    // We offer both bit rates, this one first; what tells them apart is in no package's PJSIP.
+    let stream = call_to_pjsip(Offer {
+        codec: "G7221/16000/1",
+        ..Offer::default()
+    });
+    assert_eq!(stream["bits"], 32_000, "{stream}");
+}
+
 #[test]
 fn baresip_hears_his_echo_in_amr_wb() {
     for (parameters, modules, encryption) in [
