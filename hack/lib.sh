@@ -18,6 +18,7 @@ COREDNS_BIN=$STATE/tools/coredns-$COREDNS_VERSION/bin
 AUDIOSOCKET_BIN=$STATE/tools/audiosocket
 WEBRTC_VENV=$STATE/tools/webrtc-1.15.0
 G7221_VENV=$STATE/tools/g7221-0.1a3
+PJSIP_VENV=$STATE/tools/pjsip-2.15.1
 PESQ_VENV=$STATE/tools/pesq-0.0.4
 
 say() { printf '%s\n' "$*" >&2; }

@@ -8,7 +8,7 @@
 #   --cluster  Kubernetes, etcd, CoreDNS, helm (built from Go modules) and containerd for hack/cluster.sh
 #   --image    buildah, for hack/image.sh
 #   --sip      the SIP peers of the end-to-end tests, an AudioSocket agent (built from a Go module), a WebRTC
-#              peer (aiortc, in a Python environment of its own) and tools for sound
+#              peer (aiortc) and a phone (PJSIP), each in a Python environment of its own, and tools for sound
 #   --sound    recorded speech and PESQ (in a Python environment of its own), for `make bench-jitter`
 #              and `make bench-codecs`; not part of --all
 #   --lint     shellcheck
@@ -24,9 +24,10 @@ CLUSTER_PACKAGES=(
     busybox-static conntrack containerd containernetworking-plugins curl ethtool gcc iproute2 iptables jq
     kmod libc6-dev nftables openssl procps runc socat util-linux
 )
+# With libavcodec-extra, which takes the place of libavcodec59, rtpengine codes AMR-WB; without it it only decodes it.
 SIP_PACKAGES=(
-    baresip-core flite kamailio kamailio-extra-modules kamailio-tls-modules python3-venv rtpengine-daemon sip-tester sox
-    tshark
+    baresip-core flite kamailio kamailio-extra-modules kamailio-tls-modules libavcodec-extra python3-venv rtpengine-daemon
+    sip-tester sox tshark
 )
 SOUND_PACKAGES=(asterisk-core-sounds-en-wav build-essential flite python3-dev python3-venv sox)
 LINT_PACKAGES=(python3-yaml shellcheck)
@@ -175,6 +176,7 @@ main() {
         sip)
             step "built the AudioSocket agent" build_audiosocket
             set_up_python "the WebRTC peer" "$WEBRTC_VENV" "$REPO/tests/webrtc/requirements.txt"
+            set_up_python PJSIP "$PJSIP_VENV" "$REPO/tests/pjsip/requirements.txt"
             ;;
         sound) set_up_python PESQ "$PESQ_VENV" "$HACK/jitter/requirements.txt" ;;
         esac

@@ -61,6 +61,9 @@ run_local() {
     step "local" cargo test --locked --package ringwire-tests --test local -- --test-threads=6
     # One at a time: sound suffers from what else runs.
     step "sound" cargo test --locked --package ringwire-tests --test audio -- --test-threads=1
+    step "program with codecs of features" cargo build --locked --quiet --package ringwire --features amr-wb,g7221,ilbc
+    step "calls in codecs of features" env RINGWIRE_BIN="$CARGO_TARGET_DIR/debug/ringwire" \
+        cargo test --locked --quiet --package ringwire-tests --test codecs -- --test-threads=1
     step "leaks" cargo test --locked --package ringwire-tests --test leak -- --nocapture
     step "5,000 registrations" cargo test --locked --package ringwire-tests --test registrations -- --nocapture
     step "flood" cargo test --locked --package ringwire-tests --test flood -- --test-threads=1 --nocapture

@@ -1,23 +1,18 @@
 //! Peers with DTLS-SRTP that no one here wrote: aiortc, driven by `tests/webrtc/peer.py`, and OpenSSL with libsrtp, driven by
 //! `tests/webrtc/handshake.py`.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::address::Address;
 use crate::process::{self, repository, tools};
 use crate::scratch::Scratch;
+use crate::script::Script;
 
 /// A running one.
 pub struct Peer {
-    child: Child,
-    told: mpsc::Receiver<Value>,
-    scratch: Scratch,
+    script: Script,
     _addresses: Vec<Address>,
 }
 
@@ -86,36 +81,15 @@ impl Peer {
     }
 
     fn run(script: &str, arguments: &[String], addresses: Vec<Address>) -> Self {
-        let scratch = Scratch::new("webrtc");
         let python = tools().join("webrtc-1.15.0/bin/python");
         assert!(python.is_file(), "no aiortc: run hack/setup.sh --sip");
         let mut command = process::command(python);
-        let errors = File::create(scratch.path().join("errors")).unwrap();
-        let mut child = command
+        command
             .arg("-B")
             .arg(repository().join("tests/webrtc").join(script))
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(errors)
-            .spawn()
-            .unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let (tell, told) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                let Ok(value) = serde_json::from_str(&line) else {
-                    continue;
-                };
-                if tell.send(value).is_err() {
-                    return;
-                }
-            }
-        });
+            .args(arguments);
         Self {
-            child,
-            told,
-            scratch,
+            script: Script::start(command, Scratch::new("webrtc")),
             _addresses: addresses,
         }
     }
@@ -131,9 +105,7 @@ impl Peer {
 
     /// Gives it the answer.
     pub fn answer(&mut self, answer: &str) {
-        let line = format!("{}\n", json!({ "answer": answer }));
-        let mut input = self.child.stdin.as_ref().unwrap();
-        input.write_all(line.as_bytes()).unwrap();
+        self.script.say(&json!({ "answer": answer }));
     }
 
     /// Waits until it is connected.
@@ -164,34 +136,12 @@ impl Peer {
 
     /// What went wrong there.
     pub fn errors(&self) -> String {
-        std::fs::read_to_string(self.scratch.path().join("errors")).unwrap_or_default()
+        self.script.errors()
     }
 
     /// Waits until it tells something.
     #[track_caller]
     pub fn expect(&self, limit: Duration, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let end = Instant::now() + limit;
-        let mut told = Vec::new();
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            match self.told.recv_timeout(left) {
-                Ok(value) if wanted(&value) => return value,
-                Ok(value) => told.push(value.to_string()),
-                Err(mpsc::RecvTimeoutError::Timeout | mpsc::RecvTimeoutError::Disconnected) => {
-                    panic!(
-                        "no {what}; it told: {}\nand: {}",
-                        told.join("\n"),
-                        self.errors()
-                    )
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.script.expect(limit, what, wanted)
     }
 }

@@ -1,8 +1,11 @@
-//! Peers that find their way to us by ICE: aiortc as a browser would, and rtpengine.
+//! Peers that find their way to us by ICE: aiortc as a browser would, rtpengine, and PJSIP.
 
+use ringwire_tests::audio::{self, IS_ECHO};
 use ringwire_tests::gateway::Gateway;
 use ringwire_tests::manifests::{NUMBER, echo, number, static_trunk};
 use ringwire_tests::phone::Phone;
+use ringwire_tests::pjsip::{Offer, Pjsip};
+use ringwire_tests::wait::seconds;
 use ringwire_tests::webrtc::Peer;
 
 use super::encryption::relayed;
@@ -76,5 +79,54 @@ fn a_relay_that_checks_its_way_is_heard() {
         let (record, relay) = relayed(offer, ours);
         let found = "ICE negotiated: peer for component 1 is ";
         assert!(relay.contains(found), "{offer}: {record}\n{relay}");
+    }
+}
+
+/// The names that ICE has had in a phone's log, its own and ours.
+fn names(log: &str) -> std::collections::BTreeSet<&str> {
+    log.lines()
+        .filter_map(|line| line.trim_end().strip_prefix("a=ice-ufrag:"))
+        .collect()
+}
+
+#[test]
+fn a_phone_that_begins_ice_anew_is_heard_before_and_after() {
+    let samples = ringwire_media::tone::speech_like(4_000, 7);
+    for encryption in ["None", "SDES"] {
+        let phone = Pjsip::start(&Offer {
+            ice: true,
+            sdes: encryption == "SDES",
+            ..Offer::default()
+        });
+        let more =
+            format!("allowedSources: [0.0.0.0/0], mediaEncryption: {encryption}, codecs: [PCMU]");
+        let set = [
+            static_trunk("127.0.0.1", &more),
+            number("main", NUMBER, "trunk", "bot"),
+            echo("bot", ""),
+        ];
+        let gateway = Gateway::start_on(phone.here(), &[("all.yaml", &set.join("---\n"))]);
+        phone.call(&format!("sip:{NUMBER}@{}", gateway.sip()));
+        for turn in 0..2 {
+            if turn == 1 {
+                phone.restart();
+            }
+            let heard = phone.talk(&samples, seconds(5));
+            let found = heard.counted["dump"].as_str().unwrap();
+            let agreed = "ICE role: Controlling, state: Negotiation Success, comp_cnt: 2";
+            assert!(found.contains(agreed), "{found}");
+            let correlation = audio::compare(&samples, &heard.samples).correlation;
+            println!("PJSIP with ICE, {encryption}, turn {turn}: correlation {correlation:.4}");
+            assert!(correlation > IS_ECHO, "{correlation} {found}");
+            // Each side has a name of its own for each time.
+            let log = phone.log();
+            assert_eq!(names(&log).len(), 2 * (turn + 1), "{:?}", names(&log));
+        }
+        phone.hang_up();
+        let record = gateway.record();
+        assert_eq!(record["reason"], "CallerHungUp", "{record}");
+        let (_, metrics) = gateway.http("/metrics").unwrap();
+        let refused = "ringwire_rtp_dropped_total{reason=\"BadCheck\"} 0";
+        assert!(metrics.contains(refused), "{metrics}");
     }
 }

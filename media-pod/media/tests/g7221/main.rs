@@ -25,7 +25,7 @@ fn judge(what: &str, bytes: usize) -> Command {
     );
     let mut command = Command::new(state.join("tools/g7221-0.1a3/bin/python"));
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/g7221/judge.py");
-    command.args([script, what, &bytes.to_string()]);
+    command.args(["-B", script, what, &bytes.to_string()]);
     command
 }
 
