@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 /// What an echo must at least be like. It is coded twice.
 const CLEAN: f64 = 0.8;
 /// iLBC alone, of either make, leaves 0.945 of this sound where it is coded once, and 0.83 where it is coded twice.
-const CLEAN_ILBC: f64 = 0.75;
+const CLEAN_ILBC: f64 = 0.7;
 
 /// An echo for everybody's calls in this codec.
 fn echo_in(here: IpAddr, codec: &str, encryption: &str) -> Gateway {
