@@ -27,10 +27,8 @@ use inlet::Inlet;
 
 /// The handshake is over by then, or has failed: a caller does not wait longer in silence.
 const LIMIT: Duration = Duration::from_secs(15);
-/// A flight that is not answered is sent again after so long.
-const REPEAT: Duration = Duration::from_millis(500);
-/// So often the library makes its flight anew, with other record numbers; it gives up at the next time.
-const MADE_ANEW: u32 = 7;
+/// After how many milliseconds a flight that is not answered is sent again, each time. The library gives up when it is asked once more.
+const REPEATS: [u64; 7] = [500, 1_000, 2_000, 2_500, 2_500, 2_500, 2_500];
 /// Datagrams that wait to be sent: a flight has fewer.
 const MAX_WAITING: usize = 16;
 const NO_ANSWER: &str = "no answer to the DTLS handshake";
@@ -145,7 +143,7 @@ impl Identity {
             .with_client_auth(ClientAuthType::RequireAnyClientCert)
             .with_insecure_skip_verify(true)
             .with_server_name("media".to_owned())
-            .with_flight_interval(REPEAT);
+            .with_flight_interval(Duration::from_millis(REPEATS[0]));
         let identity = Self {
             certificate: certificate.der().to_vec(),
             config,
@@ -221,10 +219,10 @@ pub struct Handshake {
     material: Option<(MasterKey, MasterKey)>,
     failure: Option<String>,
     inlet: Inlet,
-    /// What was said last, for when the library does not say it again.
-    flight: Vec<Vec<u8>>,
-    /// When it is said again, and how often it was.
-    repeat: Option<(Instant, u32)>,
+    /// For associations that begin anew.
+    server: Option<Arc<HandshakeConfig>>,
+    /// When what was said last is said again, and how often it was.
+    repeat: Option<(Instant, usize)>,
     waiting: VecDeque<Vec<u8>>,
 }
 
@@ -246,7 +244,7 @@ impl Handshake {
             material: None,
             failure: None,
             inlet: Inlet::new(*active),
-            flight: Vec::new(),
+            server: None,
             repeat: None,
             waiting: VecDeque::new(),
         };
@@ -270,7 +268,8 @@ impl Handshake {
     /// The client's first flight; a server waits for it.
     fn begin(&mut self, config: Arc<HandshakeConfig>, now: Instant) {
         if !self.active {
-            self.endpoint.set_server_config(Some(config));
+            self.endpoint.set_server_config(Some(Arc::clone(&config)));
+            self.server = Some(config);
             return;
         }
         if let Err(error) = self.endpoint.connect(now, PEER, config, None) {
@@ -290,6 +289,10 @@ impl Handshake {
         }
         if brought.records.is_empty() {
             return;
+        }
+        if brought.anew {
+            self.endpoint = endpoint();
+            self.endpoint.set_server_config(self.server.clone());
         }
         self.peer = Some(from);
         let records = BytesMut::from(&brought.records[..]);
@@ -348,15 +351,11 @@ impl Handshake {
         };
         // What was not sent yet, for there was nowhere to, is of no use any more.
         self.waiting.clear();
-        if count < MADE_ANEW {
-            if let Err(error) = self.endpoint.handle_timeout(PEER, now) {
-                return self.fail(self.why(&error.to_string()));
-            }
-            self.collect(now);
-        } else {
-            self.waiting.extend(self.flight.iter().cloned());
+        if let Err(error) = self.endpoint.handle_timeout(PEER, now) {
+            return self.fail(self.why(&error.to_string()));
         }
-        self.repeat = Some((now + REPEAT, count + 1));
+        self.collect(now);
+        self.repeat = next_repeat(now, count + 1);
     }
 
     /// Takes what is to be sent. A packet for which there is no room is lost, as the network might lose it.
@@ -374,10 +373,7 @@ impl Handshake {
             if self.endpoint.poll_timeout(&PEER).is_none() {
                 self.repeat = None;
             } else if !packets.is_empty() {
-                self.repeat = Some((now + REPEAT, 0));
-            }
-            if !packets.is_empty() {
-                self.flight = packets;
+                self.repeat = next_repeat(now, 0);
             }
         }
     }
@@ -394,7 +390,7 @@ impl Handshake {
             Some(keys) => {
                 self.material = Some(keys);
                 self.stage = Stage::Connected;
-                self.flight = Vec::new();
+                self.inlet.close();
             }
             None => self.fail("the peer takes no SRTP profile of ours (use_srtp)".to_owned()),
         }
@@ -412,7 +408,7 @@ impl Handshake {
     fn forget(&mut self) {
         self.endpoint = endpoint();
         self.inlet = Inlet::new(self.active);
-        self.flight = Vec::new();
+        self.server = None;
     }
 
     /// Our key and the peer's, once the handshake is over and the peer is who it should be.
@@ -438,6 +434,12 @@ impl fmt::Debug for Handshake {
             .field("stage", &self.stage)
             .finish_non_exhaustive()
     }
+}
+
+/// When a flight that was said again so often is next.
+fn next_repeat(now: Instant, count: usize) -> Option<(Instant, usize)> {
+    let millis = REPEATS.get(count)?;
+    Some((now + Duration::from_millis(*millis), count))
 }
 
 /// One that has no association yet.

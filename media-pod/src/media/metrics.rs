@@ -60,6 +60,13 @@ impl Collector for PortMetrics {
             None,
             MetricType::Gauge,
         )?)?;
+        let slow = ConstGauge::new(i64::from(self.0.are_full()));
+        slow.encode(encoder.encode_descriptor(
+            "ringwire_rtp_too_slow",
+            "1 while all threads for media have been too slow for two seconds, and no calls are taken",
+            None,
+            MetricType::Gauge,
+        )?)?;
         let counters = [
             (
                 "ringwire_rtp_dropped_by_kernel",

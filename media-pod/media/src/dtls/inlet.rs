@@ -38,22 +38,26 @@ const OF_CLIENT: [u8; 4] = [
 /// Bytes of the longest message: a chain of certificates, and of the others.
 const LONGEST: usize = 16 << 10;
 const LONG: usize = 4 << 10;
-/// Messages ahead of the one that is waited for: no flight has more.
-const AHEAD: u16 = 8;
+/// Messages in the clear that a side sends: none has more than seven.
+const MESSAGES: u16 = 16;
+/// Bytes of a list of certificates without any.
+const EMPTY_LIST: usize = 3;
 /// Pieces of a message that wait for those between them.
 const PIECES: usize = 64;
 /// Repetitions of the first hello, changes of the cipher, and records under the new one: a handshake has a few, and repeats them for 15 s.
 const HELLOS: u32 = 32;
 const CHANGES: u32 = 32;
 const SEALED: u32 = 64;
-/// Bytes of a sealed record of a handshake: a Finished has 40 beside its header, an alert 26.
-const SEALED_BYTES: usize = 128;
+/// Bytes of a sealed record of a handshake: a Finished has 40 beside its header, an alert 26 or 18; nonce and tag alone are 16.
+const SEALED_BYTES: std::ops::RangeInclusive<usize> = 17..=128;
 
 /// What a datagram brought.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Brought {
     /// Records for the library; empty if there is nothing.
     pub records: Vec<u8>,
+    /// The client begins anew, and so has the library to, before it gets these.
+    pub anew: bool,
     /// Why it is over.
     pub refusal: Option<String>,
 }
@@ -114,6 +118,8 @@ pub struct Inlet {
     pending: BTreeMap<u16, Message>,
     /// The client's first hello.
     hello: Option<Vec<u8>>,
+    /// Nothing in the clear matters any more.
+    over: bool,
     /// The number of the next record in the clear.
     record: u32,
     hellos: u32,
@@ -128,11 +134,18 @@ impl Inlet {
             next: 0,
             pending: BTreeMap::new(),
             hello: None,
+            over: false,
             record: 0,
             hellos: HELLOS,
             changes: CHANGES,
             sealed: SEALED,
         }
+    }
+
+    /// The handshake is over: what repeats its end is sealed.
+    pub fn close(&mut self) {
+        self.over = true;
+        self.pending.clear();
     }
 
     /// Takes a datagram.
@@ -141,10 +154,12 @@ impl Inlet {
         for record in records::of(datagram) {
             match record {
                 Record::Sealed(bytes) => {
-                    if bytes.len() <= records::HEADER + SEALED_BYTES && spend(&mut self.sealed) {
+                    let length = bytes.len().saturating_sub(records::HEADER);
+                    if SEALED_BYTES.contains(&length) && spend(&mut self.sealed) {
                         brought.records.extend_from_slice(bytes);
                     }
                 }
+                _ if self.over => {}
                 Record::ChangeCipherSpec => {
                     if spend(&mut self.changes) {
                         self.write(CHANGE_CIPHER_SPEC, &[&[1]], &mut brought.records);
@@ -174,10 +189,10 @@ impl Inlet {
             LONG
         };
         let repeats = fragment.number == 0 && self.awaits_second_hello();
-        let ahead = fragment.number.checked_sub(self.next);
         if !kinds.contains(&fragment.kind)
             || fragment.whole > longest
-            || (ahead.is_none_or(|ahead| ahead >= AHEAD) && !repeats)
+            || fragment.number >= MESSAGES
+            || (fragment.number < self.next && !repeats)
         {
             return;
         }
@@ -197,46 +212,83 @@ impl Inlet {
         self.next == 1 && self.hello.is_some()
     }
 
-    /// Gives away what has its turn.
+    /// Gives away what is whole: hellos of the client and the answer to the first at once, the rest flight by flight. The library repeats its own flight
+    /// until it has got something, but a part of what it waits for is nothing to go on with.
     fn deliver(&mut self, brought: &mut Brought) {
-        if self.awaits_second_hello()
-            && let Some(again) = self.pending.remove(&0)
-        {
-            if !again.is_whole() {
-                self.pending.insert(0, again);
-            } else if self.hello.as_ref() == Some(&again.body) && spend(&mut self.hellos) {
-                self.write_message(0, &again, &mut brought.records);
+        self.repeat_hello(brought);
+        while let Some(last) = self.flight(brought) {
+            while self.next <= last {
+                let Some(message) = self.pending.remove(&self.next) else {
+                    return;
+                };
+                self.write_message(self.next, &message, &mut brought.records);
+                self.next += 1;
             }
-        }
-        while let Some(message) = self.pending.remove(&self.next) {
-            if !message.is_whole() {
-                self.pending.insert(self.next, message);
-                return;
-            }
-            if message.kind == CLIENT_HELLO
-                && let Err(refusal) = self.check_hello(&message.body)
-            {
-                brought.refusal.get_or_insert(refusal.to_owned());
-                return;
-            }
-            self.write_message(self.next, &message, &mut brought.records);
-            let Some(next) = self.next.checked_add(1) else {
-                return;
-            };
-            self.next = next;
         }
     }
 
+    /// The number of the last message of what can be given away.
+    fn flight(&mut self, brought: &mut Brought) -> Option<u16> {
+        let first = self.pending.get(&self.next)?;
+        let last = match first.kind {
+            HELLO_VERIFY_REQUEST => first.kind,
+            SERVER_HELLO => SERVER_HELLO_DONE,
+            CLIENT_HELLO if first.is_whole() => {
+                let body = first.body.clone();
+                if let Err(refusal) = self.check_hello(body) {
+                    brought.refusal.get_or_insert(refusal.to_owned());
+                    return None;
+                }
+                return Some(self.next);
+            }
+            CERTIFICATE if !self.active && first.body.len() > EMPTY_LIST => CERTIFICATE_VERIFY,
+            CERTIFICATE | CLIENT_KEY_EXCHANGE if !self.active && first.is_whole() => {
+                let refusal = "the peer has no certificate for the DTLS handshake";
+                brought.refusal.get_or_insert(refusal.to_owned());
+                return None;
+            }
+            _ => return None,
+        };
+        for number in self.next..MESSAGES {
+            let message = self.pending.get(&number)?;
+            if !message.is_whole() {
+                return None;
+            }
+            if message.kind == last {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    /// A client that missed what was said to its first hello says it again. One that says another has begun anew: nothing was agreed on yet.
+    fn repeat_hello(&mut self, brought: &mut Brought) {
+        let again = self.pending.get(&0).is_some_and(Message::is_whole);
+        if !again || !self.awaits_second_hello() || !spend(&mut self.hellos) {
+            return;
+        }
+        let Some(message) = self.pending.remove(&0) else {
+            return;
+        };
+        if self.hello.as_ref() == Some(&message.body) {
+            return self.write_message(0, &message, &mut brought.records);
+        }
+        (self.next, self.hello) = (0, None);
+        self.pending = BTreeMap::from([(0, message)]);
+        brought.records.clear();
+        brought.anew = true;
+    }
+
     /// The library takes what is agreed on from the first hello, and what is signed has the second: they have to be alike (RFC 6347 section 4.2.1).
-    fn check_hello(&mut self, body: &[u8]) -> Result<(), &'static str> {
-        let Some(hello) = Hello::of(body) else {
+    fn check_hello(&mut self, body: Vec<u8>) -> Result<(), &'static str> {
+        let Some(hello) = Hello::of(&body) else {
             return Err("the peer's ClientHello cannot be read");
         };
         if !hello.session.is_empty() {
             return Err("the peer wants to resume a DTLS session, and there is none");
         }
         match &self.hello {
-            None => self.hello = Some(body.to_vec()),
+            None => self.hello = Some(body),
             Some(first) => {
                 let first = Hello::of(first);
                 let same = |first: Hello<'_>| (first.head, first.tail) == (hello.head, hello.tail);

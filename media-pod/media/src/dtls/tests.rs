@@ -233,3 +233,45 @@ fn an_alert_in_the_clear_is_told() {
         assert!(pair[at].poll_transmit().is_none());
     }
 }
+
+#[test]
+fn a_server_takes_a_client_that_begins_anew() {
+    let identities = identities();
+    let [client, server] = [0, 1].map(|at| identities[at].fingerprint());
+    let [mut stray, mut answering] = pair(&server, &client, &identities);
+    let now = Instant::now();
+    let (lost, _) = stray.poll_transmit().unwrap();
+    answering.take(&lost, address(1), now);
+    while answering.poll_transmit().is_some() {}
+    let [beginning, _] = pair(&server, &client, &identities);
+    let mut both = [beginning, answering];
+    shake(&mut both, 0);
+    assert!(both.iter_mut().all(|one| one.take_keys().is_some()));
+}
+
+/// The end of the handshake is lost, and said again for as long as the peer asks.
+#[test]
+fn a_lost_end_is_said_again() {
+    let identities = identities();
+    let [client, server] = [0, 1].map(|at| identities[at].fingerprint());
+    let mut both = pair(&server, &client, &identities);
+    let mut now = Instant::now();
+    let mut lost = 0;
+    while both[0].poll_timeout().is_some() {
+        for at in [0, 1] {
+            while let Some((datagram, _)) = both[at].poll_transmit() {
+                // What the server says at its end, five times.
+                if at == 1 && both[1].stage == Stage::Connected && lost < 5 {
+                    lost += 1;
+                } else {
+                    both[1 - at].take(&datagram, address(1), now);
+                }
+            }
+        }
+        now += Duration::from_millis(100);
+        both[0].handle_timeout(now);
+        both[1].handle_timeout(now);
+    }
+    assert_eq!((both[0].stage, lost), (Stage::Connected, 5));
+    assert!(both.iter_mut().all(|one| one.take_keys().is_some()));
+}

@@ -28,9 +28,30 @@ pub struct Load {
     full: AtomicU32,
     /// When the last window ended, in milliseconds since the epoch.
     ended: AtomicU64,
+    /// When it woke, one more than the milliseconds since the epoch; 0 while it rests.
+    awake: AtomicU64,
 }
 
 impl Load {
+    fn millis(&self, now: Instant) -> u64 {
+        let epoch = *self.epoch.get_or_init(|| now);
+        let since = now.saturating_duration_since(epoch).as_millis();
+        u64::try_from(since).unwrap_or(u64::MAX)
+    }
+
+    /// The thread has something to do.
+    pub fn wakes(&self, now: Instant) {
+        let millis = self.millis(now).saturating_add(1);
+        self.awake.store(millis, Ordering::Relaxed);
+    }
+
+    /// It has not come to rest for so long that no window has ended.
+    fn is_stuck(&self, now: Instant) -> bool {
+        let awake = self.awake.load(Ordering::Relaxed);
+        awake != 0
+            && Duration::from_millis(self.millis(now).saturating_sub(awake - 1)) >= MANY * WINDOW
+    }
+
     fn is_fresh(&self, now: Instant) -> bool {
         self.epoch.get().is_some_and(|epoch| {
             let ended = *epoch + Duration::from_millis(self.ended.load(Ordering::Relaxed));
@@ -40,6 +61,9 @@ impl Load {
 
     /// The share of its time that it was busy for in the last second, 0 to 1.
     pub fn share(&self, now: Instant) -> f64 {
+        if self.is_stuck(now) {
+            return 1.0;
+        }
         if !self.is_fresh(now) {
             return 0.0;
         }
@@ -48,7 +72,7 @@ impl Load {
 
     /// Whether it has been too slow for two seconds.
     pub fn is_full(&self, now: Instant) -> bool {
-        self.is_fresh(now) && self.full.load(Ordering::Relaxed) >= MANY
+        self.is_stuck(now) || (self.is_fresh(now) && self.full.load(Ordering::Relaxed) >= MANY)
     }
 }
 
@@ -83,6 +107,7 @@ impl Meter {
 
     /// It woke at one time, and rests again at the other.
     pub fn note(&mut self, load: &Load, woke: Instant, rests: Instant) {
+        load.awake.store(0, Ordering::Relaxed);
         self.busy += rests.saturating_duration_since(woke);
         let window = rests.saturating_duration_since(self.begun);
         if window < WINDOW {
@@ -97,12 +122,9 @@ impl Meter {
         } else {
             0
         };
-        let epoch = *load.epoch.get_or_init(|| self.begun);
-        let ended = rests.saturating_duration_since(epoch).as_millis();
         load.busy.store(busy, Ordering::Relaxed);
         load.full.store(full, Ordering::Relaxed);
-        load.ended
-            .store(u64::try_from(ended).unwrap_or(u64::MAX), Ordering::Relaxed);
+        load.ended.store(load.millis(rests), Ordering::Relaxed);
         *self = Self::new(load, rests);
     }
 }
@@ -173,6 +195,21 @@ mod tests {
         meter.note(&load, now, now + 4_000 * MILLI);
         now += 4_000 * MILLI;
         assert!(load.share(now) > 0.8 && !load.is_full(now));
+    }
+
+    #[test]
+    fn one_that_is_stuck_is_full_before_its_window_ends() {
+        let load = Load::default();
+        let mut now = Instant::now();
+        let mut meter = Meter::new(&load, now);
+        work(&load, &mut meter, &mut now, 5, 3);
+        load.wakes(now);
+        assert!(!load.is_full(now + 1_900 * MILLI));
+        assert!(load.is_full(now + 10_000 * MILLI));
+        assert!(load.share(now + 10_000 * MILLI) > 0.99);
+        now += 10_000 * MILLI;
+        meter.note(&load, now, now);
+        assert!(!load.is_full(now));
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Plane {
 
     /// Whether all threads have been too slow for two seconds: with another call all would be heard late.
     pub fn is_full(&self) -> bool {
-        self.ports().are_full(Instant::now())
+        self.ports().are_full()
     }
 
     /// Whether there is a place for a call now.

@@ -124,7 +124,6 @@ impl Thread {
         while owned || !self.calls.is_empty() {
             let rests = Instant::now();
             self.meter.note(&self.pairs.counts.load, woke, rests);
-            woke = rests;
             let timeout = if self.again.is_empty() {
                 self.wheel.timeout(rests)
             } else {
@@ -132,12 +131,16 @@ impl Thread {
             };
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    woke = Instant::now();
+                    continue;
+                }
                 // The poll itself is broken, and nothing can be carried without it.
                 Err(error) => panic!("the poll of a thread for calls failed: {error}"),
             }
             let now = Instant::now();
             woke = now;
+            self.pairs.counts.load.wakes(now);
             for (index, part) in std::mem::take(&mut self.again) {
                 self.on_ready(index, part, false, now);
             }

@@ -188,7 +188,8 @@ impl Ports {
     }
 
     /// Whether all threads have been too slow for two seconds.
-    pub(crate) fn are_full(&self, now: Instant) -> bool {
+    pub fn are_full(&self) -> bool {
+        let now = Instant::now();
         self.counts.iter().all(|counts| counts.load.is_full(now))
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Instant;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -24,6 +25,8 @@ use crate::record::CallRecord;
 
 /// Why a call is refused that all would be heard late with.
 const BUSY: &str = "the threads for media have been too slow for two seconds";
+/// How often that is said.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// In place of a port that is not known yet; nobody is told of it.
 const DISCARD: u16 = 9;
@@ -117,6 +120,16 @@ pub(super) async fn begin(
     }
 }
 
+/// Says why the pod takes no calls: their records are written by those that do.
+fn warn_of_slowness(now: Instant) {
+    static TOLD: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.is_none_or(|at| now.saturating_duration_since(at) >= TELL_AGAIN) {
+        *told = Some(now);
+        tracing::warn!("{BUSY}: no new calls are taken");
+    }
+}
+
 fn take(call: NewCall, shared: &Shared) -> Result<(Box<Call<'_>>, Option<TakeOver>), Refusal> {
     let NewCall {
         key,
@@ -131,6 +144,7 @@ fn take(call: NewCall, shared: &Shared) -> Result<(Box<Call<'_>>, Option<TakeOve
     let config = config.ok_or_else(|| elsewhere(Reason::InternalError, String::new()))?;
     // One that takes over another's place makes no more of them.
     if takes_over.is_none() && shared.plane.is_full() {
+        warn_of_slowness(Instant::now());
         return Err(elsewhere(Reason::AtCapacity, BUSY.to_owned()));
     }
     let mut rng = StdRng::from_os_rng();

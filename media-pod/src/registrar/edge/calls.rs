@@ -402,6 +402,14 @@ impl Edge {
             };
             return self.give_up(id, (503, Reason::AtCapacity), detail, now);
         }
+        let willing = candidates.iter().copied();
+        let willing = willing.filter(|pod| !self.loads.declines(*pod, now));
+        let willing: Vec<Incarnation> = willing.collect();
+        let candidates = if willing.is_empty() {
+            candidates
+        } else {
+            willing
+        };
         // The better of two drawn at random: spreads calls evenly although reports of load are late.
         let draw = |rng: &mut StdRng| candidates[rng.random_range(0..candidates.len())];
         let (a, b) = (draw(&mut self.rng), draw(&mut self.rng));

@@ -21,6 +21,9 @@ const UNREPORTED: Duration = Duration::from_secs(5);
 /// The calls of a pod count so long after its link is lost: most likely the link comes back, and its calls run on.
 const LINGERS: Duration = Duration::from_secs(2);
 
+/// A pod that has sent a call elsewhere is asked last for so long: it would do so again, and a call is not sent around for ever.
+const DECLINES: Duration = Duration::from_secs(3);
+
 /// Who brings a call and who answers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parties {
@@ -48,6 +51,8 @@ struct Pod {
     handed: VecDeque<Handed>,
     lost: Option<Instant>,
     reported: bool,
+    /// When it sent a call elsewhere.
+    declined: Option<Instant>,
 }
 
 /// All pods.
@@ -121,6 +126,20 @@ impl Loads {
                 handed.refused = true;
             }
         }
+    }
+
+    /// A pod would have another take a call.
+    pub fn declined(&mut self, incarnation: Incarnation, now: Instant) {
+        if let Some(pod) = self.pods.get_mut(&incarnation) {
+            pod.declined = Some(now);
+        }
+    }
+
+    /// Whether a pod has just had another take a call.
+    pub fn declines(&self, incarnation: Incarnation, now: Instant) -> bool {
+        let pod = self.pods.get(&incarnation);
+        pod.and_then(|pod| pod.declined)
+            .is_some_and(|at| now < at + DECLINES)
     }
 
     /// Calls of a pod.

@@ -79,6 +79,11 @@ impl Edge {
         }
         if is_call && response.headers.has(&private::name(private::TRY_ANOTHER)) {
             relay.client = None;
+            if let Kind::Call { tried, .. } = &relay.kind
+                && let Some(pod) = tried.last()
+            {
+                self.loads.declined(*pod, now);
+            }
             self.by_client.remove(&client);
             return self.next_pod(id, now);
         }

@@ -153,10 +153,15 @@ impl World {
     }
 
     fn carrier(&mut self, method: &str, branch: &str, more: &str) {
+        self.carrier_in("call", method, branch, more);
+    }
+
+    /// The same in the call of that name.
+    fn carrier_in(&mut self, call: &str, method: &str, branch: &str, more: &str) {
         let uri = "sip:+34911234567@198.51.100.7";
         let text = format!(
             "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {CARRIER};branch=z9hG4bK{branch};rport\r\nMax-Forwards: 70\r\n\
-             From: <sip:alice@192.0.2.1>;tag=a\r\nTo: <{uri}>{more}\r\nCall-ID: call\r\nCSeq: 1 {method}\r\n\
+             From: <sip:alice@192.0.2.1>;tag=a\r\nTo: <{uri}>{more}\r\nCall-ID: {call}\r\nCSeq: 1 {method}\r\n\
              Contact: <sip:alice@{CARRIER}>\r\nContent-Length: 0\r\n\r\n"
         );
         let message = parse_datagram(text.as_bytes()).unwrap();
@@ -416,6 +421,37 @@ fn a_pod_that_would_have_another_take_the_call_is_left_at_once_and_the_carrier_h
     world.pod(second, &invite, 200);
     assert_said(&mut world, &[(To::Carrier, "200 INVITE")]);
     world.check_quiet();
+}
+
+#[test]
+fn a_pod_that_had_another_take_a_call_is_asked_last_for_a_while() {
+    /// The pod that a new call comes to, which refuses it unless it would have another take it.
+    fn asked(world: &mut World, call: &str, declines: bool) -> u64 {
+        world.carrier_in(call, "INVITE", call, "");
+        let (first, mut invite) = world.asked_to_invite();
+        let mut pod = first;
+        if declines {
+            decline(world, pod, &invite);
+            (pod, invite) = world.asked_to_invite();
+        }
+        world.pod(pod, &invite, 486);
+        world.carrier_in(call, "ACK", call, "");
+        world.sent();
+        first
+    }
+    let mut world = World::new(4);
+    let unwilling: Vec<u64> = (0..3)
+        .map(|call| asked(&mut world, &format!("first{call}"), true))
+        .collect();
+    let is_unwilling = |pod: &u64| unwilling.contains(pod);
+    for call in 0..20 {
+        let pod = asked(&mut world, &format!("call{call}"), false);
+        assert!(!is_unwilling(&pod), "{pod} of {unwilling:?}");
+    }
+    // After that they are as good as the others.
+    world.wait(Duration::from_secs(4));
+    let later = (0..20).map(|call| asked(&mut world, &format!("later{call}"), false));
+    assert!(later.filter(is_unwilling).count() > 5);
 }
 
 #[test]

@@ -57,33 +57,58 @@ fn hello(number: u16, session: &[u8], cookie: &[u8], suite: u8) -> Vec<u8> {
 }
 
 #[test]
-fn messages_are_given_whole_once_and_in_order() {
+fn flights_are_given_whole_once_and_in_order() {
     let mut inlet = Inlet::new(true);
     let mut give = |datagram: Vec<u8>| given(&inlet.take(&datagram));
-    // The second before the first, and the first from behind, with an overlap.
-    assert_eq!(give(datagram(CERTIFICATE, 1, 600, 0, 600)), NONE);
-    assert_eq!(give(datagram(SERVER_HELLO, 0, 90, 60, 90)), NONE);
-    assert_eq!(give(datagram(SERVER_HELLO, 0, 90, 0, 30)), NONE);
-    assert_eq!(give(datagram(SERVER_HELLO, 0, 90, 20, 61)), [0, 1]);
-    for _ in 0..3 {
-        assert_eq!(give(datagram(SERVER_HELLO, 0, 90, 0, 90)), NONE);
-    }
-    // A part and whole messages in one record.
+    // The first from behind, with an overlap.
+    assert_eq!(give(datagram(HELLO_VERIFY_REQUEST, 0, 90, 60, 90)), NONE);
+    assert_eq!(give(datagram(HELLO_VERIFY_REQUEST, 0, 90, 0, 30)), NONE);
+    assert_eq!(give(datagram(HELLO_VERIFY_REQUEST, 0, 90, 20, 61)), [0]);
+    // The next without its beginning, its end and a part, which come in another order.
+    assert_eq!(give(datagram(CERTIFICATE, 2, 600, 0, 600)), NONE);
     let parts = [
-        piece(SERVER_KEY_EXCHANGE, 2, 200, 100, 200),
-        piece(CERTIFICATE_REQUEST, 3, 50, 0, 50),
-        piece(SERVER_HELLO_DONE, 4, 0, 0, 0),
+        piece(SERVER_KEY_EXCHANGE, 3, 200, 100, 200),
+        piece(CERTIFICATE_REQUEST, 4, 50, 0, 50),
     ];
     assert_eq!(give(record(HANDSHAKE, 0, &parts.concat())), NONE);
+    assert_eq!(give(datagram(SERVER_HELLO_DONE, 5, 0, 0, 0)), NONE);
+    assert_eq!(give(datagram(SERVER_HELLO, 1, 90, 0, 90)), NONE);
     assert_eq!(
-        give(datagram(SERVER_KEY_EXCHANGE, 2, 200, 0, 100)),
-        [2, 3, 4]
+        give(datagram(SERVER_KEY_EXCHANGE, 3, 200, 0, 100)),
+        [1, 2, 3, 4, 5]
     );
+    for number in 0..6 {
+        assert_eq!(give(datagram(SERVER_HELLO, number, 90, 0, 90)), NONE);
+    }
+}
+
+#[test]
+fn a_clients_flight_is_given_with_its_signature() {
+    let mut inlet = Inlet::new(false);
+    for hello in [hello(0, &[], &[], 1), hello(1, &[], &[7; 20], 1)] {
+        assert!(!inlet.take(&hello).records.is_empty());
+    }
+    let mut give = |datagram: Vec<u8>| given(&inlet.take(&datagram));
+    assert_eq!(give(datagram(CERTIFICATE, 2, 600, 0, 600)), NONE);
+    assert_eq!(give(datagram(CLIENT_KEY_EXCHANGE, 3, 66, 0, 66)), NONE);
+    assert_eq!(give(datagram(CERTIFICATE_VERIFY, 4, 70, 0, 70)), [2, 3, 4]);
+}
+
+#[test]
+fn a_client_without_a_certificate_is_refused() {
+    for (kind, length) in [(CERTIFICATE, EMPTY_LIST), (CLIENT_KEY_EXCHANGE, 66)] {
+        let mut inlet = Inlet::new(false);
+        inlet.take(&hello(0, &[], &[], 1));
+        inlet.take(&hello(1, &[], &[7; 20], 1));
+        let brought = inlet.take(&datagram(kind, 2, length, 0, length));
+        assert!(brought.records.is_empty());
+        assert!(brought.refusal.unwrap().contains("no certificate"));
+    }
 }
 
 #[test]
 fn what_cannot_be_read_or_is_not_meant_is_dropped() {
-    let good = datagram(SERVER_HELLO, 0, 80, 0, 80);
+    let good = datagram(HELLO_VERIFY_REQUEST, 0, 80, 0, 80);
     let cases = [
         vec![],
         vec![HANDSHAKE; 12],
@@ -101,10 +126,12 @@ fn what_cannot_be_read_or_is_not_meant_is_dropped() {
         datagram(SERVER_HELLO, 0, 80, 70, 90),
         datagram(CLIENT_HELLO, 0, 80, 0, 80),
         datagram(77, 0, 80, 0, 80),
-        datagram(SERVER_HELLO, 8, 80, 0, 80),
+        datagram(SERVER_HELLO, MESSAGES, 80, 0, 80),
         datagram(SERVER_HELLO, 0, LONG + 1, 0, 1_000),
         datagram(CERTIFICATE, 0, LONGEST + 1, 0, 1_000),
-        record(HANDSHAKE, 1, &[0; SEALED_BYTES + 1]),
+        record(HANDSHAKE, 1, &[]),
+        record(HANDSHAKE, 1, &[0; 16]),
+        record(HANDSHAKE, 1, &[0; 129]),
     ];
     for case in cases {
         let mut inlet = Inlet::new(true);
@@ -124,7 +151,12 @@ fn no_record_hides_others_in_a_message_that_is_cut_off() {
     inner.extend_from_slice(&hidden);
     let body = [piece(SERVER_HELLO, 0, 13, 0, 1), inner].concat();
     let mut inlet = Inlet::new(true);
-    assert_eq!(inlet.take(&record(HANDSHAKE, 0, &body)), Brought::default());
+    for datagram in [
+        record(HANDSHAKE, 0, &body),
+        datagram(SERVER_HELLO_DONE, 2, 0, 0, 0),
+    ] {
+        assert_eq!(inlet.take(&datagram), Brought::default());
+    }
     let brought = inlet.take(&datagram(SERVER_HELLO, 0, 13, 1, 13));
     let messages: Vec<(u8, usize)> = records::of(&brought.records)
         .flat_map(|found| match found {
@@ -134,37 +166,53 @@ fn no_record_hides_others_in_a_message_that_is_cut_off() {
             _ => Vec::new(),
         })
         .collect();
-    assert_eq!(messages, [(SERVER_HELLO, 13), (CERTIFICATE, hidden.len())]);
+    let expected = [
+        (SERVER_HELLO, 13),
+        (CERTIFICATE, hidden.len()),
+        (SERVER_HELLO_DONE, 0),
+    ];
+    assert_eq!(messages, expected);
 }
 
 #[test]
 fn there_is_an_end_to_all_that_is_kept_and_given() {
-    let mut inlet = Inlet::new(true);
-    let mut bytes = 0;
-    for round in 0..20_000_usize {
-        for datagram in [
-            record(CHANGE_CIPHER_SPEC, 0, &[1]),
-            record(HANDSHAKE, 1, &[0; 100]),
-            record(records::ALERT, 1, &[0; 26]),
-            datagram(
-                CERTIFICATE,
-                (round % 9) as u16,
-                LONGEST,
-                round * 2 % 16_000,
-                round * 2 % 16_000 + 1,
-            ),
-        ] {
-            bytes += inlet.take(&datagram).records.len();
+    for active in [true, false] {
+        let mut inlet = Inlet::new(active);
+        let mut bytes = 0;
+        for round in 0..20_000_usize {
+            let (number, from) = ((round % 20) as u16, round * 2 % 16_000);
+            for datagram in [
+                record(CHANGE_CIPHER_SPEC, 0, &[1]),
+                record(HANDSHAKE, 1, &[0; 100]),
+                record(records::ALERT, 1, &[0; 26]),
+                datagram(CERTIFICATE, number, LONGEST, from, from + 1),
+                datagram(CERTIFICATE, number, 100, 0, 100),
+                datagram(HELLO_VERIFY_REQUEST, number, 100, 0, 100),
+                hello(number, &[], &[], from as u8),
+            ] {
+                bytes += inlet.take(&datagram).records.len();
+            }
         }
+        assert!(bytes < 20_000, "{bytes}");
+        assert!(inlet.pending.len() <= usize::from(MESSAGES));
+        let pieces = |message: &Message| message.have.len() <= PIECES;
+        assert!(inlet.pending.values().all(pieces));
     }
-    assert!(bytes < 10_000, "{bytes}");
-    assert!(inlet.pending.len() <= usize::from(AHEAD));
-    assert!(
-        inlet
-            .pending
-            .values()
-            .all(|message| message.have.len() <= PIECES)
-    );
+}
+
+#[test]
+fn behind_the_end_only_what_is_sealed_is_given() {
+    let mut inlet = Inlet::new(true);
+    inlet.close();
+    for datagram in [
+        record(CHANGE_CIPHER_SPEC, 0, &[1]),
+        record(records::ALERT, 0, &[2, 40]),
+        datagram(HELLO_VERIFY_REQUEST, 0, 100, 0, 100),
+    ] {
+        assert_eq!(inlet.take(&datagram), Brought::default());
+    }
+    let sealed = record(HANDSHAKE, 1, &[0; 40]);
+    assert_eq!(inlet.take(&sealed).records, sealed);
 }
 
 #[test]
@@ -177,11 +225,22 @@ fn a_first_hello_is_given_again_until_the_second_comes() {
         assert_eq!(given(&first), first.len());
     }
     assert_eq!(given(&first), 0, "there is an end to it");
-    assert_eq!(given(&hello(0, &[], &[], 0x2f)), 0, "another one");
     let second = hello(1, &[], &[7; 20], 0x2b);
     assert_eq!(given(&second), second.len());
     assert_eq!(given(&first), 0);
     assert_eq!(given(&second), 0);
+}
+
+#[test]
+fn a_client_may_begin_anew_before_its_second_hello() {
+    let mut inlet = Inlet::new(false);
+    inlet.take(&hello(0, &[], &[], 0x2b));
+    let other = hello(0, &[], &[], 0x2f);
+    let brought = inlet.take(&other);
+    assert!(brought.anew && brought.records.len() == other.len());
+    let second = inlet.take(&hello(1, &[], &[7; 20], 0x2f));
+    assert!(!second.anew && !second.records.is_empty());
+    assert_eq!(inlet.take(&hello(0, &[], &[], 0x2b)), Brought::default());
 }
 
 #[test]
