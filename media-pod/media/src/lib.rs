@@ -16,6 +16,7 @@ pub mod format;
 pub mod g711;
 pub mod ice;
 pub mod jitter;
+mod load;
 pub mod networks;
 pub mod plane;
 mod playback;

@@ -6,7 +6,6 @@
 
 mod call;
 pub mod inbox;
-mod load;
 mod outbox;
 mod pair;
 mod thread;
@@ -25,8 +24,6 @@ use crate::ports::{Counts, Ports, Seat, Wanted};
 use crate::stream::{RtpStream, StreamConfig, StreamEvent, StreamStats};
 
 use thread::Order;
-
-pub use load::Load;
 
 /// What becomes of an agent after it had its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

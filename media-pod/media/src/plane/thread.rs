@@ -11,11 +11,11 @@ use slab::Slab;
 
 use super::call::{Call, Media, Part};
 use super::inbox::{BATCH, Inbox};
-use super::load::Meter;
 use super::outbox::Outbox;
 use super::pair::Pairs;
 use super::wheel::Wheel;
 use super::{Agent, Door, LastHeard, Parts, Turn};
+use crate::load::Meter;
 use crate::ports::demux::{Route, Why};
 use crate::ports::{Counts, Seat, Sockets};
 use crate::stream::{Checked, RtpStream, StreamConfig, StreamEvent, StreamStats};

@@ -20,7 +20,7 @@ use self::demux::Why;
 pub use self::socket::{Sockets, note_times};
 
 use crate::drops;
-use crate::plane::Load;
+use crate::load::Load;
 use crate::source::SourceFilter;
 
 /// What a thread tells of itself: of packets that are no call's, and how busy it is.

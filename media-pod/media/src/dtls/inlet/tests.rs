@@ -201,6 +201,25 @@ fn there_is_an_end_to_all_that_is_kept_and_given() {
 }
 
 #[test]
+fn too_many_pieces_do_not_keep_a_message_from_coming() {
+    let mut inlet = Inlet::new(true);
+    for piece in 0..200 {
+        let from = piece % 100 * 2;
+        inlet.take(&datagram(HELLO_VERIFY_REQUEST, 0, 300, from, from + 1));
+    }
+    for at in 0..6 {
+        let brought = inlet.take(&datagram(
+            HELLO_VERIFY_REQUEST,
+            0,
+            300,
+            at * 50,
+            at * 50 + 50,
+        ));
+        assert_eq!(given(&brought).is_empty(), at < 5);
+    }
+}
+
+#[test]
 fn behind_the_end_only_what_is_sealed_is_given() {
     let mut inlet = Inlet::new(true);
     inlet.close();

@@ -1,4 +1,4 @@
-//! How busy a thread of the plane's is. One that has no rest any more, or gets no processor when it wakes, leaves what comes in to wait in the sockets and sends late:
+//! How busy a thread of the [plane](crate::plane)'s is. One that has no rest any more, or gets no processor when it wakes, leaves what comes in to wait in the sockets and sends late:
 //! every call of its suffers, so no more are taken until that is over.
 
 use std::sync::OnceLock;
