@@ -246,8 +246,12 @@ fn relayed_call(fmtp: &str) -> (gateway::TestCall, Value, (u64, u64)) {
     let caller = Address::claim();
     let arguments = ["--header", "X-Provider: network", "--codec", "G722"];
     let call = gateway::call(&format!("sip:{NUMBER}@{server}"), caller.ip(), &arguments);
-    // It counts at the end of the call: `Port OWN:PORT <>  OUR:PORT, SSRC ..., 300 p, 13500 b, ...`.
-    let ours = format!("<>  {}:", gateway.ip());
+    // It counts at the end of the call: `Port OWN:PORT <> OUR:PORT, SSRC ..., 300 p, 13500 b, ...`, addresses in columns.
+    let ours = format!("{}:", gateway.ip());
+    let is_ours = |line: &str| {
+        let (_, peer) = line.split_once("<>").unwrap_or_default();
+        peer.trim_start().starts_with(&ours) && !line.contains("(RTCP)")
+    };
     let count = |line: &str, unit: &str| -> Option<u64> {
         let number = line.split(unit).next()?.rsplit(' ').next()?;
         number.parse().ok()
@@ -255,7 +259,7 @@ fn relayed_call(fmtp: &str) -> (gateway::TestCall, Value, (u64, u64)) {
     let counted = wait::until_ok(seconds(5), "the relay has counted", || {
         let log = carrier.log("rtpengine");
         let mut lines = log.lines();
-        let line = lines.find(|line| line.contains(&ours) && !line.contains("(RTCP)"));
+        let line = lines.find(|line| is_ours(line));
         let found = line.and_then(|line| Some((count(line, " p,")?, count(line, " b,")?)));
         found.ok_or(log)
     });
