@@ -45,7 +45,7 @@ pub const PODS: Defaults = Defaults {
 /// Of the operator. Failing watches are told by ourselves, once each.
 pub const OPERATOR: Defaults = Defaults {
     format: Format::Json,
-    limits: "kube_client=info,kube_runtime=info,kube_runtime::watcher=error,hyper=info,hyper_util=info,rustls=info,tower=info,h2=info,rtc_dtls=error",
+    limits: "kube_client=info,kube_runtime=info,kube_runtime::watcher=error,hyper=info,hyper_util=info,rustls=info,tower=info,h2=info",
 };
 
 /// Starts logging; to be called once, first. `format` is that of the flag: without it [`FORMAT_VARIABLE`] decides, else the role. A

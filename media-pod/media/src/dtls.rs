@@ -131,7 +131,7 @@ impl Identity {
         let provider = default_provider().map_err(|error| setup(&error))?;
         let private_key = CryptoPrivateKey::from_key_pair(&key, provider.crypto())
             .map_err(|error| setup(&error))?;
-        // No authority vouches for either side: the peer's fingerprint is compared when the handshake is over.
+        // No authority vouches for either side: the peer's certificate is held against its fingerprint ([`Self::config`]).
         let config = ConfigBuilder::default()
             .with_crypto_provider(provider)
             .with_certificates(vec![Certificate {

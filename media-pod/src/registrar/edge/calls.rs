@@ -394,7 +394,7 @@ impl Edge {
         if let Some(status) = relay.cancelled {
             return self.refuse(id, status, None, now);
         }
-        let candidates: Vec<Incarnation> = untried(&self.links, tried).collect();
+        let mut candidates: Vec<Incarnation> = untried(&self.links, tried).collect();
         if candidates.is_empty() || tried.len() >= MAX_TRIES {
             let detail = match tried.len() {
                 0 => "no media pod takes calls".to_owned(),
@@ -402,14 +402,10 @@ impl Edge {
             };
             return self.give_up(id, (503, Reason::AtCapacity), detail, now);
         }
-        let willing = candidates.iter().copied();
-        let willing = willing.filter(|pod| !self.loads.declines(*pod, now));
-        let willing: Vec<Incarnation> = willing.collect();
-        let candidates = if willing.is_empty() {
-            candidates
-        } else {
-            willing
-        };
+        let declines = |pod: &Incarnation| self.loads.declines(*pod, now);
+        if !candidates.iter().all(declines) {
+            candidates.retain(|pod| !declines(pod));
+        }
         // The better of two drawn at random: spreads calls evenly although reports of load are late.
         let draw = |rng: &mut StdRng| candidates[rng.random_range(0..candidates.len())];
         let (a, b) = (draw(&mut self.rng), draw(&mut self.rng));
