@@ -9,7 +9,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::address::Address;
+use crate::carrier::Carrier;
 use crate::dns::Dns;
+use crate::manifests::{NUMBER, account, number, registering_trunk};
 use crate::process::{self, Process};
 use crate::scratch::Scratch;
 use crate::wait::{self, seconds};
@@ -369,4 +371,25 @@ pub fn run(arguments: &[&str]) -> (i32, String, String) {
         text(output.stdout),
         text(output.stderr),
     )
+}
+
+/// A server that registers with the carrier, and whose number this agent answers.
+#[track_caller]
+pub fn registered(
+    carrier: &Carrier,
+    gateway: impl FnOnce(&[(&str, &str)]) -> Gateway,
+    agent: &str,
+    more: &str,
+) -> Gateway {
+    let server = carrier.sip();
+    let fields = format!("port: {}, {more}", server.port());
+    let set = [
+        registering_trunk("trunk", server.ip(), &fields),
+        account("trunk1", "secret1"),
+        number("main", NUMBER, "trunk", "bot"),
+        agent.to_owned(),
+    ];
+    let gateway = gateway(&[("all.yaml", &set.join("---\n"))]);
+    gateway.wait_registration("trunk", "Registered", "Registered", seconds(10));
+    gateway
 }

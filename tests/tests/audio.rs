@@ -10,10 +10,8 @@ use ringwire_tests::audio;
 use ringwire_tests::audiosocket::AudioSocketAgent;
 use ringwire_tests::baresip::Baresip;
 use ringwire_tests::carrier::Carrier;
-use ringwire_tests::gateway::{self, Gateway};
-use ringwire_tests::manifests::{
-    NUMBER, account, audio_socket, echo, number, registering_trunk, static_trunk, web_socket,
-};
+use ringwire_tests::gateway::{self, Gateway, registered};
+use ringwire_tests::manifests::{NUMBER, audio_socket, echo, number, static_trunk, web_socket};
 use ringwire_tests::phone::Phone;
 use ringwire_tests::stall;
 use ringwire_tests::wait::{self, seconds};
@@ -21,26 +19,6 @@ use ringwire_tests::wait::{self, seconds};
 /// What an echo must at least be like. Opus keeps what can be heard rather than the shape of the wave.
 const CLEAN: f64 = 0.9;
 const CLEAN_OPUS: f64 = 0.7;
-
-/// A server that registers with the carrier, and whose number this agent answers.
-fn registered(
-    carrier: &Carrier,
-    gateway: impl FnOnce(&[(&str, &str)]) -> Gateway,
-    agent: &str,
-    more: &str,
-) -> Gateway {
-    let server = carrier.sip();
-    let fields = format!("port: {}, {more}", server.port());
-    let set = [
-        registering_trunk("trunk", server.ip(), &fields),
-        account("trunk1", "secret1"),
-        number("main", NUMBER, "trunk", "bot"),
-        agent.to_owned(),
-    ];
-    let gateway = gateway(&[("all.yaml", &set.join("---\n"))]);
-    gateway.wait_registration("trunk", "Registered", "Registered", seconds(10));
-    gateway
-}
 
 /// A call from the telephone network through the carrier, whose audio comes back as it was.
 fn clean_call(carrier: &Carrier, codec: &str) -> gateway::TestCall {

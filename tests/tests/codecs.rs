@@ -13,8 +13,8 @@ use ringwire_tests::address::Address;
 use ringwire_tests::audio;
 use ringwire_tests::baresip::Baresip;
 use ringwire_tests::carrier::Carrier;
-use ringwire_tests::gateway::{self, Gateway};
-use ringwire_tests::manifests::{NUMBER, account, echo, number, registering_trunk, static_trunk};
+use ringwire_tests::gateway::{self, Gateway, registered};
+use ringwire_tests::manifests::{NUMBER, echo, number, static_trunk};
 use ringwire_tests::pjsip::{Offer, Pjsip};
 use ringwire_tests::stall;
 use ringwire_tests::wait::{self, seconds};
@@ -227,16 +227,13 @@ fn relayed_call(fmtp: &str) -> (gateway::TestCall, Value, (u64, u64)) {
     let offer = format!("transcode-AMR-WB/16000/1/23850//{fmtp} codec-mask-all");
     let carrier = Carrier::start(&["--relay", "yes", "--relay-offer", &offer]);
     let server = carrier.sip();
-    let more = format!("port: {}, codecs: [AMR-WB]", server.port());
-    let set = [
-        registering_trunk("trunk", server.ip(), &more),
-        account("trunk1", "secret1"),
-        number("main", NUMBER, "trunk", "bot"),
-        echo("bot", ""),
-    ];
-    let gateway = Gateway::start(&[("all.yaml", &set.join("---\n"))]);
+    let gateway = registered(
+        &carrier,
+        Gateway::start,
+        &echo("bot", ""),
+        "codecs: [AMR-WB]",
+    );
     assert_built(&gateway);
-    gateway.wait_registration("trunk", "Registered", "Registered", seconds(10));
     let caller = Address::claim();
     let arguments = ["--header", "X-Provider: network", "--codec", "G722"];
     let call = gateway::call(&format!("sip:{NUMBER}@{server}"), caller.ip(), &arguments);

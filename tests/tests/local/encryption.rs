@@ -4,8 +4,8 @@ use ringwire_tests::address::Address;
 use ringwire_tests::audio::{self, IS_ECHO};
 use ringwire_tests::baresip::Baresip;
 use ringwire_tests::carrier::Carrier;
-use ringwire_tests::gateway::{self, Gateway};
-use ringwire_tests::manifests::{NUMBER, account, echo, number, registering_trunk, static_trunk};
+use ringwire_tests::gateway::{self, Gateway, registered};
+use ringwire_tests::manifests::{NUMBER, echo, number, static_trunk};
 use ringwire_tests::phone::Phone;
 use ringwire_tests::wait::seconds;
 
@@ -131,15 +131,8 @@ pub(super) fn relayed_with(more: &[&str], offer: &str, ours: &str) -> (serde_jso
     let relay = ["--relay", "yes", "--relay-offer", offer];
     let carrier = Carrier::start(&[&relay[..], more].concat());
     let server = carrier.sip();
-    let more = format!("port: {}, mediaEncryption: {ours}", server.port());
-    let set = [
-        registering_trunk("trunk", server.ip(), &more),
-        account("trunk1", "secret1"),
-        number("main", NUMBER, "trunk", "bot"),
-        echo("bot", ""),
-    ];
-    let gateway = Gateway::start(&[("all.yaml", &set.join("---\n"))]);
-    gateway.wait_registration("trunk", "Registered", "Registered", seconds(10));
+    let more = format!("mediaEncryption: {ours}");
+    let gateway = registered(&carrier, Gateway::start, &echo("bot", ""), &more);
     let arguments = [&["--header", "X-Provider: network"], &ECHO_EXPECTED[..]].concat();
     let target = format!("sip:{NUMBER}@{server}");
     let caller = Address::claim();
